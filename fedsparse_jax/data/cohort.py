@@ -1,0 +1,152 @@
+"""Who takes part in a round, and what they train on: sampling, order of the examples, chunks of steps.
+
+Everything is drawn from ``(seed, round, client id)``, so that a client's batches depend neither on the other
+clients nor on padding, and a resumed run sees what an uninterrupted one would have seen.
+"""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fedsparse_jax.data import partition
+from fedsparse_jax.types import Chunk, UsageError
+
+
+class Federation(NamedTuple):
+    """Examples, and who holds which; everything is by index, so that ``inputs`` may stay on disk."""
+
+    inputs: np.ndarray  # f32[N, *shape], memory-mapped or not
+    targets: np.ndarray  # f32[N]
+    members: list[np.ndarray]  # for each client the indices of its examples
+    test: np.ndarray  # indices of the central test set
+    people: list[dict]  # one row an example: participant_id, session, site
+
+    @property
+    def train_targets(self) -> np.ndarray:
+        """Targets of all clients together."""
+        return self.targets[np.concatenate(self.members)]
+
+
+def federate(
+    inputs, targets, people: list[dict], *, divide: Callable, test_share: float, seed: int
+) -> Federation:
+    """Splits the people, never the scans: nobody is in two clients, or in both train and test.
+
+    Args:
+        inputs: ``[N, *shape]``.
+        targets: ``[N]``, in years; a person's first scan stands for the person.
+        people: one row an example, with ``participant_id`` and ``site``.
+        divide: ``(ages [P], sites [P], seed) -> list of index arrays``, see `partition.divide`.
+        test_share: share of the people in the central test set.
+    """
+    ids, first, who = np.unique(
+        [row["participant_id"] for row in people], return_index=True, return_inverse=True
+    )
+    train, test = partition.split_test(len(ids), test_share, seed)
+    sites = np.array([people[i]["site"] for i in first])
+    parts = divide(targets[first][train], sites[train], seed=seed)
+    members = [partition.expand(who, train[part]) for part in parts]
+    return Federation(inputs, np.asarray(targets, np.float32), members, partition.expand(who, test), people)
+
+
+class Plan(NamedTuple):
+    """The batches of one round: ``index i32[C, T, B]`` into the examples, ``valid bool[C, T, B]``."""
+
+    index: np.ndarray
+    valid: np.ndarray
+
+
+def sample(seed: int, round_: int, num_clients: int, cohort_size: int) -> np.ndarray:
+    """The clients of a round, ``i32[C]``, without replacement, in rising order."""
+    if cohort_size == num_clients:
+        return np.arange(num_clients, dtype=np.int32)
+    chosen = np.random.default_rng([seed, 5, round_]).choice(num_clients, cohort_size, replace=False)
+    return np.sort(chosen).astype(np.int32)
+
+
+def cohort_size(num_clients: int, participation: float) -> int:
+    """Clients a round: the nearest whole number to ``participation * num_clients``, at least one."""
+    if not 0 < participation <= 1:
+        raise UsageError(
+            f"participation is {participation}: it is a share of the clients, above 0 and up to 1."
+        )
+    return max(1, round(participation * num_clients))
+
+
+def steps_of(count: int, batch_size: int, epochs: int) -> int:
+    """Local steps of a client with ``count`` examples; the last batch of an epoch may be smaller."""
+    return epochs * -(-count // batch_size)
+
+
+def plan(seed: int, round_: int, client_ids, members, *, batch_size: int, epochs: int, steps: int) -> Plan:
+    """Draws the order of every client's examples, anew for each epoch.
+
+    Args:
+        client_ids: the cohort, ``[C]``.
+        members: for every client of the federation, indices of its examples.
+        steps: T, at least `steps_of` the largest client; what a client does not need is padding.
+    """
+    index = np.zeros((len(client_ids), steps, batch_size), np.int32)
+    valid = np.zeros(index.shape, bool)
+    for row, client in enumerate(client_ids):
+        held = members[client]
+        per_epoch = steps_of(len(held), batch_size, 1)
+        rng = np.random.default_rng([seed, 6, round_, int(client)])
+        for epoch in range(epochs):
+            rows = slice(epoch * per_epoch, (epoch + 1) * per_epoch)
+            flat = index[row, rows].reshape(-1)
+            flat[: len(held)] = rng.permutation(held)
+            index[row, rows] = flat.reshape(per_epoch, batch_size)
+            flags = np.arange(flat.size) < len(held)
+            valid[row, rows] = flags.reshape(per_epoch, batch_size)
+    return Plan(index, valid)
+
+
+def chunks(plan_: Plan, steps_per_chunk: int) -> Iterator[Plan]:
+    """The plan in pieces of equal length, the last one padded; pieces without a valid example are left out."""
+    for start in range(0, plan_.index.shape[1], steps_per_chunk):
+        piece = Plan(*(leaf[:, start : start + steps_per_chunk] for leaf in plan_))
+        if piece.valid.any():
+            missing = steps_per_chunk - piece.index.shape[1]
+            yield Plan(*(np.pad(leaf, ((0, 0), (0, missing), (0, 0))) for leaf in piece))
+
+
+def resident(inputs) -> Callable[[np.ndarray], jax.Array]:
+    """A reader of examples by index, with all of them on the device and gathered there."""
+    on_device = jnp.asarray(inputs)
+    gather = jax.jit(lambda array, index: array[index])
+    return lambda index: gather(on_device, index)
+
+
+def streamed(inputs) -> Callable[[np.ndarray], jax.Array]:
+    """A reader of examples by index, from a memory-mapped array that may be larger than memory."""
+    return lambda index: jnp.asarray(np.take(inputs, index, axis=0))
+
+
+def load(read: Callable[[np.ndarray], jax.Array], targets, plans: Iterator[Plan]) -> Iterator[Chunk]:
+    """Plans to chunks; each is read while the device works on the one before."""
+
+    def chunk(piece):
+        return Chunk(read(piece.index), jnp.asarray(targets[piece.index]), jnp.asarray(piece.valid))
+
+    with ThreadPoolExecutor(1) as pool:
+        ahead = None
+        for piece in plans:
+            following = pool.submit(chunk, piece)
+            if ahead is not None:
+                yield ahead.result()
+            ahead = following
+        if ahead is not None:
+            yield ahead.result()
+
+
+def predict(apply: Callable, params, read: Callable, index: np.ndarray, batch_size: int) -> np.ndarray:
+    """Predictions ``f32[N]`` for the examples ``index [N]``, in equal batches so that memory stays bounded."""
+    batches = -(-len(index) // batch_size)
+    padded = np.resize(index, batches * batch_size).reshape(batches, batch_size)
+    predictions = [apply(params, read(batch)) for batch in padded]
+    return np.concatenate([np.asarray(batch) for batch in predictions])[: len(index)]

@@ -1,0 +1,85 @@
+"""One client's training step, and the only place that decides how clients are executed.
+
+A step knows one client and one batch. `over_clients` runs a function of one client over a cohort, by
+``vmap``, one after another, or in groups: it changes what a round costs, never what comes out.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from fedsparse_jax import losses, masks
+from fedsparse_jax.types import Array, Chunk, ClientState, Key, StepInfo, UsageError
+
+ClientMap = str | int
+
+
+def make_step(apply: Callable, loss: Callable, tx: optax.GradientTransformation) -> Callable:
+    """``(client, batch) -> (client, StepInfo)``: one masked step of stochastic gradient descent.
+
+    The gradient is masked before the optimizer, so that pruned weights enter neither clipping norms nor
+    momentum, and the weights after it, so that momentum revives none. A batch without a valid example leaves
+    the client bit-identical (and costs nothing where clients run one after another).
+
+    Args:
+        apply: ``(params, inputs [B, ...]) -> predictions [B]``.
+        loss: ``(predictions [B], targets [B]) -> f32[B]``.
+        tx: the client's optimizer.
+    """
+
+    def objective(params, batch):
+        per_example = loss(apply(params, batch.inputs), batch.targets)
+        return losses.masked_mean(per_example, batch.valid)
+
+    def train(client: ClientState, batch: Chunk):
+        value, gradient = jax.value_and_grad(objective)(client.params, batch)
+        updates, opt_state = tx.update(masks.apply(client.masks, gradient), client.opt_state, client.params)
+        params = masks.apply(client.masks, optax.apply_updates(client.params, updates))
+        count = batch.valid.sum(dtype=jnp.int32)
+        return client._replace(params=params, opt_state=opt_state), StepInfo(value * count, count)
+
+    def skip(client: ClientState, batch: Chunk):
+        return client, StepInfo(jnp.zeros(()), jnp.zeros((), jnp.int32))
+
+    def step(client: ClientState, batch: Chunk):
+        return jax.lax.cond(batch.valid.any(), train, skip, client, batch)
+
+    return step
+
+
+def make_steps(step: Callable, client_map: ClientMap) -> Callable:
+    """``(clients [C], chunk [C, T, B, ...]) -> (clients, StepInfo [C, T])``: clients over a scan over steps."""
+
+    def run(client, chunk):
+        return jax.lax.scan(step, client, chunk)
+
+    return over_clients(run, client_map)
+
+
+def client_keys(key: Key, client_ids: Array) -> Key:
+    """One key a client, from its id alone: neither its position nor its neighbours matter."""
+    return jax.vmap(lambda i: jax.random.fold_in(key, i))(client_ids)
+
+
+def over_clients(function: Callable, client_map: ClientMap) -> Callable:
+    """A function of one client as a function of a cohort; every argument and result has the client axis first.
+
+    Args:
+        function: takes and returns trees without the client axis.
+        client_map: ``"vmap"`` all at once; ``"scan"`` one after another, in the memory of one; ``k`` in groups
+            of ``k``.
+
+    Raises:
+        UsageError: ``client_map`` is none of these.
+    """
+    if client_map == "vmap":
+        return jax.vmap(function)
+    if client_map == "scan":
+        return lambda *args: jax.lax.map(lambda a: function(*a), args)
+    if isinstance(client_map, int) and not isinstance(client_map, bool) and client_map > 0:
+        return lambda *args: jax.lax.map(lambda a: function(*a), args, batch_size=client_map)
+    raise UsageError(
+        f"execution.client_map is {client_map!r}: it must be 'vmap', 'scan' or a number of clients at a time."
+    )

@@ -1,0 +1,62 @@
+"""The paper's 3D CNN for brain age (arXiv 2208.11669; architecture as in Gupta et al., 2021).
+
+Five blocks of convolution 3x3x3, instance norm, max-pool, ReLU; a 1x1x1 convolution with norm and ReLU;
+the average of what is left of the volume; a linear output. 2,948,801 weights for one input channel.
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from fedsparse_jax.models import layers
+from fedsparse_jax.models.functional import functional
+from fedsparse_jax.types import Array, Model, UsageError
+
+WIDTHS = (32, 64, 128, 256, 256, 64)
+
+
+class BrainAgeCNN(nnx.Module):
+    """``[B, X, Y, Z, 1] -> [B]`` years."""
+
+    def __init__(self, widths, output_mean, output_scale, *, rngs: nnx.Rngs):
+        *blocks, top = widths
+        channels = (1, *blocks)
+        self.depth = len(blocks)
+        self.scale = output_scale
+        for i in range(self.depth):
+            setattr(self, f"conv{i + 1}", layers.Conv(channels[i], channels[i + 1], 3, rngs=rngs))
+        self.top = layers.Conv(channels[-1], top, 1, rngs=rngs)
+        self.head = layers.Dense(top, 1, rngs=rngs, bias=output_mean / output_scale)
+
+    def __call__(self, scans: Array) -> Array:
+        features = scans
+        for i in range(self.depth):
+            features = layers.instance_norm(getattr(self, f"conv{i + 1}")(features))
+            features = jax.nn.relu(layers.max_pool(features))
+        features = jax.nn.relu(layers.instance_norm(self.top(features)))
+        return self.scale * self.head(features.mean((1, 2, 3)))[:, 0]
+
+
+def brain_age_cnn(shape, *, widths=WIDTHS, output_mean=62.68, output_scale=1.0) -> Model:
+    """The paper's network.
+
+    Args:
+        shape: ``(X, Y, Z)`` voxels of the input; every axis must survive one halving for each 3x3x3 block.
+        widths: channels of the blocks, then of the 1x1x1 convolution.
+        output_mean: prediction in years before any training (the output's bias); the paper's mean age.
+        output_scale: years for one unit of the output; 1 is the paper's.
+
+    Raises:
+        UsageError: ``shape`` is too small for the poolings.
+    """
+    check_poolings(shape, len(widths) - 1)
+    return functional(lambda rngs: BrainAgeCNN(tuple(widths), output_mean, output_scale, rngs=rngs))
+
+
+def check_poolings(shape, poolings: int) -> None:
+    """Refuses a shape of which an axis falls below one voxel."""
+    if min(shape) < 2**poolings:
+        raise UsageError(
+            f"data.shape {tuple(shape)} does not survive {poolings} poolings by 2: every axis needs at least "
+            f"{2**poolings} voxels; choose a finer grid, or a model with fewer poolings (model.widths)."
+        )

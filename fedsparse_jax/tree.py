@@ -1,0 +1,47 @@
+"""Trees of arrays: names of leaves, selection, sums over a leading axis."""
+
+import jax
+import jax.numpy as jnp
+
+from fedsparse_jax.types import Array
+
+
+def names(tree) -> tuple[str, ...]:
+    """Leaf names in leaf order, such as ``conv1/kernel``."""
+    paths, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return tuple("/".join(str(getattr(k, "key", getattr(k, "idx", k))) for k in path) for path, _ in paths)
+
+
+def size(tree) -> int:
+    """Number of scalars in all leaves."""
+    return sum(leaf.size for leaf in jax.tree.leaves(tree))
+
+
+def where(condition: Array, chosen, other):
+    """``chosen`` if the scalar ``condition`` holds, else ``other``, leaf by leaf and bit for bit."""
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), chosen, other)
+
+
+def weighted_sum(tree, weights: Array):
+    """Sum over the leading axis, weighted; a leaf of weight 0 is ignored even where it is not a number.
+
+    Args:
+        tree: leaves ``[C, ...]``.
+        weights: ``f32[C]``, or one such leaf broadcast to every leaf.
+    """
+
+    def reduce(leaf):
+        w = weights.reshape((-1,) + (1,) * (leaf.ndim - 1))
+        return jnp.where(w != 0, w * leaf, 0).sum(0)
+
+    return jax.tree.map(reduce, tree)
+
+
+def all_finite(tree) -> Array:
+    """bool[]: no NaN and no infinity anywhere."""
+    return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]).all()
+
+
+def broadcast(tree, count: int):
+    """A leading axis of ``count`` equal copies."""
+    return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (count, *leaf.shape)), tree)

@@ -1,0 +1,137 @@
+"""The vocabulary: what the parts of a federated run are called and how they fit together.
+
+Nothing here computes. Each NamedTuple is a pytree of arrays or a bundle of pure functions; each
+Protocol is an extension point, and the contract in its docstring is tested over the whole registry
+of that extension point (tests/test_contracts.py).
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import jax
+
+Array = jax.Array
+Params = Any  # nested dict of float arrays
+Masks = Any  # the tree of Params, bool: True = kept
+Key = jax.Array
+
+
+class UsageError(ValueError):
+    """The user can mend this: one sentence that names the file or the key, and the remedy.
+
+    Scripts print the sentence alone and exit with code 2; nothing is written before it is raised.
+    """
+
+
+class Model(NamedTuple):
+    """A network as a pair of pure functions; which library built it stays inside ``models/``."""
+
+    init: Callable[[Key], Params]
+    apply: Callable[[Params, Array], Array]  # (params, inputs [B, ...]) -> predictions [B]
+
+
+class Chunk(NamedTuple):
+    """Consecutive training steps; leading axes ``[T, C, B]`` (steps, clients, batch) or a suffix of them."""
+
+    inputs: Array  # f32[..., *shape]
+    targets: Array  # f32[...]
+    valid: Array  # bool[...]; False marks padding, which changes nothing
+
+
+class ClientState(NamedTuple):
+    """One client during one round. With a leading axis ``[C]`` it is the cohort."""
+
+    params: Params
+    masks: Masks
+    opt_state: Any
+    key: Key  # from (seed, round, client id) alone
+
+
+class ServerState(NamedTuple):
+    """Everything the next round needs, and nothing that only a human wants."""
+
+    round: Array  # i32[], rounds finished so far
+    params: Params
+    masks: Masks
+    opt_state: Any
+    key: Key  # from the seed; never advanced
+
+
+class StepInfo(NamedTuple):
+    """What a local step reports, summed over its valid examples."""
+
+    loss: Array  # f32[], sum of losses
+    count: Array  # i32[], number of valid examples
+
+
+class RoundInfo(NamedTuple):
+    """What a round reports to humans."""
+
+    round: Array  # i32[], counted from 1
+    target_sparsity: Array  # f32[], what the schedule asked for
+    kept: Array  # i32[L], weights kept in each leaf of the new global model
+    kept_down: Array  # i32[], weights sent to each client at the start of the round
+    kept_up: Array  # i32[C], weights that each client sent back; 0 for an absent client
+    agreement: Array  # f32[], mean Jaccard overlap of the clients' masks with the new global mask
+    finite: Array  # bool[], whether every weight of the new global model is a number
+
+
+class FedAlgorithm(NamedTuple):
+    """A federated algorithm as four pure functions; a round is begin, steps (repeated), finish."""
+
+    init: Callable[[Key], ServerState]
+    begin: Callable[[ServerState, Array], ClientState]  # (server, client_ids [C])
+    steps: Callable[[ClientState, Chunk], tuple[ClientState, StepInfo]]
+    finish: Callable[[ServerState, ClientState, Array], tuple[ServerState, RoundInfo]]
+
+
+# --- extension points -----------------------------------------------------------------------
+
+
+class Criterion(Protocol):
+    """``CRITERIA``: which weights matter.
+
+    Contract: the scores have the tree and shapes of the params, are float32 and not negative; the
+    function is traced once under jit; it takes and ignores context that it does not use.
+    """
+
+    def __call__(self, params: Params, *, key: Key) -> Any: ...
+
+
+class Schedule(Protocol):
+    """``SCHEDULES`` hold factories of these: how much is pruned after round ``t`` (counted from 1).
+
+    Contract: float32, within [0, 1], exactly the final sparsity from the last round on, traceable in ``t``.
+    """
+
+    def __call__(self, t: Array | int) -> Array: ...
+
+
+class Scope(Protocol):
+    """``SCOPES``: how a sparsity is spread over the leaves.
+
+    Contract: keeps exactly ``n - round(sparsity * n)`` of the ``n`` prunable weights (of each leaf, for a scope
+    per leaf) even when all scores tie; never revives a pruned weight; leaves that are not prunable stay whole.
+    """
+
+    def __call__(self, scores: Any, masks: Masks, sparsity: Array, prunable: Any) -> Masks: ...
+
+
+class Aggregator(Protocol):
+    """``AGGREGATORS``: many clients' models to one. Leaves come as ``[C, ...]``, weights as ``[C]``.
+
+    Contract: identical clients aggregate to themselves; the order of clients does not matter; a client
+    of weight 0 neither counts nor votes.
+    """
+
+    def __call__(self, params: Params, masks: Masks, weights: Array) -> tuple[Params, Masks]: ...
+
+
+class Partition(Protocol):
+    """``PARTITIONS``: who holds which person.
+
+    Contract: every person is held by exactly one client, clients are not empty, and the seed alone decides.
+    Returns one array of indices into ``ages`` for each client.
+    """
+
+    def __call__(self, ages: Any, sites: Any, num_clients: int, seed: int) -> list[Any]: ...

@@ -1,0 +1,160 @@
+"""One contract for each extension point, held by every member of its registry."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fedsparse_jax import local, masks, pruning, tree
+from fedsparse_jax.aggregation import AGGREGATORS
+from fedsparse_jax.criteria import CRITERIA
+from fedsparse_jax.data import partition
+from fedsparse_jax.losses import LOSSES
+from fedsparse_jax.pruning import PRUNABLE, SCOPES
+from fedsparse_jax.schedules import SCHEDULES
+from tests.counting import count_traces
+
+
+def params(seed=0):
+    rng = np.random.default_rng(seed)
+    return {
+        "conv": {"bias": jnp.asarray(rng.normal(size=5), jnp.float32), "kernel": jnp.asarray(rng.normal(size=(3, 2, 5)), jnp.float32)},
+        "head": {"kernel": jnp.asarray(rng.normal(size=(5, 4)), jnp.float32)},
+    }
+
+
+def same_tree(a, b, dtype=None):
+    assert jax.tree.structure(a) == jax.tree.structure(b)
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b)):
+        assert x.shape == y.shape and x.dtype == (dtype or y.dtype)
+
+
+@pytest.mark.parametrize("name", CRITERIA)
+def test_criteria(name):
+    score, traces = count_traces(lambda p, key: CRITERIA[name](p, key=key))
+    for seed in range(3):
+        scores = score(params(seed), jax.random.key(seed))
+        same_tree(scores, params(), jnp.float32)
+        assert all(bool((leaf >= 0).all()) for leaf in jax.tree.leaves(scores))
+    assert traces() == 1
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_schedules(name):
+    schedule, traces = count_traces(SCHEDULES[name](final=0.9))
+    values = [schedule(t) for t in range(0, 60)]
+    assert all(value.dtype == jnp.float32 and 0 <= value <= 1 for value in values)
+    assert all(value == np.float32(0.9) for value in values[40:])
+    assert traces() == 1
+
+
+@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize("name", SCOPES)
+def test_scopes(name, ties):
+    weights = jax.tree.map(jnp.ones_like, params()) if ties else params()
+    scores = jax.tree.map(jnp.abs, weights)
+    prune, traces = count_traces(lambda m, s: SCOPES[name](scores, m, s, pruning.everything(weights)))
+    current = masks.ones(weights)
+    for sparsity in (0.0, 0.31, 0.52, 0.88, 0.2, 1.0):
+        new = prune(current, sparsity)
+        same_tree(new, current, bool)
+        assert all(jax.tree.leaves(jax.tree.map(lambda a, b: bool((a >= b).all()), current, new)))
+        pruned = tree.size(new) - int(masks.kept(new).sum())
+        already = tree.size(current) - int(masks.kept(current).sum())
+        sizes = [leaf.size for leaf in jax.tree.leaves(weights)]
+        if name == "global":
+            wanted = round(sparsity * sum(sizes))
+        else:
+            wanted = sum(round(sparsity * size) for size in sizes)
+        assert pruned == max(already, wanted)
+        current = new
+    assert traces() == 1
+
+
+@pytest.mark.parametrize("name", SCOPES)
+def test_scopes_leave_the_rest_alone(name):
+    only_kernels = pruning.kernels(params())
+    new = SCOPES[name](jax.tree.map(jnp.abs, params()), masks.ones(params()), jnp.float32(0.9), only_kernels)
+    assert new["conv"]["bias"].all()
+    assert int(new["conv"]["kernel"].sum() + new["head"]["kernel"].sum()) == 5
+
+
+@pytest.mark.parametrize("name", PRUNABLE)
+def test_prunable(name):
+    flags = PRUNABLE[name](params())
+    assert jax.tree.structure(flags) == jax.tree.structure(params())
+    assert all(type(flag) is bool for flag in jax.tree.leaves(flags))
+
+
+def cohort(clients=4):
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *[params(i) for i in range(clients)])
+    kept = jax.tree.map(lambda w: w > -0.3, stacked)
+    return masks.apply(kept, stacked), kept
+
+
+@pytest.mark.parametrize("name", AGGREGATORS)
+class TestAggregators:
+    def test_identical_clients_aggregate_to_themselves(self, name):
+        kept = jax.tree.map(lambda w: w > -0.3, params())
+        one = masks.apply(kept, params())
+        new, new_masks = AGGREGATORS[name](tree.broadcast(one, 3), tree.broadcast(kept, 3), jnp.array([1.0, 5.0, 2.0]))
+        same_tree(new, one)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), new, one)
+        jax.tree.map(np.testing.assert_array_equal, new_masks, kept)
+
+    def test_the_order_of_clients_does_not_matter(self, name):
+        (p, m), weights, order = cohort(), jnp.array([1.0, 2.0, 3.0, 4.0]), jnp.array([2, 0, 3, 1])
+        a = AGGREGATORS[name](p, m, weights)
+        b = AGGREGATORS[name](*jax.tree.map(lambda leaf: leaf[order], (p, m)), weights[order])
+        jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-6), a, b)
+
+    def test_a_client_of_weight_0_is_ignored(self, name):
+        p, m = cohort(3)
+        weights = jnp.array([1.0, 2.0, 3.0])
+        alone = AGGREGATORS[name](p, m, weights)
+        ghost = jax.tree.map(lambda leaf: jnp.concatenate([leaf, jnp.full_like(leaf[:1], jnp.nan)]), p)
+        there = jax.tree.map(lambda leaf: jnp.concatenate([leaf, jnp.ones_like(leaf[:1])]), m)
+        padded = AGGREGATORS[name](ghost, there, jnp.array([1.0, 2.0, 3.0, 0.0]))
+        jax.tree.map(np.testing.assert_array_equal, alone, padded)
+
+    def test_what_is_pruned_is_zero(self, name):
+        p, m = AGGREGATORS[name](*cohort(), jnp.ones(4))
+        for w, kept in zip(jax.tree.leaves(p), jax.tree.leaves(m)):
+            assert bool((w[~kept] == 0).all())
+
+    def test_traced_once(self, name):
+        aggregate, traces = count_traces(AGGREGATORS[name])
+        for weights in ([1.0] * 4, [1.0, 0.0, 2.0, 3.0]):
+            same_tree(aggregate(*cohort(), jnp.array(weights))[0], params())
+        assert traces() == 1
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_losses(name):
+    predictions, targets = jnp.array([1.0, 2.0, 5.0]), jnp.array([1.0, 4.0, 4.0])
+    values = LOSSES[name](predictions, targets)
+    assert values.shape == (3,) and values[0] == 0 and bool((values[1:] > 0).all())
+
+
+@pytest.mark.parametrize("clients", [1, 4])
+@pytest.mark.parametrize("name", partition.PARTITIONS)
+def test_partitions(name, clients):
+    rng = np.random.default_rng(0)
+    ages, sites = rng.uniform(45, 80, 60), np.array(list("abcd"))[np.arange(60) % clients]
+    give = lambda seed: partition.divide(ages, sites, partition=partition.PARTITIONS[name], num_clients=clients, seed=seed)
+    parts = give(3)
+    assert len(parts) == clients and all(len(part) for part in parts)
+    assert sorted(np.concatenate(parts).tolist()) == list(range(60))
+    assert [p.tolist() for p in parts] == [p.tolist() for p in give(3)]
+
+
+@pytest.mark.parametrize("client_map", ["vmap", "scan", 2, 3])
+def test_client_maps_equal_a_python_loop(client_map):
+    def function(p, x):
+        return jax.tree.map(lambda w: jnp.sin(w) * x, p), x**2
+
+    stacked, xs = cohort(5)[0], jnp.arange(5.0)
+    found = local.over_clients(function, client_map)(stacked, xs)
+    loop = [function(jax.tree.map(lambda leaf, i=i: leaf[i], stacked), xs[i]) for i in range(5)]
+    expected = jax.tree.map(lambda *leaves: jnp.stack(leaves), *loop)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), found, expected)

@@ -1,0 +1,48 @@
+"""The paper's network to the weight, and shapes that cannot be."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fedsparse_jax import tree
+from fedsparse_jax.models import MODELS
+from fedsparse_jax.models.brain_age_cnn import brain_age_cnn
+from fedsparse_jax.models.flat_cnn import flat_cnn
+from fedsparse_jax.types import UsageError
+
+PAPER = {"conv1": 896, "conv2": 55_360, "conv3": 221_312, "conv4": 884_992, "conv5": 1_769_728, "top": 16_448, "head": 65}
+
+
+def test_the_papers_network_has_the_papers_weights():
+    params = jax.eval_shape(brain_age_cnn((91, 109, 91)).init, jax.random.key(0))
+    assert {name: tree.size(layer) for name, layer in params.items()} == PAPER
+    assert tree.size(params) == 2_948_801
+
+
+def test_the_papers_network_takes_the_papers_grid():
+    model = brain_age_cnn((91, 109, 91))
+    params = jax.eval_shape(model.init, jax.random.key(0))
+    scans = jax.ShapeDtypeStruct((2, 91, 109, 91, 1), jnp.float32)
+    assert jax.eval_shape(model.apply, params, scans).shape == (2,)
+
+
+@pytest.mark.parametrize("shape", [(91, 31, 91), (24, 28, 24)])
+def test_a_shape_that_does_not_survive_the_poolings_is_refused(shape):
+    with pytest.raises(UsageError, match=r"does not survive 5 poolings.*32 voxels"):
+        brain_age_cnn(shape)
+
+
+def test_an_untrained_flat_cnn_predicts_the_mean():
+    model = flat_cnn((8, 8, 8), widths=(2, 3), poolings=2, output_mean=61.0, output_scale=7.0)
+    params = jax.jit(model.init)(jax.random.key(0))
+    np.testing.assert_allclose(model.apply(params, jnp.ones((3, 8, 8, 8, 1))), 61.0, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_model_maps_scans_to_ages(name):
+    model = MODELS[name]((32, 32, 32))
+    params = jax.eval_shape(model.init, jax.random.key(0))
+    assert all(type(layer) is dict for layer in params.values())
+    predictions = jax.eval_shape(model.apply, params, jax.ShapeDtypeStruct((2, 32, 32, 32, 1), jnp.float32))
+    assert predictions.shape == (2,) and predictions.dtype == jnp.float32

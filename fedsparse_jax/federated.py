@@ -64,6 +64,9 @@ def build(
         raise UsageError(f"pruning.placement is {placement!r}: it must be one of {', '.join(PLACEMENTS)}.")
     steps = local.make_steps(local.make_step(model.apply, loss, client_tx), client_map)
 
+    def asked(t):
+        return {"none": 0.0, "init": schedule(0)}.get(placement, schedule(t))
+
     def init(key):
         params = model.init(jax.random.fold_in(key, _INIT))
         kept = masks.ones(params)
@@ -96,21 +99,24 @@ def build(
             key = jax.random.fold_in(server.key, _PRUNE)
             kept = prune(masks.apply(kept, params), kept, server.round + 1, key)
         new = ServerState(server.round + 1, masks.apply(kept, params), kept, opt_state, server.key)
-        return new, _round_info(server, new, client_masks, weights)
-
-    def _round_info(server, new, client_masks, weights):
-        present = weights > 0
-        measure = local.over_clients(lambda m: (masks.kept(m).sum(), masks.jaccard(m, new.masks)), client_map)
-        kept_up, overlap = measure(client_masks)
-        asked = schedule(new.round) if placement in ("client", "server") else schedule(0)
-        return RoundInfo(
-            round=new.round,
-            target_sparsity=asked if placement != "none" else jnp.zeros(()),
-            kept=masks.kept(new.masks),
-            kept_down=masks.kept(server.masks).sum(),
-            kept_up=jnp.where(present, kept_up, 0),
-            agreement=jnp.where(present, overlap, 0).sum() / present.sum(),
-            finite=tree.all_finite(new.params),
-        )
+        return new, round_info(server, new, client_masks, weights, asked(new.round), client_map)
 
     return FedAlgorithm(init, begin, steps, finish)
+
+
+def round_info(
+    server: ServerState, new: ServerState, client_masks, weights, target_sparsity, client_map
+) -> RoundInfo:
+    """What a round from ``server`` to ``new`` reports; clients of weight 0 do not count."""
+    present = weights > 0
+    measure = local.over_clients(lambda m: (masks.kept(m).sum(), masks.jaccard(m, new.masks)), client_map)
+    kept_up, overlap = measure(client_masks)
+    return RoundInfo(
+        round=new.round,
+        target_sparsity=jnp.asarray(target_sparsity, jnp.float32),
+        kept=masks.kept(new.masks),
+        kept_down=masks.kept(server.masks).sum(),
+        kept_up=jnp.where(present, kept_up, 0),
+        agreement=jnp.where(present, overlap, 0).sum() / present.sum(),
+        finite=tree.all_finite(new.params),
+    )

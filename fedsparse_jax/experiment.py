@@ -1,0 +1,262 @@
+"""The host's side of a run: fold the rounds, and keep, log and show what comes out.
+
+An `Experiment` is what `build` makes of a config; `run` folds its rounds in a run folder. Everything that is
+random is derived from the seed and the round, so that a run that was stopped goes on as if it had not been.
+"""
+
+import contextlib
+import datetime
+import importlib.metadata
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fedsparse_jax import checkpoint, log, metrics, tree
+from fedsparse_jax.data import cohort
+from fedsparse_jax.types import FedAlgorithm, Model, RoundInfo, ServerState, UsageError
+
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "nibabel", "fedsparse_jax")
+
+
+class Experiment(NamedTuple):
+    """Everything a run needs, already built."""
+
+    config: dict  # resolved, for the record and for the check that a folder holds the same experiment
+    seed: int
+    rounds: int
+    model: Model
+    algorithm: FedAlgorithm
+    data: cohort.Federation
+    cohort_size: int
+    batch_size: int
+    epochs: int
+    steps_per_chunk: int
+    resident: bool
+    eval_batch: int
+    keep: int
+    tensorboard: bool
+    dropped: dict[str, int]  # reasons why scans were left out, with counts
+
+
+class Compiled(NamedTuple):
+    """The jitted functions of a run: the only place where ``jax.jit`` meets the algorithm."""
+
+    init: Callable
+    begin: Callable
+    steps: Callable
+    finish: Callable
+    apply: Callable
+
+
+def compile_(experiment: Experiment) -> Compiled:
+    """Jits each function once; the cohort's buffers are donated from step to step."""
+    algorithm = experiment.algorithm
+    return Compiled(
+        jax.jit(algorithm.init),
+        jax.jit(algorithm.begin),
+        jax.jit(algorithm.steps, donate_argnums=0),
+        jax.jit(algorithm.finish),
+        jax.jit(experiment.model.apply),
+    )
+
+
+def run(experiment: Experiment, workdir: Path, say: Callable[[str], None] = print) -> list[dict]:
+    """Folds the rounds that ``workdir`` does not hold yet; returns the log of all rounds.
+
+    Raises:
+        UsageError: the folder holds another experiment, or training diverged. What was finished stays.
+    """
+    open_workdir(experiment, workdir)
+    compiled = compile_(experiment)
+    read = (cohort.resident if experiment.resident else cohort.streamed)(experiment.data.inputs)
+    with contextlib.ExitStack() as stack:
+        manager = stack.enter_context(checkpoint.open_manager(workdir, experiment.keep))
+        server, records = _resume(experiment, compiled, manager, workdir, say)
+        plot = stack.enter_context(log.tensorboard(workdir, records)) if experiment.tensorboard else None
+        for server, record in rounds(experiment, compiled, read, server, records):
+            _refuse_divergence(record, workdir)
+            checkpoint.save(manager, server)
+            records.append(record)
+            log.append(workdir, record)
+            if plot:
+                plot(record)
+            say(log.round_line(record, experiment.rounds, _time_left(records, experiment.rounds)))
+    write_predictions(experiment, _predict(experiment, compiled, read, server), workdir)
+    return records
+
+
+def rounds(experiment: Experiment, compiled: Compiled, read, server: ServerState, records: list[dict]):
+    """The fold itself: yields ``(server, record)`` after every round that is still to do."""
+    for round_ in range(int(server.round) + 1, experiment.rounds + 1):
+        began = time.monotonic()
+        ids = cohort.sample(experiment.seed, round_, len(experiment.data.members), experiment.cohort_size)
+        server, info, train_loss = run_round(experiment, compiled, read, server, round_, ids)
+        predictions = _predict(experiment, compiled, read, server)
+        quality = metrics.regression(predictions, experiment.data.targets[experiment.data.test])
+        defined = {f"test_{name}": value if np.isfinite(value) else None for name, value in quality.items()}
+        outcome = {"train_loss": train_loss, **defined}
+        yield server, _record(experiment, info, ids, outcome, records, time.monotonic() - began)
+
+
+def run_round(experiment: Experiment, compiled: Compiled, read, server: ServerState, round_: int, ids):
+    """One round with the clients ``ids``: ``(server, RoundInfo, mean training loss)``."""
+    data, clients = experiment.data, compiled.begin(server, jnp.asarray(ids))
+    batch_size, epochs = experiment.batch_size, experiment.epochs
+    steps = cohort.steps_of(max(map(len, data.members)), batch_size, epochs)
+    plan = cohort.plan(
+        experiment.seed, round_, ids, data.members, batch_size=batch_size, epochs=epochs, steps=steps
+    )
+    pieces = cohort.chunks(plan, min(steps, experiment.steps_per_chunk))
+    done = []
+    for chunk in cohort.load(read, data.targets, pieces):
+        clients, info = compiled.steps(clients, chunk)
+        done.append(info)
+    weights = jnp.asarray([len(data.members[i]) for i in ids], jnp.float32)
+    server, round_info = compiled.finish(server, clients, weights)
+    loss = sum(float(info.loss.sum()) for info in done) / sum(int(info.count.sum()) for info in done)
+    return server, round_info, loss
+
+
+def _predict(experiment: Experiment, compiled: Compiled, read, server: ServerState) -> np.ndarray:
+    return cohort.predict(compiled.apply, server.params, read, experiment.data.test, experiment.eval_batch)
+
+
+def write_predictions(experiment: Experiment, predictions: np.ndarray, workdir: Path) -> None:
+    """``predictions.tsv`` of the test set, and a few test scans for the report."""
+    data = experiment.data
+    people, ages = [data.people[i] for i in data.test], data.targets[data.test]
+    log.write_text(workdir / "predictions.tsv", log.predictions_table(people, ages, predictions))
+    chosen = np.argsort(ages)[np.linspace(0, len(ages) - 1, min(5, len(ages))).round().astype(int)]
+    np.savez(workdir / "slices.npz", volumes=data.inputs[data.test[chosen], ..., 0], ages=ages[chosen])
+
+
+def open_workdir(experiment: Experiment, workdir: Path) -> None:
+    """Makes the run folder and writes what it is about; refuses a folder that holds another experiment."""
+    config_file = workdir / "config.json"
+    if config_file.exists():
+        _refuse_other(experiment.config, log.read_json(config_file)["config"], workdir)
+    elif workdir.exists() and any(workdir.iterdir()):
+        raise UsageError(f"{workdir} is not empty and holds no run; choose another --workdir.")
+    else:
+        workdir.mkdir(parents=True, exist_ok=True)
+        log.write_json(workdir / "environment.json", environment(experiment.seed))
+        log.write_json(workdir / "federation.json", federation(experiment))
+        log.write_json(config_file, {"config": experiment.config})
+
+
+def environment(seed: int) -> dict:
+    """Versions, machine, devices and seed."""
+    versions = {}
+    for name in PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            versions[name] = "not installed"
+    return {
+        "versions": versions,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "devices": [str(device) for device in jax.devices()],
+        "seed": seed,
+        "started": datetime.datetime.now().isoformat(timespec="seconds"),
+    }
+
+
+def federation(experiment: Experiment) -> dict:
+    """Who holds what, for the report."""
+    data = experiment.data
+    ages = data.targets.astype(float).round(1)
+    clients = [
+        {"name": f"L{i + 1}", "n": len(held), "ages": ages[held].tolist()}
+        for i, held in enumerate(data.members)
+    ]
+    params = jax.eval_shape(experiment.model.init, jax.random.key(0))
+    layers = dict(zip(tree.names(params), [leaf.size for leaf in jax.tree.leaves(params)], strict=True))
+    return {
+        "method": experiment.config["method"],
+        "clients": clients,
+        "test": {"n": len(data.test), "ages": ages[data.test].tolist()},
+        "dropped": experiment.dropped,
+        "total_weights": tree.size(params),
+        "layers": layers,
+        "shape": list(data.inputs.shape[1:-1]),
+    }
+
+
+def _resume(experiment, compiled, manager, workdir, say):
+    key = jax.random.key(experiment.seed)
+    like = jax.eval_shape(experiment.algorithm.init, key)
+    server = checkpoint.restore(manager, like)
+    if server is None:
+        return compiled.init(key), log.truncate(workdir, 0)
+    say(f"{workdir} holds {int(server.round)} of {experiment.rounds} rounds: going on from there.")
+    return server, log.truncate(workdir, int(server.round))
+
+
+def _record(experiment, info: RoundInfo, ids, outcome: dict, records: list[dict], seconds: float) -> dict:
+    data, params = experiment.data, jax.eval_shape(experiment.model.init, jax.random.key(0))
+    sizes, kept = [leaf.size for leaf in jax.tree.leaves(params)], np.asarray(info.kept)
+    up = int(np.asarray(info.kept_up, np.int64).sum())
+    down = int(info.kept_down) * len(ids)
+    before = records[-1] if records else {"params_up_total": 0, "params_down_total": 0}
+    return {
+        "round": int(info.round),
+        "target_sparsity": float(info.target_sparsity),
+        "sparsity": metrics.sparsity(kept, sizes),
+        **outcome,
+        "predict_mean_mae": metrics.predict_mean_mae(data.train_targets, data.targets[data.test]),
+        "params_up": up,
+        "params_down": down,
+        "params_up_total": before["params_up_total"] + up,
+        "params_down_total": before["params_down_total"] + down,
+        "agreement": float(info.agreement),
+        "finite": bool(info.finite),
+        "cohort": ids.tolist(),
+        "density": metrics.density(kept, sizes, tree.names(params)),
+        "seconds": round(seconds, 3),
+    }
+
+
+def _refuse_divergence(record: dict, workdir: Path) -> None:
+    if not (np.isfinite(record["train_loss"]) and record["finite"] and record["test_mae"] is not None):
+        raise UsageError(
+            f"Training diverged in round {record['round']} (the loss, a weight or a prediction is not a number); the rounds "
+            f"before it are safe in {workdir}; lower client.optimizer.learning_rate and use another --workdir."
+        )
+
+
+def _time_left(records: list[dict], rounds: int) -> float:
+    """Seconds, from the median of the last rounds: the first one also compiles."""
+    recent = [record["seconds"] for record in records[-5:]]
+    return float(np.median(recent)) * (rounds - records[-1]["round"])
+
+
+def _refuse_other(config: dict, stored: dict, workdir: Path) -> None:
+    ours, theirs = _flat(_comparable(config)), _flat(_comparable(stored))
+    for key in sorted(ours.keys() | theirs.keys()):
+        if ours.get(key) != theirs.get(key):
+            raise UsageError(
+                f"{workdir} holds another experiment: there {key} is {theirs.get(key)!r}, here it is "
+                f"{ours.get(key)!r}; choose another --workdir."
+            )
+
+
+def _comparable(config: dict) -> dict[str, Any]:
+    """What decides the numbers: not the sections that only change cost or what is shown."""
+    return {key: value for key, value in config.items() if key not in ("execution", "checkpoint", "log")}
+
+
+def _flat(config: dict, prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for key, value in config.items():
+        if isinstance(value, dict):
+            flat.update(_flat(value, f"{prefix}{key}."))
+        else:
+            flat[prefix + key] = list(value) if isinstance(value, tuple) else value
+    return flat

@@ -1,0 +1,116 @@
+"""The run folder: resume bit for bit, the log, refusals that lose nothing."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from fedsparse_jax import checkpoint, experiment, log
+from fedsparse_jax.types import UsageError
+from tests import toy
+
+
+def final_state(workdir, rounds=5):
+    one = toy.experiment(rounds)
+    with checkpoint.open_manager(workdir) as manager:
+        return checkpoint.restore(manager, jax.eval_shape(one.algorithm.init, jax.random.key(0)))
+
+
+def without_time(records):
+    return [{key: value for key, value in record.items() if key != "seconds"} for record in records]
+
+
+class Killed(BaseException):
+    pass
+
+
+def stop_after(round_):
+    def say(line):
+        if line.startswith(f"round {round_}/"):
+            raise Killed
+
+    return say
+
+
+@pytest.mark.parametrize("placement", ["server", "client"])
+def test_a_stopped_run_goes_on_bit_for_bit(tmp_path, placement):
+    whole = experiment.run(toy.experiment(placement=placement), tmp_path / "whole", say=lambda _: None)
+    for stop in (2, 4):
+        with pytest.raises(Killed):
+            experiment.run(toy.experiment(placement=placement), tmp_path / "parts", say=stop_after(stop))
+    parts = experiment.run(toy.experiment(placement=placement), tmp_path / "parts", say=lambda _: None)
+    assert checkpoint.digest(final_state(tmp_path / "whole")) == checkpoint.digest(final_state(tmp_path / "parts"))
+    assert without_time(whole) == without_time(parts) == without_time(log.read(tmp_path / "parts"))
+    tables = [(tmp_path / name / "predictions.tsv").read_text() for name in ("whole", "parts")]
+    assert tables[0] == tables[1]
+
+
+def test_streamed_data_give_the_same_numbers(tmp_path):
+    one = toy.experiment(rounds=2)
+    np.save(tmp_path / "inputs.npy", one.data.inputs)
+    mapped = np.load(tmp_path / "inputs.npy", mmap_mode="r")
+    streamed = toy.experiment(rounds=2, resident=False, data=one.data._replace(inputs=mapped))
+    a = experiment.run(one, tmp_path / "a", say=lambda _: None)
+    b = experiment.run(streamed, tmp_path / "b", say=lambda _: None)
+    assert without_time(a) == without_time(b)
+
+
+def test_a_round_is_one_complete_line(tmp_path):
+    experiment.run(toy.experiment(tensorboard=True), tmp_path / "run", say=lambda _: None)
+    records = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    asked = {"round", "target_sparsity", "sparsity", "train_loss", "test_mae", "test_rmse", "test_r", "test_r2",
+             "predict_mean_mae", "params_up", "params_down", "seconds", "density", "agreement"}  # fmt: skip
+    assert [record["round"] for record in records] == [1, 2, 3, 4, 5]
+    assert all(asked <= record.keys() for record in records)
+    assert all(len(record["cohort"]) == 2 for record in records)
+    assert list((tmp_path / "run/tensorboard").glob("events*"))
+
+
+def test_parameters_are_counted_by_hand(tmp_path):
+    records = experiment.run(toy.experiment(), tmp_path / "run", say=lambda _: None)
+    total = sum(leaf.size for leaf in jax.tree.leaves(final_state(tmp_path / "run").params))
+    assert records[0]["params_down"] == records[0]["params_up"] == 2 * total  # two dense clients
+    for before, now in zip(records, records[1:]):
+        kept = round((1 - before["sparsity"]) * total)
+        assert now["params_down"] == now["params_up"] == 2 * kept
+    assert records[-1]["sparsity"] == pytest.approx(round(0.8 * total) / total)
+    assert records[-1]["params_up_total"] == sum(record["params_up"] for record in records)
+
+
+def test_the_predict_the_mean_error_by_hand(tmp_path):
+    one = toy.experiment(rounds=1, config={"method": "x"})
+    records = experiment.run(one, tmp_path / "run", say=lambda _: None)
+    data = one.data
+    expected = np.abs(data.targets[-8:] - data.targets[:-8].mean()).mean()
+    assert records[0]["predict_mean_mae"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_divergence_is_one_sentence_and_loses_nothing(tmp_path):
+    good = toy.experiment()
+    with pytest.raises(Killed):
+        experiment.run(good, tmp_path, say=stop_after(2))
+    broken = good.data._replace(targets=np.full_like(good.data.targets, np.nan))
+    with pytest.raises(UsageError, match=r"diverged in round 3 .*client.optimizer.learning_rate"):
+        experiment.run(good._replace(data=broken), tmp_path, say=lambda _: None)
+    assert int(final_state(tmp_path).round) == 2 and len(log.read(tmp_path)) == 2
+
+
+def test_another_experiment_in_the_folder_is_refused(tmp_path):
+    experiment.run(toy.experiment(rounds=1), tmp_path, say=lambda _: None)
+    with pytest.raises(UsageError, match=r"there client.rate is 0.01, here it is 0.5"):
+        experiment.run(toy.experiment(rounds=1, rate=0.5), tmp_path, say=lambda _: None)
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path):
+    (tmp_path / "thesis.tex").write_text("x")
+    with pytest.raises(UsageError, match="is not empty and holds no run"):
+        experiment.run(toy.experiment(), tmp_path, say=lambda _: None)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_half_written_line_is_forgotten(tmp_path):
+    experiment.run(toy.experiment(rounds=2), tmp_path, say=lambda _: None)
+    with open(tmp_path / "metrics.jsonl", "a") as file:
+        file.write('{"round": 3, "spar')
+    assert [record["round"] for record in log.truncate(tmp_path, 2)] == [1, 2]

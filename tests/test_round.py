@@ -1,0 +1,184 @@
+"""A whole round against NumPy, and what must hold for every way of running it."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from fedsparse_jax import criteria, federated, losses, masks, pruning, schedules, tree
+from fedsparse_jax.aggregation import AGGREGATORS
+from fedsparse_jax.data import cohort
+from fedsparse_jax.types import Chunk, Model, UsageError
+from tests import reference
+
+FEATURES, RATE = 6, 0.05
+LINEAR = Model(
+    init=lambda key: {"b": jnp.zeros(()), "w": jax.random.normal(key, (FEATURES,))},
+    apply=lambda params, inputs: inputs @ params["w"] + params["b"],
+)
+
+
+def algorithm(placement="server", aggregate="mean", client_map="vmap", schedule=None, tx=None, server_tx=None):
+    schedule = schedule or schedules.gradual(0.0, 0.6, begin=0, end=3)
+    everything = {"b": True, "w": True}
+    return federated.build(
+        LINEAR,
+        loss=losses.squared,
+        client_tx=tx or optax.sgd(RATE),
+        server_tx=server_tx or optax.sgd(1.0),
+        aggregate=AGGREGATORS[aggregate],
+        prune=pruning.pruner(criteria.magnitude, pruning.global_, schedule, everything),
+        schedule=schedule,
+        placement=placement,
+        client_map=client_map,
+    )
+
+
+def problem(sizes=(7, 4, 10)):
+    rng = np.random.default_rng(0)
+    truth = np.array([3.0, -2.0, 0.0, 0.5, 0.0, 1.0])
+    inputs = rng.normal(size=(sum(sizes), FEATURES)).astype(np.float32)
+    targets = (inputs @ truth + 0.1 * rng.normal(size=len(inputs))).astype(np.float32)
+    return inputs, targets, np.split(np.arange(len(inputs)), np.cumsum(sizes)[:-1])
+
+
+def plan_of(members, round_=1, batch_size=3, epochs=2, extra=0, seed=0, ids=None):
+    ids = np.arange(len(members)) if ids is None else ids
+    steps = cohort.steps_of(max(map(len, members)), batch_size, epochs) + extra
+    return cohort.plan(seed, round_, ids, members, batch_size=batch_size, epochs=epochs, steps=steps)
+
+
+def play(algo, rounds=3, ids=(0, 1, 2), extra=0, weights=None, chunk=10**6):
+    inputs, targets, members = problem()
+    server, info = algo.init(jax.random.key(0)), None
+    for round_ in range(1, rounds + 1):
+        clients = algo.begin(server, jnp.asarray(ids))
+        plan = plan_of(members, round_, extra=extra, ids=ids)
+        for piece in cohort.chunks(plan, min(chunk, plan.index.shape[1])):
+            clients, _ = algo.steps(clients, Chunk(inputs[piece.index], targets[piece.index], piece.valid))
+        sizes = [len(members[i]) for i in ids] if weights is None else weights
+        server, info = algo.finish(server, clients, jnp.asarray(sizes, jnp.float32))
+    return server, info
+
+
+def numpy_rounds(placement, rounds=3, ids=(0, 1, 2)):
+    """The same run, written from the formulas with another layout: a loop over clients and batches."""
+    inputs, targets, members = problem()
+    w, b = (np.asarray(leaf, np.float64) for leaf in (algorithm().init(jax.random.key(0)).params[k] for k in "wb"))
+    mask = {"b": np.array(True), "w": np.ones(FEATURES, bool)}
+    for t in range(1, rounds + 1):
+        plan, sparsity, models = plan_of(members, t), reference.gradual(t, 0.0, 0.6, 0, 3), []
+        for k in ids:
+            index, valid = plan.index[k], plan.valid[k]
+            batches = [(inputs[i[v]], targets[i[v]]) for i, v in zip(index, valid) if v.any()]
+            models.append(reference.linear_sgd(w, b, mask["w"], mask["b"], batches, RATE))
+        weights = np.array([len(members[k]) for k in ids], float)
+        stacked = {"b": np.array([m[1] for m in models]), "w": np.stack([m[0] for m in models])}
+        if placement == "client":
+            one = [{n: stacked[n][k] for n in stacked} for k in range(len(ids))]
+            kept = [reference.global_magnitude(p, mask, sparsity) for p in one]
+            voted = {n: reference.majority_vote(stacked[n], np.stack([m[n] for m in kept]), weights) for n in stacked}
+            (b, w), mask = (voted["b"][0], voted["w"][0]), {n: voted[n][1] for n in voted}
+        else:
+            b, w = (reference.weighted_mean(stacked[n], weights) for n in ("b", "w"))
+            if placement == "server":
+                mask = reference.global_magnitude({"b": b, "w": w}, mask, sparsity)
+                b, w = np.where(mask["b"], b, 0), np.where(mask["w"], w, 0)
+    return {"b": b, "w": w}, mask
+
+
+@pytest.mark.parametrize(
+    ("placement", "aggregate"), [("none", "mean"), ("server", "mean"), ("client", "majority_vote")]
+)
+@pytest.mark.parametrize("client_map", ["vmap", "scan", 2])
+def test_golden_rounds(placement, aggregate, client_map):
+    server, info = play(algorithm(placement, aggregate, client_map))
+    params, kept = numpy_rounds(placement)
+    for name in params:
+        np.testing.assert_allclose(server.params[name], params[name], atol=1e-5)
+        np.testing.assert_array_equal(server.masks[name], kept[name])
+    assert int(info.kept.sum()) == sum(int(m.sum()) for m in kept.values())
+    assert bool(info.finite) and int(info.round) == 3
+
+
+def test_global_reaches_the_asked_sparsity_exactly_in_the_last_round():
+    _, info = play(algorithm("server"))
+    assert int(info.kept.sum()) == 7 - round(0.6 * 7) and float(info.target_sparsity) == np.float32(0.6)
+
+
+def test_masks_nest_and_pruned_weights_stay_zero_through_momentum_and_server_adam():
+    algo = algorithm("server", tx=optax.adam(0.1), server_tx=optax.adam(0.1))
+    before = None
+    for rounds in (1, 2, 3):
+        server, _ = play(algo, rounds)
+        for w, kept in zip(jax.tree.leaves(server.params), jax.tree.leaves(server.masks)):
+            assert bool((jnp.where(kept, 0, w) == 0).all())
+        if before is not None:
+            assert int(masks.kept(masks.intersect(before, server.masks)).sum()) == int(masks.kept(server.masks).sum())
+        before = server.masks
+
+
+def test_padding_steps_change_nothing():
+    plain, padded = play(algorithm())[0], play(algorithm(), extra=5)[0]
+    jax.tree.map(np.testing.assert_array_equal, plain.params, padded.params)
+
+
+def test_chunks_change_nothing():
+    whole, pieces = play(algorithm())[0], play(algorithm(), chunk=3)[0]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), whole.params, pieces.params)
+
+
+@pytest.mark.parametrize("aggregate", AGGREGATORS)
+def test_a_padded_client_is_no_client(aggregate):
+    alone = play(algorithm("client", aggregate), ids=(0, 1))
+    padded = play(algorithm("client", aggregate), ids=(0, 1, 2), weights=[7, 4, 0])
+    jax.tree.map(np.testing.assert_array_equal, alone[0].params, padded[0].params)
+    assert float(alone[1].agreement) == float(padded[1].agreement)
+    assert padded[1].kept_up.tolist() == [*alone[1].kept_up.tolist(), 0]
+
+
+def test_a_client_without_a_valid_example_stays_bit_identical():
+    algo = algorithm("none", tx=optax.adam(0.1))
+    clients = algo.begin(algo.init(jax.random.key(0)), jnp.arange(2))
+    chunk = Chunk(jnp.full((2, 3, 2, FEATURES), jnp.nan), jnp.full((2, 3, 2), jnp.nan), jnp.zeros((2, 3, 2), bool))
+    after, info = algo.steps(clients, chunk)
+    jax.tree.map(np.testing.assert_array_equal, (after.params, after.opt_state), (clients.params, clients.opt_state))
+    assert float(info.loss.sum()) == 0 and int(info.count.sum()) == 0
+
+
+def test_keys_come_from_round_and_client_id_alone():
+    algo = algorithm()
+    server = algo.init(jax.random.key(3))
+    a, b = algo.begin(server, jnp.array([4, 7])), algo.begin(server, jnp.array([7, 1, 4]))
+    data = lambda keys: jax.random.key_data(keys).tolist()
+    assert data(a.key)[0] == data(b.key)[2] and data(a.key)[1] == data(b.key)[0]
+    later = algo.begin(server._replace(round=server.round + 1), jnp.array([4]))
+    assert data(later.key)[0] != data(a.key)[0]
+
+
+def test_nothing_is_traced_twice():
+    traces = []
+    model = LINEAR._replace(apply=lambda p, x: (traces.append(1), LINEAR.apply(p, x))[1])
+    schedule = schedules.gradual(0.0, 0.6, 0, 3)
+    prune = pruning.pruner(criteria.magnitude, pruning.global_, schedule, {"b": True, "w": True})
+    algo = federated.build(
+        model, loss=losses.squared, client_tx=optax.sgd(RATE), server_tx=optax.sgd(1.0),
+        aggregate=AGGREGATORS["mean"], prune=prune, schedule=schedule, placement="server", client_map="scan",
+    )
+    jitted = algo._replace(begin=jax.jit(algo.begin), steps=jax.jit(algo.steps), finish=jax.jit(algo.finish))
+    play(jitted, rounds=1)
+    after_one = len(traces)
+    play(jitted, rounds=3)
+    assert len(traces) == after_one
+
+
+def test_pruning_at_initialization():
+    server = algorithm("init", schedule=schedules.constant(0.6)).init(jax.random.key(0))
+    assert int(masks.kept(server.masks).sum()) == tree.size(server.params) - round(0.6 * 7)
+
+
+@pytest.mark.parametrize("wrong", [dict(placement="sever"), dict(client_map="pmap"), dict(client_map=0)])
+def test_refusals(wrong):
+    with pytest.raises(UsageError, match="must be"):
+        algorithm(**wrong)

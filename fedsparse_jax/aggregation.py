@@ -5,7 +5,6 @@ marks an absent client, which neither counts nor votes.
 """
 
 import jax
-import jax.numpy as jnp
 
 from fedsparse_jax import masks as mask_algebra
 from fedsparse_jax import tree

@@ -18,9 +18,8 @@ def random(params: Params, *, key: Key, **unused):
     """
     leaves, treedef = jax.tree.flatten(params)
     keys = jax.random.split(key, len(leaves))
-    return treedef.unflatten(
-        [jax.random.uniform(k, w.shape, jnp.float32) for k, w in zip(keys, leaves, strict=True)]
-    )
+    scores = [jax.random.uniform(k, w.shape, jnp.float32) for k, w in zip(keys, leaves, strict=True)]
+    return jax.tree.unflatten(treedef, scores)
 
 
 CRITERIA = {

@@ -119,7 +119,7 @@ def run_round(experiment: Experiment, compiled: Compiled, read, server: ServerSt
         done.append(info)
     weights = jnp.asarray([len(data.members[i]) for i in ids], jnp.float32)
     server, round_info = compiled.finish(server, clients, weights)
-    loss = sum(float(info.loss.sum()) for info in done) / sum(int(info.count.sum()) for info in done)
+    loss = sum(float(info.loss.sum()) for info in done) / sum(int(info.examples.sum()) for info in done)
     return server, round_info, loss
 
 

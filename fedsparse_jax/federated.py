@@ -79,7 +79,8 @@ def build(
         round_key = jax.random.fold_in(jax.random.fold_in(server.key, _ROUNDS), server.round + 1)
         client_keys = local.client_keys(round_key, client_ids)
         shared = (server.params, server.masks, client_tx.init(server.params))
-        return ClientState(*tree.broadcast(shared, client_ids.shape[0]), client_keys)
+        params, kept, opt_state = tree.broadcast(shared, client_ids.shape[0])
+        return ClientState(params, kept, opt_state, client_keys)
 
     def client_prune(server, clients):
         if placement != "client":

@@ -79,7 +79,7 @@ def global_(scores, masks: Masks, sparsity: Array, prunable) -> Masks:
         leaf = leaves[i]
         leaves[i] = keep[start : start + leaf.size].reshape(leaf.shape)
         start += leaf.size
-    return treedef.unflatten(leaves)
+    return jax.tree.unflatten(treedef, leaves)
 
 
 def per_layer(scores, masks: Masks, sparsity: Array, prunable) -> Masks:

@@ -61,7 +61,7 @@ class StepInfo(NamedTuple):
     """What a local step reports, summed over its valid examples."""
 
     loss: Array  # f32[], sum of losses
-    count: Array  # i32[], number of valid examples
+    examples: Array  # i32[], number of valid examples
 
 
 class RoundInfo(NamedTuple):

@@ -5,7 +5,9 @@ import numpy as np
 
 def keep_mask(scores, alive, num_pruned):
     """Prunes the smallest scores among the alive, earlier positions first among equals, until enough are zero."""
-    order = sorted(range(len(scores)), key=lambda i: (bool(alive[i]), float(scores[i]) if alive[i] else 0.0, i))
+    order = sorted(
+        range(len(scores)), key=lambda i: (bool(alive[i]), float(scores[i]) if alive[i] else 0.0, i)
+    )
     keep = np.array(alive, bool).copy()
     keep[order[:num_pruned]] = False
     return keep

@@ -33,7 +33,9 @@ def test_an_absent_client_has_no_vote():
 
 
 def test_an_absent_client_may_be_nan():
-    params, _ = aggregation.mean({"w": jnp.array([[1.0], [jnp.nan]])}, {"w": jnp.ones((2, 1), bool)}, jnp.array([2.0, 0.0]))
+    params, _ = aggregation.mean(
+        {"w": jnp.array([[1.0], [jnp.nan]])}, {"w": jnp.ones((2, 1), bool)}, jnp.array([2.0, 0.0])
+    )
     assert params["w"].tolist() == [1.0]
 
 
@@ -47,6 +49,8 @@ def test_majority_vote_agrees_with_numpy(quorum, seed):
     weights = rng.integers(0, 4, 5).astype(np.float32)
     weights[0] = 1
     expected = reference.majority_vote(params, masks, weights, quorum)
-    found = aggregation.majority_vote({"w": jnp.array(params)}, {"w": jnp.array(masks)}, jnp.array(weights), quorum=quorum)
+    found = aggregation.majority_vote(
+        {"w": jnp.array(params)}, {"w": jnp.array(masks)}, jnp.array(weights), quorum=quorum
+    )
     np.testing.assert_array_equal(found[1]["w"], expected[1])
     np.testing.assert_allclose(found[0]["w"], expected[0], atol=1e-6)

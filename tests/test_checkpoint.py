@@ -31,7 +31,9 @@ def restore(folder, round_=None):
 
 def damage(folder, round_):
     """Flips one byte of the largest file of a checkpoint."""
-    files = [p for p in (folder / checkpoint.FOLDER / str(round_)).rglob("*") if p.is_file() and "state" in p.parts]
+    files = [
+        p for p in (folder / checkpoint.FOLDER / str(round_)).rglob("*") if p.is_file() and "state" in p.parts
+    ]
     victim = max(files, key=lambda p: p.stat().st_size)
     content = bytearray(victim.read_bytes())
     content[len(content) // 2] ^= 0xFF
@@ -72,7 +74,9 @@ def test_an_empty_folder_holds_nothing(tmp_path):
 def test_the_digest_sees_everything(change):
     one = state(1)
     other = {
-        "bit": one._replace(params={**one.params, "b": jnp.array([1.0, 1.0, np.nextafter(np.float32(1), 2)])}),
+        "bit": one._replace(
+            params={**one.params, "b": jnp.array([1.0, 1.0, np.nextafter(np.float32(1), 2)])}
+        ),
         "dtype": one._replace(round=one.round.astype(jnp.uint32)),
         "mask": one._replace(masks={**one.masks, "b": jnp.array([True, True, False])}),
     }[change]

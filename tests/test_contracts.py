@@ -18,7 +18,10 @@ from tests.counting import count_traces
 def params(seed=0):
     rng = np.random.default_rng(seed)
     return {
-        "conv": {"bias": jnp.asarray(rng.normal(size=5), jnp.float32), "kernel": jnp.asarray(rng.normal(size=(3, 2, 5)), jnp.float32)},
+        "conv": {
+            "bias": jnp.asarray(rng.normal(size=5), jnp.float32),
+            "kernel": jnp.asarray(rng.normal(size=(3, 2, 5)), jnp.float32),
+        },
         "head": {"kernel": jnp.asarray(rng.normal(size=(5, 4)), jnp.float32)},
     }
 
@@ -97,7 +100,9 @@ class TestAggregators:
     def test_identical_clients_aggregate_to_themselves(self, name):
         kept = jax.tree.map(lambda w: w > -0.3, params())
         one = masks.apply(kept, params())
-        new, new_masks = AGGREGATORS[name](tree.broadcast(one, 3), tree.broadcast(kept, 3), jnp.array([1.0, 5.0, 2.0]))
+        new, new_masks = AGGREGATORS[name](
+            tree.broadcast(one, 3), tree.broadcast(kept, 3), jnp.array([1.0, 5.0, 2.0])
+        )
         same_tree(new, one)
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), new, one)
         jax.tree.map(np.testing.assert_array_equal, new_masks, kept)
@@ -141,7 +146,9 @@ def test_losses(name):
 def test_partitions(name, clients):
     rng = np.random.default_rng(0)
     ages, sites = rng.uniform(45, 80, 60), np.array(list("abcd"))[np.arange(60) % clients]
-    give = lambda seed: partition.divide(ages, sites, partition=partition.PARTITIONS[name], num_clients=clients, seed=seed)
+    give = lambda seed: partition.divide(
+        ages, sites, partition=partition.PARTITIONS[name], num_clients=clients, seed=seed
+    )
     parts = give(3)
     assert len(parts) == clients and all(len(part) for part in parts)
     assert sorted(np.concatenate(parts).tolist()) == list(range(60))

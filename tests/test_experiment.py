@@ -40,7 +40,9 @@ def test_a_stopped_run_goes_on_bit_for_bit(tmp_path, placement):
         with pytest.raises(Killed):
             experiment.run(toy.experiment(placement=placement), tmp_path / "parts", say=stop_after(stop))
     parts = experiment.run(toy.experiment(placement=placement), tmp_path / "parts", say=lambda _: None)
-    assert checkpoint.digest(final_state(tmp_path / "whole")) == checkpoint.digest(final_state(tmp_path / "parts"))
+    assert checkpoint.digest(final_state(tmp_path / "whole")) == checkpoint.digest(
+        final_state(tmp_path / "parts")
+    )
     assert without_time(whole) == without_time(parts) == without_time(log.read(tmp_path / "parts"))
     tables = [(tmp_path / name / "predictions.tsv").read_text() for name in ("whole", "parts")]
     assert tables[0] == tables[1]

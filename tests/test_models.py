@@ -11,7 +11,15 @@ from fedsparse_jax.models.brain_age_cnn import brain_age_cnn
 from fedsparse_jax.models.flat_cnn import flat_cnn
 from fedsparse_jax.types import UsageError
 
-PAPER = {"conv1": 896, "conv2": 55_360, "conv3": 221_312, "conv4": 884_992, "conv5": 1_769_728, "top": 16_448, "head": 65}
+PAPER = {
+    "conv1": 896,
+    "conv2": 55_360,
+    "conv3": 221_312,
+    "conv4": 884_992,
+    "conv5": 1_769_728,
+    "top": 16_448,
+    "head": 65,
+}
 
 
 def test_the_papers_network_has_the_papers_weights():

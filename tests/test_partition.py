@@ -44,24 +44,42 @@ def test_small_alpha_makes_clients_differ_more(ages):
 
 def test_no_person_in_two_places():
     rng = np.random.default_rng(0)
-    people = [{"participant_id": f"sub-{i:02d}", "site": f"s{i % 3}", "session": str(k)} for i in range(30) for k in range(1 + i % 3)]
+    people = [
+        {"participant_id": f"sub-{i:02d}", "site": f"s{i % 3}", "session": str(k)}
+        for i in range(30)
+        for k in range(1 + i % 3)
+    ]
     divide = lambda ages, sites, seed: partition.divide(
         ages, sites, partition=partition.uniform_iid, num_clients=4, seed=seed
     )
     targets = rng.normal(60, 5, len(people))
-    federation = cohort.federate(np.zeros((len(people), 2)), targets, people, divide=divide, test_share=0.2, seed=1)
-    places = [{people[i]["participant_id"] for i in index} for index in [*federation.members, federation.test]]
+    federation = cohort.federate(
+        np.zeros((len(people), 2)), targets, people, divide=divide, test_share=0.2, seed=1
+    )
+    places = [
+        {people[i]["participant_id"] for i in index} for index in [*federation.members, federation.test]
+    ]
     assert sum(map(len, places)) == len(set.union(*places)) == 30
     assert sum(map(len, federation.members)) + len(federation.test) == len(people)
 
 
 @pytest.mark.parametrize(
     ("count", "clients", "name", "message"),
-    [(3, 4, "uniform_iid", "only 3 people"), (10, 0, "uniform_iid", "at least one client"), (9, 8, "skewed_iid", "without data")],
+    [
+        (3, 4, "uniform_iid", "only 3 people"),
+        (10, 0, "uniform_iid", "at least one client"),
+        (9, 8, "skewed_iid", "without data"),
+    ],
 )
 def test_refusals(count, clients, name, message):
     with pytest.raises(UsageError, match=message):
-        partition.divide(np.full(count, 60.0), ["a"] * count, partition=partition.PARTITIONS[name], num_clients=clients, seed=0)
+        partition.divide(
+            np.full(count, 60.0),
+            ["a"] * count,
+            partition=partition.PARTITIONS[name],
+            num_clients=clients,
+            seed=0,
+        )
 
 
 def test_sites_are_the_clients():

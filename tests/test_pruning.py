@@ -33,7 +33,9 @@ def test_pruned_weights_count_and_never_return():
 
 @settings(deadline=None, max_examples=60)
 @given(
-    st.lists(st.tuples(st.sampled_from([0.0, 1e-40, 1e-3, 1.0, 1.5, 3e38]), st.booleans()), min_size=8, max_size=8),
+    st.lists(
+        st.tuples(st.sampled_from([0.0, 1e-40, 1e-3, 1.0, 1.5, 3e38]), st.booleans()), min_size=8, max_size=8
+    ),
     st.integers(0, 8),
 )
 def test_agrees_with_a_sort_when_scores_tie(pairs, num_pruned):

@@ -19,7 +19,9 @@ LINEAR = Model(
 )
 
 
-def algorithm(placement="server", aggregate="mean", client_map="vmap", schedule=None, tx=None, server_tx=None):
+def algorithm(
+    placement="server", aggregate="mean", client_map="vmap", schedule=None, tx=None, server_tx=None
+):
     schedule = schedule or schedules.gradual(0.0, 0.6, begin=0, end=3)
     everything = {"b": True, "w": True}
     return federated.build(
@@ -55,8 +57,8 @@ def play(algo, rounds=3, ids=(0, 1, 2), extra=0, weights=None, chunk=10**6):
     for round_ in range(1, rounds + 1):
         clients = algo.begin(server, jnp.asarray(ids))
         plan = plan_of(members, round_, extra=extra, ids=ids)
-        for piece in cohort.chunks(plan, min(chunk, plan.index.shape[1])):
-            clients, _ = algo.steps(clients, Chunk(inputs[piece.index], targets[piece.index], piece.valid))
+        for piece in cohort.chunks(plan, min(chunk, plan.rows.shape[1])):
+            clients, _ = algo.steps(clients, Chunk(inputs[piece.rows], targets[piece.rows], piece.valid))
         sizes = [len(members[i]) for i in ids] if weights is None else weights
         server, info = algo.finish(server, clients, jnp.asarray(sizes, jnp.float32))
     return server, info
@@ -65,12 +67,14 @@ def play(algo, rounds=3, ids=(0, 1, 2), extra=0, weights=None, chunk=10**6):
 def numpy_rounds(placement, rounds=3, ids=(0, 1, 2)):
     """The same run, written from the formulas with another layout: a loop over clients and batches."""
     inputs, targets, members = problem()
-    w, b = (np.asarray(leaf, np.float64) for leaf in (algorithm().init(jax.random.key(0)).params[k] for k in "wb"))
+    w, b = (
+        np.asarray(leaf, np.float64) for leaf in (algorithm().init(jax.random.key(0)).params[k] for k in "wb")
+    )
     mask = {"b": np.array(True), "w": np.ones(FEATURES, bool)}
     for t in range(1, rounds + 1):
         plan, sparsity, models = plan_of(members, t), reference.gradual(t, 0.0, 0.6, 0, 3), []
         for k in ids:
-            index, valid = plan.index[k], plan.valid[k]
+            index, valid = plan.rows[k], plan.valid[k]
             batches = [(inputs[i[v]], targets[i[v]]) for i, v in zip(index, valid) if v.any()]
             models.append(reference.linear_sgd(w, b, mask["w"], mask["b"], batches, RATE))
         weights = np.array([len(members[k]) for k in ids], float)
@@ -78,7 +82,10 @@ def numpy_rounds(placement, rounds=3, ids=(0, 1, 2)):
         if placement == "client":
             one = [{n: stacked[n][k] for n in stacked} for k in range(len(ids))]
             kept = [reference.global_magnitude(p, mask, sparsity) for p in one]
-            voted = {n: reference.majority_vote(stacked[n], np.stack([m[n] for m in kept]), weights) for n in stacked}
+            voted = {
+                n: reference.majority_vote(stacked[n], np.stack([m[n] for m in kept]), weights)
+                for n in stacked
+            }
             (b, w), mask = (voted["b"][0], voted["w"][0]), {n: voted[n][1] for n in voted}
         else:
             b, w = (reference.weighted_mean(stacked[n], weights) for n in ("b", "w"))
@@ -115,7 +122,9 @@ def test_masks_nest_and_pruned_weights_stay_zero_through_momentum_and_server_ada
         for w, kept in zip(jax.tree.leaves(server.params), jax.tree.leaves(server.masks)):
             assert bool((jnp.where(kept, 0, w) == 0).all())
         if before is not None:
-            assert int(masks.kept(masks.intersect(before, server.masks)).sum()) == int(masks.kept(server.masks).sum())
+            assert int(masks.kept(masks.intersect(before, server.masks)).sum()) == int(
+                masks.kept(server.masks).sum()
+            )
         before = server.masks
 
 
@@ -141,10 +150,14 @@ def test_a_padded_client_is_no_client(aggregate):
 def test_a_client_without_a_valid_example_stays_bit_identical():
     algo = algorithm("none", tx=optax.adam(0.1))
     clients = algo.begin(algo.init(jax.random.key(0)), jnp.arange(2))
-    chunk = Chunk(jnp.full((2, 3, 2, FEATURES), jnp.nan), jnp.full((2, 3, 2), jnp.nan), jnp.zeros((2, 3, 2), bool))
+    chunk = Chunk(
+        jnp.full((2, 3, 2, FEATURES), jnp.nan), jnp.full((2, 3, 2), jnp.nan), jnp.zeros((2, 3, 2), bool)
+    )
     after, info = algo.steps(clients, chunk)
-    jax.tree.map(np.testing.assert_array_equal, (after.params, after.opt_state), (clients.params, clients.opt_state))
-    assert float(info.loss.sum()) == 0 and int(info.count.sum()) == 0
+    jax.tree.map(
+        np.testing.assert_array_equal, (after.params, after.opt_state), (clients.params, clients.opt_state)
+    )
+    assert float(info.loss.sum()) == 0 and int(info.examples.sum()) == 0
 
 
 def test_keys_come_from_round_and_client_id_alone():
@@ -163,8 +176,15 @@ def test_nothing_is_traced_twice():
     schedule = schedules.gradual(0.0, 0.6, 0, 3)
     prune = pruning.pruner(criteria.magnitude, pruning.global_, schedule, {"b": True, "w": True})
     algo = federated.build(
-        model, loss=losses.squared, client_tx=optax.sgd(RATE), server_tx=optax.sgd(1.0),
-        aggregate=AGGREGATORS["mean"], prune=prune, schedule=schedule, placement="server", client_map="scan",
+        model,
+        loss=losses.squared,
+        client_tx=optax.sgd(RATE),
+        server_tx=optax.sgd(1.0),
+        aggregate=AGGREGATORS["mean"],
+        prune=prune,
+        schedule=schedule,
+        placement="server",
+        client_map="scan",
     )
     jitted = algo._replace(begin=jax.jit(algo.begin), steps=jax.jit(algo.steps), finish=jax.jit(algo.finish))
     play(jitted, rounds=1)

@@ -54,9 +54,9 @@ def federate(
 
 
 class Plan(NamedTuple):
-    """The batches of one round: ``index i32[C, T, B]`` into the examples, ``valid bool[C, T, B]``."""
+    """The batches of one round: ``rows i32[C, T, B]`` of the examples, ``valid bool[C, T, B]``."""
 
-    index: np.ndarray
+    rows: np.ndarray
     valid: np.ndarray
 
 
@@ -90,28 +90,28 @@ def plan(seed: int, round_: int, client_ids, members, *, batch_size: int, epochs
         members: for every client of the federation, indices of its examples.
         steps: T, at least `steps_of` the largest client; what a client does not need is padding.
     """
-    index = np.zeros((len(client_ids), steps, batch_size), np.int32)
-    valid = np.zeros(index.shape, bool)
-    for row, client in enumerate(client_ids):
+    rows = np.zeros((len(client_ids), steps, batch_size), np.int32)
+    valid = np.zeros(rows.shape, bool)
+    for place, client in enumerate(client_ids):
         held = members[client]
         per_epoch = steps_of(len(held), batch_size, 1)
         rng = np.random.default_rng([seed, 6, round_, int(client)])
         for epoch in range(epochs):
-            rows = slice(epoch * per_epoch, (epoch + 1) * per_epoch)
-            flat = index[row, rows].reshape(-1)
+            flat = np.zeros(per_epoch * batch_size, np.int32)
             flat[: len(held)] = rng.permutation(held)
-            index[row, rows] = flat.reshape(per_epoch, batch_size)
             flags = np.arange(flat.size) < len(held)
-            valid[row, rows] = flags.reshape(per_epoch, batch_size)
-    return Plan(index, valid)
+            when = slice(epoch * per_epoch, (epoch + 1) * per_epoch)
+            rows[place, when] = flat.reshape(per_epoch, batch_size)
+            valid[place, when] = flags.reshape(per_epoch, batch_size)
+    return Plan(rows, valid)
 
 
 def chunks(plan_: Plan, steps_per_chunk: int) -> Iterator[Plan]:
     """The plan in pieces of equal length, the last one padded; pieces without a valid example are left out."""
-    for start in range(0, plan_.index.shape[1], steps_per_chunk):
+    for start in range(0, plan_.rows.shape[1], steps_per_chunk):
         piece = Plan(*(leaf[:, start : start + steps_per_chunk] for leaf in plan_))
         if piece.valid.any():
-            missing = steps_per_chunk - piece.index.shape[1]
+            missing = steps_per_chunk - piece.rows.shape[1]
             yield Plan(*(np.pad(leaf, ((0, 0), (0, missing), (0, 0))) for leaf in piece))
 
 
@@ -131,7 +131,7 @@ def load(read: Callable[[np.ndarray], jax.Array], targets, plans: Iterator[Plan]
     """Plans to chunks; each is read while the device works on the one before."""
 
     def chunk(piece):
-        return Chunk(read(piece.index), jnp.asarray(targets[piece.index]), jnp.asarray(piece.valid))
+        return Chunk(read(piece.rows), jnp.asarray(targets[piece.rows]), jnp.asarray(piece.valid))
 
     with ThreadPoolExecutor(1) as pool:
         ahead = None

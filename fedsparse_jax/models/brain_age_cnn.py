@@ -5,7 +5,6 @@ the average of what is left of the volume; a linear output. 2,948,801 weights fo
 """
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 
 from fedsparse_jax.models import layers

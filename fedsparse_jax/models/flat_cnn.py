@@ -2,6 +2,9 @@
 
 Where the paper's network averages the last feature map over the volume, this one flattens it: every place
 has a weight of its own. On a coarse phantom it learns in a minute what the average takes an hour for.
+
+The flattened features are divided by a power of their number, so that the head's weights end up of the size
+of the kernels': global magnitude pruning compares them, and would otherwise take the whole head first.
 """
 
 import jax
@@ -11,6 +14,8 @@ from fedsparse_jax.models import layers
 from fedsparse_jax.models.brain_age_cnn import check_poolings
 from fedsparse_jax.models.functional import functional
 from fedsparse_jax.types import Array, Model
+
+GAIN = 0.25  # the flattened features are divided by (their number)**GAIN
 
 
 class FlatCNN(nnx.Module):
@@ -33,18 +38,19 @@ class FlatCNN(nnx.Module):
             features = layers.instance_norm(getattr(self, f"conv{i + 1}")(features))
             features = layers.max_pool(features) if i < self.poolings else features
             features = jax.nn.relu(features)
-        return self.scale * self.head(features.reshape(features.shape[0], -1))[:, 0]
+        flat = features.reshape(features.shape[0], -1)
+        return self.scale * self.head(flat / flat.shape[1] ** GAIN)[:, 0]
 
 
-def flat_cnn(shape, *, widths=(8, 16, 32, 32), poolings=3, output_mean=62.68, output_scale=7.5) -> Model:
+def flat_cnn(shape, *, widths=(8, 16, 16), poolings=2, output_mean=None, output_scale=None) -> Model:
     """Blocks of convolution 3x3x3, instance norm, max-pool (in the first ``poolings`` blocks) and ReLU.
 
     Args:
         shape: ``(X, Y, Z)`` voxels of the input; every axis needs at least ``2**poolings``.
         widths: channels of the blocks.
         poolings: how many blocks halve the volume.
-        output_mean: prediction in years before any training.
-        output_scale: years for one unit of the output.
+        output_mean: prediction in years before any training; None: the training ages' mean (see `build.model`).
+        output_scale: years for one unit of the output; None: the training ages' SD.
 
     Raises:
         UsageError: ``shape`` is too small for the poolings.

@@ -1,0 +1,25 @@
+"""A few real, unregistered, skull-stripped scans: the whole path on a coarse grid, over four clients.
+
+python scripts/train.py --config=configs/real.py --workdir=runs/real --config.data.root=FOLDER
+
+For a look at the path, not for a result: a handful of people is too few to learn age from. ``rough`` alignment
+matches centre and spread of each brain to the template's; with registered scans use ``affine``.
+"""
+
+from fedsparse_jax.defaults import defaults, small, sparsify
+
+
+def get_config(mode=""):
+    config = defaults()
+    config.rounds = 5
+    with config.unlocked():
+        config.data.options = dict()
+        config.model = dict(name="flat_cnn")
+        config.client.optimizer = dict(name="adam", learning_rate=5e-4)
+    config.data.source, config.data.shape, config.data.align = "bids", (46, 55, 46), "rough"
+    config.data.test_share = 0.25
+    config.partition.num_clients = 4
+    config.client.batch_size, config.client.epochs = 2, 2
+    config.method = "fedsparsify_global"
+    sparsify(config, "server", begin=2, end=4)
+    return small(config) if mode == "smoke" else config

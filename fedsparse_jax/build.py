@@ -1,0 +1,262 @@
+"""From a config to functions: the only reader of ConfigDicts.
+
+A section of the config names a member of a registry, and its other keys are that member's arguments; `choose`
+checks both, so that a misspelt name or key is one clear sentence and not a traceback.
+"""
+
+import collections
+import functools
+import inspect
+import runpy
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+from ml_collections import ConfigDict
+
+from fedsparse_jax import checkpoint, federated, log, metrics, pruning, schedules
+from fedsparse_jax.aggregation import AGGREGATORS
+from fedsparse_jax.criteria import CRITERIA
+from fedsparse_jax.data import cohort, ingest, partition
+from fedsparse_jax.data.sources import DATASETS
+from fedsparse_jax.experiment import Experiment
+from fedsparse_jax.losses import LOSSES
+from fedsparse_jax.models import MODELS
+from fedsparse_jax.types import FedAlgorithm, Model, ServerState, UsageError
+
+
+def load(spec: str) -> ConfigDict:
+    """The config of ``path.py`` or ``path.py:mode``."""
+    path, _, mode = spec.partition(":")
+    if not Path(path).is_file():
+        raise UsageError(f"{path} is not a config file; give a path such as configs/quickstart.py.")
+    return runpy.run_path(path)["get_config"](mode)
+
+
+def choose(registry: Mapping[str, Callable[..., Any]], section: Mapping, path: str, *given: str) -> Callable:
+    """The member that ``section`` names, with the section's other keys bound as arguments.
+
+    Args:
+        registry: name to function.
+        section: ``name`` and keyword arguments.
+        path: where the section stands in the config, for the error message.
+        given: parameters that the caller supplies later; the config may not set them.
+
+    Raises:
+        UsageError: an unknown name, or a key that the function does not take.
+    """
+    options = {key: value for key, value in section.items() if key != "name"}
+    function = member(registry, section["name"], f"{path}.name")
+    takes = [p for p in inspect.signature(function).parameters if p not in given]
+    for key in options:
+        if key not in takes:
+            raise UsageError(
+                f"{path}.{key} is not an option of {section['name']!r}, which takes: {', '.join(takes) or 'none'}."
+            )
+    return functools.partial(function, **options)
+
+
+def member(registry: Mapping[str, Any], name: str, path: str):
+    """``registry[name]``, or a sentence that lists the names there are."""
+    if name not in registry:
+        raise UsageError(f"{path} is {name!r}: it must be one of {', '.join(registry)}.")
+    return registry[name]
+
+
+def optimizer(section: Mapping, path: str) -> optax.GradientTransformation:
+    """Any optimizer of optax by name, such as ``sgd``, ``adam`` or ``adamw``, with its arguments."""
+    known = {n: f for n in dir(optax) if inspect.isfunction(f := getattr(optax, n)) and _makes_optimizer(f)}
+    return choose(known, section, path)()
+
+
+def _makes_optimizer(function: Callable) -> bool:
+    parameters = inspect.signature(function).parameters
+    return "learning_rate" in parameters and not function.__name__.startswith("_")
+
+
+def plain(items, description: str, total: int):
+    """Progress for nobody: the items as they are."""
+    return items
+
+
+def scans(config: ConfigDict, track=plain) -> ingest.ScanSet:
+    """Lists the scans of ``config.data`` and brings them into the cache that training reads."""
+    data = config.data
+    cache = Path(data.cache_dir).expanduser()
+    source = choose(
+        {data.source: member(DATASETS, data.source, "data.source")},
+        {"name": data.source, **data.options},
+        "data.options",
+        "root",
+        "cache",
+        "track",
+    )
+    listing = source(root=data.root, cache=cache, track=track)
+    return ingest.ingest(
+        listing,
+        shape=tuple(data.shape),
+        align=data.align,
+        normalise=data.normalise,
+        cache_dir=cache,
+        track=track,
+        workers=data.workers,
+    )
+
+
+def model(config: ConfigDict, train_ages=()) -> tuple[Model, dict]:
+    """The network, and its section of the config with every number filled in.
+
+    ``output_mean`` and ``output_scale`` default to mean and SD of the training ages. In a real federation these
+    two numbers are the sites' size-weighted statistics, agreed on before round 1.
+    """
+    section = dict(config.model)
+    takes = inspect.signature(member(MODELS, section["name"], "model.name")).parameters
+    for key, statistic in (("output_mean", np.mean), ("output_scale", np.std)):
+        if key in takes and section.get(key, takes[key].default) is None:
+            section[key] = float(statistic(train_ages)) if len(train_ages) else 1.0
+    return choose(MODELS, section, "model", "shape")(tuple(config.data.shape)), section
+
+
+def algorithm(config: ConfigDict, network: Model) -> FedAlgorithm:
+    """The four pure functions that the config describes."""
+    rules, client = config.pruning, config.client
+    schedule = choose(schedules.SCHEDULES, rules.schedule, "pruning.schedule")()
+    template = jax.eval_shape(network.init, jax.random.key(0))
+    prunable = member(pruning.PRUNABLE, rules.prunable, "pruning.prunable")(template)
+    prune = pruning.pruner(
+        member(CRITERIA, rules.criterion, "pruning.criterion"),
+        member(pruning.SCOPES, rules.scope, "pruning.scope"),
+        schedule,
+        prunable,
+    )
+    return federated.build(
+        network,
+        loss=member(LOSSES, client.loss, "client.loss"),
+        client_tx=optimizer(client.optimizer, "client.optimizer"),
+        server_tx=optimizer(config.server.optimizer, "server.optimizer"),
+        aggregate=choose(AGGREGATORS, config.aggregation, "aggregation", "params", "masks", "weights"),
+        prune=prune,
+        schedule=schedule,
+        placement=rules.placement,
+        client_map=client_map(config.execution.client_map),
+    )
+
+
+def client_map(setting: str | int) -> str | int:
+    """``auto`` resolved: one client after another on a CPU, all at once on an accelerator."""
+    if setting == "auto":
+        return "scan" if jax.default_backend() == "cpu" else "vmap"
+    return int(setting) if str(setting).isdigit() else setting
+
+
+def people(scan_set: ingest.ScanSet) -> list[dict]:
+    """Who each scan is of, as a row of predictions.tsv."""
+    return [
+        {"participant_id": scan.participant, "session": scan.session, "site": scan.site}
+        for scan in scan_set.scans
+    ]
+
+
+def federation(config: ConfigDict, scan_set: ingest.ScanSet) -> cohort.Federation:
+    """Who holds which scan, and the central test set."""
+    options = {key: value for key, value in config.partition.items() if key != "num_clients"}
+    divide = functools.partial(
+        partition.divide,
+        partition=choose(partition.PARTITIONS, options, "partition", "ages", "sites", "num_clients", "seed"),
+        num_clients=config.partition.num_clients,
+    )
+    return cohort.federate(
+        scan_set.volumes[..., np.newaxis],
+        np.array([scan.age for scan in scan_set.scans], np.float32),
+        people(scan_set),
+        divide=divide,
+        test_share=config.data.test_share,
+        seed=config.seed,
+    )
+
+
+def experiment(config: ConfigDict, track=plain) -> Experiment:
+    """Everything that `experiment.run` folds.
+
+    Raises:
+        UsageError: the config or the data cannot give a federation; nothing has been written to a run folder.
+    """
+    settings = config.execution
+    model(config)  # refuses an impossible shape before any scan is read
+    scan_set = scans(config, track)
+    data = federation(config, scan_set)
+    network, resolved = model(config, data.train_targets)
+    reasons = collections.Counter(drop.reason for drop in scan_set.dropped)
+    resident = settings.resident
+    if resident == "auto":
+        resident = data.inputs.nbytes <= settings.resident_limit
+    return Experiment(
+        config={**config.to_dict(), "model": resolved},
+        seed=config.seed,
+        rounds=config.rounds,
+        model=network,
+        algorithm=algorithm(config, network),
+        data=data,
+        cohort_size=cohort.cohort_size(config.partition.num_clients, config.participation),
+        batch_size=config.client.batch_size,
+        epochs=config.client.epochs,
+        steps_per_chunk=settings.steps_per_chunk,
+        resident=bool(resident),
+        eval_batch=settings.eval_batch,
+        keep=config.checkpoint.keep,
+        tensorboard=config.log.tensorboard,
+        dropped=dict(reasons),
+    )
+
+
+def trained(workdir: Path, round_: int | None = None) -> tuple[ConfigDict, Model, ServerState]:
+    """What a run learned: its config, its network and the state after ``round_`` (None: the newest).
+
+    Raises:
+        UsageError: the folder holds no run or no sound checkpoint.
+    """
+    file = workdir / "config.json"
+    if not file.exists():
+        raise UsageError(f"{workdir} holds no run (no config.json); give the --workdir of scripts/train.py.")
+    config = ConfigDict(log.read_json(file)["config"])
+    network, _ = model(config)
+    like = jax.eval_shape(algorithm(config, network).init, jax.random.key(config.seed))
+    with checkpoint.open_manager(workdir) as manager:
+        server = checkpoint.restore(manager, like, round_)
+    if server is None:
+        raise UsageError(f"{workdir} holds no checkpoint yet; train at least one round.")
+    return config, network, server
+
+
+def evaluate(workdir: Path, source: str, root: str, round_: int | None = None, align: str = "", track=plain):
+    """Predicts every scan of a folder or table with a trained model.
+
+    Args:
+        workdir: the run.
+        source: a member of ``DATASETS``: ``bids`` or ``table``.
+        root: the folder or the file.
+        round_: which checkpoint; None for the newest.
+        align: how to bring the scans onto the grid; empty for what the run was trained with.
+
+    Returns:
+        ``(predictions.tsv as text, metrics, the run's data source)``
+    """
+    config, network, server = trained(workdir, round_)
+    trained_on = config.data.source
+    with config.unlocked():
+        config.data.update(source=source, root=root, align=align or config.data.align)
+        config.data.options = ConfigDict()
+    scan_set = scans(config, track)
+    ages = np.array([scan.age for scan in scan_set.scans], np.float32)
+    read = cohort.streamed(scan_set.volumes[..., np.newaxis])
+    index = np.arange(len(ages))
+    predictions = cohort.predict(
+        jax.jit(network.apply), server.params, read, index, config.execution.eval_batch
+    )
+    table = log.predictions_table(people(scan_set), ages, predictions)
+    own_mean = metrics.predict_mean_mae(ages, ages)
+    quality = {**metrics.regression(predictions, ages), "n": len(ages), "predict_mean_mae": own_mean}
+    return table, quality, trained_on

@@ -1,0 +1,58 @@
+"""Several configs over several seeds, and one table: the evidence behind every number in the docs.
+
+Each pair of config and seed is an ordinary run in a folder of its own, so that a comparison that was stopped
+goes on where it was.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from fedsparse_jax import build, experiment
+
+HEADER = ("config", "seeds", "sparsity", "test MAE (y)", "below predict-the-mean", "against the first row",
+          "weights exchanged", "seconds")  # fmt: skip
+
+
+def run(specs: list[str], seeds: list[int], workdir: Path, say: Callable[[str], None] = print) -> str:
+    """Runs every config with every seed; returns the table as Markdown."""
+    results: dict[str, list[list[dict]]] = {spec: [] for spec in specs}
+    for seed in seeds:
+        for spec in specs:
+            config = build.load(spec)
+            config.seed = seed
+            name = f"{Path(spec.partition(':')[0]).stem}-{spec.partition(':')[2] or 'default'}-seed{seed}"
+            say(f"{spec}, seed {seed}")
+            results[spec].append(experiment.run(build.experiment(config), workdir / name, say))
+    return table(results)
+
+
+def table(results: dict[str, list[list[dict]]]) -> str:
+    """Mean and SD over the seeds at the last round, one row a config.
+
+    Args:
+        results: for each config, for each seed, the log of its rounds.
+    """
+    rows = [HEADER, ("---",) * len(HEADER)]
+    first = None
+    for spec, runs in results.items():
+        last = [records[-1] for records in runs]
+        mae = np.array([record["test_mae"] for record in last])
+        mean_mae = np.mean([record["predict_mean_mae"] for record in last])
+        exchanged = np.mean([r["params_up_total"] + r["params_down_total"] for r in last])
+        seconds = np.mean([sum(record["seconds"] for record in records) for records in runs])
+        first = mae.mean() if first is None else first
+        rows.append(
+            (
+                f"`{spec}`",
+                str(len(runs)),
+                f"{np.mean([record['sparsity'] for record in last]):.3f}",
+                f"{mae.mean():.2f} ± {mae.std(ddof=1) if len(mae) > 1 else 0:.2f}",
+                f"{1 - mae.mean() / mean_mae:.1%} of {mean_mae:.2f}",
+                f"{mae.mean() / first - 1:+.1%}",
+                f"{exchanged / 1e6:.2f} M",
+                f"{seconds:.0f}",
+            )
+        )
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows) + "\n"

@@ -1,0 +1,50 @@
+"""Where scans come from: each source gives the `bids.Listing` of what there is, reading no image.
+
+Training always goes through NIfTI files: the phantom is written to disk first and then read as any folder is.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from fedsparse_jax.data import bids
+from fedsparse_jax.data import phantom as phantom_writer
+from fedsparse_jax.types import UsageError
+
+
+def phantom(root: str, cache: Path, track: Callable, **options) -> bids.Listing:
+    """The synthetic ageing brain, written once for its options.
+
+    Args:
+        root: where to write the BIDS folder; empty for a folder in the cache, named by the options.
+        cache: the cache folder.
+        track: progress, ``(items, description, total) -> items``.
+        options: of `phantom.write_cohort`.
+    """
+    name = hashlib.sha256(json.dumps(options, sort_keys=True, default=list).encode()).hexdigest()[:12]
+    folder = Path(root).expanduser() if root else cache / f"phantom-{name}"
+    return bids.read_bids(phantom_writer.write_cohort(folder, track=track, **options))
+
+
+def bids_folder(root: str, cache: Path, track: Callable, **options) -> bids.Listing:
+    """A BIDS folder, raw or of derivatives. ``options`` are those of `bids.read_bids`."""
+    return bids.read_bids(_given(root, "BIDS folder"), **options)
+
+
+def table(root: str, cache: Path, track: Callable, **options) -> bids.Listing:
+    """A CSV or TSV file of paths, ids and ages. ``options`` are those of `bids.read_table`."""
+    return bids.read_table(_given(root, "CSV or TSV file"), **options)
+
+
+def _given(root: str, what: str) -> Path:
+    if not root:
+        raise UsageError(f"data.root is empty: set it to the {what} to read.")
+    return Path(root).expanduser()
+
+
+DATASETS = {
+    "phantom": phantom,
+    "bids": bids_folder,
+    "table": table,
+}

@@ -1,0 +1,30 @@
+"""Runs several configs over several seeds and prints one table (Markdown); resumable.
+
+python scripts/compare.py --configs=configs/quickstart.py:dense,configs/quickstart.py --seeds=1,2,3 \
+    --workdir=runs/compare --output=docs/results.md
+"""
+
+from pathlib import Path
+
+from absl import flags
+
+from fedsparse_jax import cli
+
+CONFIGS = flags.DEFINE_list("configs", None, "Configs, such as configs/quickstart.py:dense.", required=True)
+SEEDS = flags.DEFINE_list("seeds", ["1", "2", "3"], "Seeds.")
+OUTPUT = flags.DEFINE_string("output", "", "File for the table, beside printing it.")
+WORKDIR = cli.workdir_flag("Folder for the runs.")
+
+
+def main():
+    from fedsparse_jax import compare, log
+
+    cli.cache_compilations()
+    table = compare.run(CONFIGS.value, [int(seed) for seed in SEEDS.value], Path(WORKDIR.value))
+    print(table)
+    if OUTPUT.value:
+        log.write_text(Path(OUTPUT.value), table)
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,37 @@
+"""Predicts ages with a trained model and writes predictions.tsv.
+
+python scripts/evaluate.py --workdir=runs/quickstart --root=BIDS_FOLDER --output=predictions.tsv
+"""
+
+from pathlib import Path
+
+from absl import flags
+
+from fedsparse_jax import cli
+
+WORKDIR = cli.workdir_flag("Folder of the run whose model is used.")
+ROOT = flags.DEFINE_string("root", None, "BIDS folder, or CSV/TSV file, of the scans.", required=True)
+SOURCE = flags.DEFINE_enum("source", "bids", ["bids", "table"], "What --root is.")
+ROUND = flags.DEFINE_integer("round", None, "Checkpoint to use (default: the newest).")
+ALIGN = flags.DEFINE_string("align", "", "affine or rough (default: as the run was trained).")
+OUTPUT = flags.DEFINE_string("output", "", "Table to write (default: predictions-<folder>.tsv in the run).")
+
+
+def main():
+    from fedsparse_jax import build, log
+
+    cli.cache_compilations()
+    workdir = Path(WORKDIR.value)
+    table, quality, trained_on = build.evaluate(
+        workdir, SOURCE.value, ROOT.value, ROUND.value, ALIGN.value, cli.track
+    )
+    output = Path(OUTPUT.value or workdir / f"predictions-{Path(ROOT.value).resolve().name}.tsv")
+    log.write_text(output, table)
+    print(log.quality_line(quality))
+    if trained_on == "phantom":
+        print("This model was trained on the phantom: it knows nothing about real brains.")
+    print(f"Predictions: {output}")
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,32 @@
+"""Reads the scans of a config, shows what was accepted, what was dropped and why, and draws a contact sheet.
+
+python scripts/prepare.py --config=configs/real.py --config.data.root=BIDS_FOLDER --output=prepared
+
+Training with the same config then finds the scans in the cache.
+"""
+
+from pathlib import Path
+
+from absl import flags
+
+from fedsparse_jax import cli
+
+CONFIG = cli.config_flag()
+OUTPUT = flags.DEFINE_string("output", "prepared", "Folder for the tables and the picture.")
+
+
+def main():
+    from fedsparse_jax import build, figures
+    from fedsparse_jax.data import ingest
+
+    output = Path(OUTPUT.value)
+    output.mkdir(parents=True, exist_ok=True)
+    scan_set = build.scans(CONFIG.value, cli.track)
+    print(ingest.summary(scan_set))
+    ingest.write_tables(scan_set, output)
+    figures.save_contact_sheet(scan_set.volumes, scan_set.scans, output / "contact_sheet.png")
+    print(f"Tables and contact sheet: {output}")
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -50,9 +50,11 @@ def choose(registry: Mapping[str, Callable[..., Any]], section: Mapping, path: s
     """
     options = {key: value for key, value in section.items() if key != "name"}
     function = member(registry, section["name"], f"{path}.name")
-    takes = [p for p in inspect.signature(function).parameters if p not in given]
+    parameters = inspect.signature(function).parameters
+    takes = [name for name in parameters if name not in given]
+    anything = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     for key in options:
-        if key not in takes:
+        if key not in takes and not anything:
             raise UsageError(
                 f"{path}.{key} is not an option of {section['name']!r}, which takes: {', '.join(takes) or 'none'}."
             )

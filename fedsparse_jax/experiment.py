@@ -77,9 +77,10 @@ def run(experiment: Experiment, workdir: Path, say: Callable[[str], None] = prin
     read = (cohort.resident if experiment.resident else cohort.streamed)(experiment.data.inputs)
     with contextlib.ExitStack() as stack:
         manager = stack.enter_context(checkpoint.open_manager(workdir, experiment.keep))
-        server, records = _resume(experiment, compiled, manager, workdir, say)
+        start, records = _resume(experiment, compiled, manager, workdir, say)
         plot = stack.enter_context(log.tensorboard(workdir, records)) if experiment.tensorboard else None
-        for server, record in rounds(experiment, compiled, read, server, records):
+        server = start
+        for server, record in rounds(experiment, compiled, read, start, records):
             _refuse_divergence(record, workdir)
             checkpoint.save(manager, server)
             records.append(record)
@@ -226,8 +227,8 @@ def _record(experiment, info: RoundInfo, ids, outcome: dict, records: list[dict]
 def _refuse_divergence(record: dict, workdir: Path) -> None:
     if not (np.isfinite(record["train_loss"]) and record["finite"] and record["test_mae"] is not None):
         raise UsageError(
-            f"Training diverged in round {record['round']} (the loss, a weight or a prediction is not a number); the rounds "
-            f"before it are safe in {workdir}; lower client.optimizer.learning_rate and use another --workdir."
+            f"Training diverged in round {record['round']} (the loss, a weight or a prediction is not a number); "
+            f"the rounds before it are safe in {workdir}; lower client.optimizer.learning_rate and use another --workdir."
         )
 
 

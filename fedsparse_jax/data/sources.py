@@ -4,6 +4,7 @@ Training always goes through NIfTI files: the phantom is written to disk first a
 """
 
 import hashlib
+import inspect
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,21 @@ from fedsparse_jax.data import phantom as phantom_writer
 from fedsparse_jax.types import UsageError
 
 
+def with_options_of(function: Callable) -> Callable:
+    """Gives a source's ``**options`` the names that ``function`` takes, so that a config can be checked."""
+    theirs = [p for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY]
+
+    def decorate(source: Callable) -> Callable:
+        own = [p for p in inspect.signature(source).parameters.values() if p.kind is not p.VAR_KEYWORD]
+        names = {p.name for p in own}
+        new = [p for p in theirs if p.name not in names]
+        source.__signature__ = inspect.Signature([*own, *new])  # type: ignore[attr-defined]
+        return source
+
+    return decorate
+
+
+@with_options_of(phantom_writer.write_cohort)
 def phantom(root: str, cache: Path, track: Callable, **options) -> bids.Listing:
     """The synthetic ageing brain, written once for its options.
 
@@ -27,11 +43,13 @@ def phantom(root: str, cache: Path, track: Callable, **options) -> bids.Listing:
     return bids.read_bids(phantom_writer.write_cohort(folder, track=track, **options))
 
 
+@with_options_of(bids.read_bids)
 def bids_folder(root: str, cache: Path, track: Callable, **options) -> bids.Listing:
     """A BIDS folder, raw or of derivatives. ``options`` are those of `bids.read_bids`."""
     return bids.read_bids(_given(root, "BIDS folder"), **options)
 
 
+@with_options_of(bids.read_table)
 def table(root: str, cache: Path, track: Callable, **options) -> bids.Listing:
     """A CSV or TSV file of paths, ids and ages. ``options`` are those of `bids.read_table`."""
     return bids.read_table(_given(root, "CSV or TSV file"), **options)

@@ -71,7 +71,7 @@ class Conv(nnx.Module):
     def __init__(self, inputs: int, outputs: int, size: int, *, rngs: nnx.Rngs, bias: float = 0.0):
         glorot = nnx.initializers.glorot_uniform()
         self.kernel = nnx.Param(glorot(rngs.params(), (size, size, size, inputs, outputs)))
-        self.bias = nnx.Param(jnp.full((outputs,), bias))
+        self.bias = nnx.Param(jnp.full((outputs,), bias, jnp.float32))
 
     def __call__(self, inputs: Array) -> Array:
         return conv3d(inputs, self.kernel[...], self.bias[...])
@@ -83,7 +83,7 @@ class Dense(nnx.Module):
     def __init__(self, inputs: int, outputs: int, *, rngs: nnx.Rngs, bias: float = 0.0, zero: bool = False):
         init = nnx.initializers.zeros if zero else nnx.initializers.glorot_uniform()
         self.kernel = nnx.Param(init(rngs.params(), (inputs, outputs)))
-        self.bias = nnx.Param(jnp.full((outputs,), bias))
+        self.bias = nnx.Param(jnp.full((outputs,), bias, jnp.float32))
 
     def __call__(self, inputs: Array) -> Array:
         return inputs @ self.kernel[...] + self.bias[...]

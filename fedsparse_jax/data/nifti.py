@@ -1,0 +1,331 @@
+"""One image file to one clean volume: checked, in RAS, on the grid, normalised.
+
+nibabel opens truncated, mislabelled and half-downloaded files without a word and fails, or does not fail, when
+their data are used. Here everything that can be wrong with a file is found at ingest, and said in one sentence.
+"""
+
+import gzip
+import math
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import nibabel as nib
+import numpy as np
+from scipy import ndimage
+
+from fedsparse_jax.types import UsageError
+
+FOV = (182.0, 218.0, 182.0)  # mm, the MNI152 box
+ORIGIN = (-90.0, -126.0, -72.0)  # RAS mm of its first voxel's centre at 1 mm
+TEMPLATE_CENTRE = (0.0, -24.0, 12.0)  # RAS mm, centre of the phantom's brain, which sits in that box
+TEMPLATE_SPREAD = (30.5, 38.5, 28.5)  # mm, standard deviation of its voxels along each axis
+MAX_BYTES = 2**31  # of one image, uncompressed
+MIN_AXIS, MIN_FOV, MAX_FOV = 8, 80.0, 320.0
+POINTERS = {
+    b"version https://git-lfs": ("Git LFS pointer", "fetch it with 'git lfs pull'"),
+    b"/annex/objects/": ("git-annex pointer", "fetch it with 'datalad get' or 'git annex get'"),
+    b"<!doctype": ("web page", "download the image itself"),
+    b"<html": ("web page", "download the image itself"),
+}
+
+
+class ScanError(UsageError):
+    """One image cannot be used; ``reason`` is the same for all images that share it."""
+
+    def __init__(self, path: Path, reason: str, remedy: str):
+        self.path, self.reason, self.remedy = path, reason, remedy
+        super().__init__(f"{path}: {reason}; {remedy}.")
+
+
+class Quality(NamedTuple):
+    """What a person should look at before they trust a scan."""
+
+    shape: tuple[int, ...]  # of the file
+    zooms: tuple[float, ...]  # mm
+    orientation: str  # of the file, such as LAS
+    nonzero: float  # share of voxels on the grid
+    mean: float  # of the non-zero voxels on the grid, before normalisation
+    std: float  # same
+    warnings: tuple[str, ...]
+
+
+class Image(NamedTuple):
+    """A checked image in RAS."""
+
+    data: np.ndarray  # f32[X, Y, Z], finite
+    affine: np.ndarray  # f64[4, 4], voxel to RAS mm
+    shape: tuple[int, ...]
+    zooms: tuple[float, ...]
+    orientation: str
+    warnings: tuple[str, ...]
+
+
+# --- reading ------------------------------------------------------------------------------------
+
+
+def load(path: str | Path) -> Image:
+    """Reads and checks one image.
+
+    Raises:
+        ScanError: it is no readable three-dimensional image of plausible size, orientation and content.
+    """
+    path = Path(path)
+    _check_file(path)
+    image = _open(path)
+    _check_type(path, image)
+    image = _squeeze(path, image)
+    affine, warnings = _affine(path, image)
+    _check_extent(path, image, affine)
+    data, more = _values(path, _complete(path, image))
+    source = nib.Nifti1Image(data, affine)
+    orientation = "".join(str(code) for code in nib.aff2axcodes(affine))
+    canonical = nib.as_closest_canonical(source)
+    zooms = tuple(float(z) for z in nib.affines.voxel_sizes(affine))
+    values = np.ascontiguousarray(canonical.dataobj, np.float32)
+    return Image(values, canonical.affine, data.shape, zooms, orientation, (*warnings, *more))
+
+
+def _check_file(path: Path) -> None:
+    if path.is_symlink() and not path.exists():
+        annexed = "annex" in str(path.readlink())
+        remedy = "fetch it with 'datalad get'" if annexed else "restore what it points to"
+        raise ScanError(path, "broken link", remedy)
+    if not path.exists():
+        raise ScanError(path, "no such file", "correct the path")
+    if not path.is_file():
+        raise ScanError(path, "not a file", "give the image itself")
+    with open(path, "rb") as file:
+        start = file.read(512)
+    if not start:
+        raise ScanError(path, "empty file", "fetch it again")
+    for mark, (reason, remedy) in POINTERS.items():
+        if mark in start.lower():
+            raise ScanError(path, reason, remedy)
+    zipped, named = start[:2] == b"\x1f\x8b", path.name.lower().endswith((".gz", ".mgz"))
+    if zipped != named:
+        content, ending = ("compressed", ".gz") if zipped else ("not compressed", "without .gz")
+        raise ScanError(path, "name and content disagree", f"the content is {content}: name it {ending}")
+
+
+def _open(path: Path):
+    try:
+        return nib.load(path)
+    except Exception as error:  # nibabel raises many types for a bad header
+        raise ScanError(path, "unreadable header", f"fetch or convert it again ({_short(error)})") from error
+
+
+def _check_type(path: Path, image) -> None:
+    if not isinstance(image, nib.Nifti1Pair | nib.MGHImage | nib.AnalyzeImage) or isinstance(image, nib.Cifti2Image):
+        raise ScanError(path, f"a {type(image).__name__}, not a NIfTI volume", "convert it to NIfTI")
+    kind = np.dtype(image.get_data_dtype()).kind
+    if kind not in "iuf":
+        reason = {"c": "complex image", "V": "colour image"}.get(kind, "no numeric image")
+        raise ScanError(path, reason, "give the magnitude in grey levels")
+
+
+def _squeeze(path: Path, image):
+    shape = image.shape
+    while len(shape) > 3 and shape[-1] == 1:
+        shape = shape[:-1]
+    if len(shape) != 3:
+        raise ScanError(path, f"{len(shape)}D image", "give one three-dimensional T1-weighted image")
+    if min(shape) < MIN_AXIS:
+        raise ScanError(path, "too few slices", f"every axis needs at least {MIN_AXIS} voxels, not {shape}")
+    size = math.prod(shape) * np.dtype(image.get_data_dtype()).itemsize
+    if size > MAX_BYTES:
+        raise ScanError(path, "implausible size", f"its header claims {size / 2**30:.1f} GiB; fetch it again")
+    return image
+
+
+def _affine(path: Path, image) -> tuple[np.ndarray, list[str]]:
+    affine, warnings = np.array(image.affine, float), []
+    header = image.header
+    if isinstance(image, nib.Nifti1Pair):
+        unit = header.get_xyzt_units()[0]
+        affine[:3] *= {"meter": 1000.0, "micron": 0.001}.get(unit, 1.0)
+        if unit in ("meter", "micron"):
+            warnings.append(f"units are {unit}, converted to mm")
+        qform, q = header.get_qform(coded=True)
+        sform, s = header.get_sform(coded=True)
+        if not q and not s:
+            warnings.append("no orientation in the header")
+        elif q and s and not np.allclose(qform, sform, atol=0.5):
+            warnings.append("qform and sform disagree; sform used")
+    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+        raise ScanError(path, "broken orientation", "its affine has no inverse; convert it again")
+    axes = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    if np.abs(axes.T @ axes - np.eye(3)).max() > 0.01:
+        warnings.append("sheared axes")
+    return affine, warnings
+
+
+def _check_extent(path: Path, image, affine: np.ndarray) -> None:
+    extent = nib.affines.voxel_sizes(affine) * image.shape[:3]
+    if extent.min() < MIN_FOV or extent.max() > MAX_FOV:
+        size = " x ".join(f"{side:.0f}" for side in extent)
+        remedy = f"it spans {size} mm, a head {MIN_FOV:.0f} to {MAX_FOV:.0f} mm; mend the voxel size in its header"
+        raise ScanError(path, "implausible field of view", remedy)
+
+
+def _complete(path: Path, image):
+    """The image with all of its bytes read, and the checksum of a compressed file verified."""
+    if path.name.lower().endswith((".gz", ".mgz")):
+        try:
+            with gzip.open(path) as file:
+                content = file.read(MAX_BYTES + 2**20)
+            return type(image).from_bytes(content)
+        except (EOFError, OSError, zlib.error) as error:
+            raise ScanError(path, "damaged compression", f"fetch it again ({_short(error)})") from error
+        except Exception as error:
+            raise ScanError(path, "unreadable data", f"fetch it again ({_short(error)})") from error
+    return image
+
+
+def _values(path: Path, image) -> tuple[np.ndarray, list[str]]:
+    try:
+        data = np.asarray(image.dataobj, np.float32).reshape(image.shape[:3])
+    except Exception as error:  # truncated data, a missing .img, ...
+        raise ScanError(path, "unreadable data", f"fetch it again ({_short(error)})") from error
+    warnings = []
+    finite = np.isfinite(data)
+    if not finite.any():
+        raise ScanError(path, "no finite voxel", "convert it again")
+    if not finite.all():
+        warnings.append("voxels that are not numbers were set to 0")
+        data = np.where(finite, data, 0).astype(np.float32)
+    if data.max() == data.min():
+        raise ScanError(path, "constant image", "there is nothing to see in it; convert it again")
+    if (data < 0).mean() > 0.2:
+        raise ScanError(path, "many negative values", "it may be a CT or a statistical map; give a T1-weighted MRI")
+    return _without_spikes(data, warnings), warnings
+
+
+def _without_spikes(data: np.ndarray, warnings: list[str]) -> np.ndarray:
+    """Clips single absurd voxels, which would squeeze everything else into a narrow range."""
+    bright = np.percentile(data[data > 0], 99.9) if (data > 0).any() else np.inf
+    if data.max() > 20 * bright:
+        warnings.append("absurdly bright voxels were clipped")
+        return np.minimum(data, np.float32(2 * bright))
+    return data
+
+
+def _short(error: Exception) -> str:
+    return " ".join(str(error).split())[:80] or type(error).__name__
+
+
+# --- onto the grid ------------------------------------------------------------------------------
+
+
+def grid_affine(shape) -> np.ndarray:
+    """RAS affine, ``f64[4, 4]``, of a grid of ``shape`` voxels over the MNI152 box; 91x109x91 is its 2 mm grid."""
+    voxel = np.array(FOV) / shape
+    affine = np.diag([*voxel, 1.0])
+    affine[:3, 3] = np.array(ORIGIN) - 0.5 + 0.5 * voxel
+    return affine
+
+
+def to_grid(data: np.ndarray, affine: np.ndarray, shape, *, align: str = "affine") -> np.ndarray:
+    """Resamples a volume in RAS onto the grid, linearly; outside the field of view it is 0.
+
+    Where the grid is coarser than the volume, a Gaussian goes first whose width (FWHM) makes up the difference in
+    quadrature. A volume that is on the grid already is returned as it is.
+
+    Args:
+        data: ``f32[X, Y, Z]``.
+        affine: ``f64[4, 4]``, voxel to RAS mm.
+        shape: of the grid.
+        align: a member of ``ALIGN``.
+    """
+    target = grid_affine(shape)
+    if align == "affine" and data.shape == tuple(shape) and np.allclose(affine, target, atol=1e-3):
+        return data.astype(np.float32)
+    to_voxel = np.linalg.inv(affine) @ ALIGN[align](data, affine) @ target
+    steps = np.linalg.norm(to_voxel[:3, :3], axis=1)  # voxels of the volume for one of the grid, along its axes
+    sigma = np.sqrt(np.maximum(steps**2 - 1, 0)) / (2 * math.sqrt(2 * math.log(2)))
+    smooth = ndimage.gaussian_filter(data, sigma) if sigma.any() else data
+    return ndimage.affine_transform(
+        smooth, to_voxel[:3, :3], to_voxel[:3, 3], output_shape=tuple(shape), order=1, output=np.float32
+    )
+
+
+def by_affine(data: np.ndarray, affine: np.ndarray) -> np.ndarray:
+    """Trusts the header: the scan is registered to MNI space."""
+    return np.eye(4)
+
+
+def roughly(data: np.ndarray, affine: np.ndarray) -> np.ndarray:
+    """Template mm to scan mm: centre of mass and spread of the brain along each axis matched to the template's.
+
+    A fallback for skull-stripped scans when no registration tool is at hand; it neither rotates nor warps.
+    """
+    where = np.argwhere(data > 0.1 * np.percentile(data[data > 0], 90))
+    world = where[:: max(1, len(where) // 200_000)] @ affine[:3, :3].T + affine[:3, 3]
+    scale = world.std(0) / TEMPLATE_SPREAD
+    move = np.diag([*scale, 1.0])
+    move[:3, 3] = world.mean(0) - scale * TEMPLATE_CENTRE
+    return move
+
+
+ALIGN: dict[str, Callable] = {
+    "affine": by_affine,
+    "rough": roughly,
+}
+
+
+# --- intensities --------------------------------------------------------------------------------
+
+
+def zscore_volume(volume: np.ndarray) -> np.ndarray:
+    """Zero mean and unit variance over the whole volume, background included: the paper's choice."""
+    return (volume - volume.mean()) / volume.std()
+
+
+def zscore_brain(volume: np.ndarray) -> np.ndarray:
+    """Zero mean and unit variance over the non-zero voxels; the background stays 0."""
+    brain = volume != 0
+    inside = volume[brain]
+    return np.where(brain, (volume - inside.mean()) / inside.std(), 0)
+
+
+def percentile(volume: np.ndarray) -> np.ndarray:
+    """The 99th percentile of the non-zero voxels becomes 1; nothing is shifted or clipped."""
+    return volume / np.percentile(volume[volume != 0], 99)
+
+
+NORMALISE: dict[str, Callable] = {
+    "volume": zscore_volume,
+    "brain": zscore_brain,
+    "percentile": percentile,
+}
+
+
+def prepare(path: Path, mask: Path | None, shape, align: str, normalise: str) -> tuple[np.ndarray, Quality]:
+    """File to ``f32[*shape]`` as training sees it, and what a person should know about it.
+
+    Raises:
+        ScanError: the file cannot be used, or nothing of it falls onto the grid.
+    """
+    image = load(path)
+    data, warnings = image.data, list(image.warnings)
+    if mask is not None:
+        data = np.where(_same_grid(mask, image), data, 0).astype(np.float32)
+    volume = to_grid(data, image.affine, shape, align=align)
+    brain = volume[volume != 0]
+    if brain.size == 0 or brain.std() == 0:
+        raise ScanError(path, "off the grid", "it does not overlap the MNI box; register it, or try data.align=rough")
+    share = brain.size / volume.size
+    if share > 0.5:
+        warnings.append("the skull seems to be there")
+    quality = Quality(
+        image.shape, image.zooms, image.orientation, share, float(brain.mean()), float(brain.std()), tuple(warnings)
+    )
+    return NORMALISE[normalise](volume).astype(np.float32), quality
+
+
+def _same_grid(mask: Path, image: Image) -> np.ndarray:
+    found = load(mask)
+    if found.data.shape != image.data.shape or not np.allclose(found.affine, image.affine, atol=1e-3):
+        raise ScanError(mask, "mask on another grid", f"it must have the image's shape {image.data.shape} and affine")
+    return found.data > 0.5

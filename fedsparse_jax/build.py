@@ -70,13 +70,13 @@ def member(registry: Mapping[str, Any], name: str, path: str):
 
 def optimizer(section: Mapping, path: str) -> optax.GradientTransformation:
     """Any optimizer of optax by name, such as ``sgd``, ``adam`` or ``adamw``, with its arguments."""
-    known = {n: f for n in dir(optax) if inspect.isfunction(f := getattr(optax, n)) and _makes_optimizer(f)}
+    functions = {name: getattr(optax, name) for name in dir(optax)}
+    known: dict[str, Callable[..., Any]] = {n: f for n, f in functions.items() if _makes_optimizer(f)}
     return choose(known, section, path)()
 
 
-def _makes_optimizer(function: Callable) -> bool:
-    parameters = inspect.signature(function).parameters
-    return "learning_rate" in parameters and not function.__name__.startswith("_")
+def _makes_optimizer(thing) -> bool:
+    return inspect.isfunction(thing) and "learning_rate" in inspect.signature(thing).parameters
 
 
 def plain(items, description: str, total: int):
@@ -88,14 +88,9 @@ def scans(config: ConfigDict, track=plain) -> ingest.ScanSet:
     """Lists the scans of ``config.data`` and brings them into the cache that training reads."""
     data = config.data
     cache = Path(data.cache_dir).expanduser()
-    source = choose(
-        {data.source: member(DATASETS, data.source, "data.source")},
-        {"name": data.source, **data.options},
-        "data.options",
-        "root",
-        "cache",
-        "track",
-    )
+    member(DATASETS, data.source, "data.source")
+    section = {"name": data.source, **data.options}
+    source = choose(DATASETS, section, "data.options", "root", "cache", "track")
     listing = source(root=data.root, cache=cache, track=track)
     return ingest.ingest(
         listing,

@@ -11,8 +11,15 @@ import numpy as np
 
 from fedsparse_jax import build, experiment
 
-HEADER = ("config", "seeds", "sparsity", "test MAE (y)", "below predict-the-mean", "against the first row",
-          "weights exchanged", "seconds")  # fmt: skip
+HEADER = (
+    "config",
+    "seeds",
+    "sparsity",
+    "test MAE (y)",
+    "below predict-the-mean",
+    "against the first row",
+    "weights exchanged",
+)
 
 
 def run(specs: list[str], seeds: list[int], workdir: Path, say: Callable[[str], None] = print) -> str:
@@ -41,7 +48,6 @@ def table(results: dict[str, list[list[dict]]]) -> str:
         mae = np.array([record["test_mae"] for record in last])
         mean_mae = np.mean([record["predict_mean_mae"] for record in last])
         exchanged = np.mean([r["params_up_total"] + r["params_down_total"] for r in last])
-        seconds = np.mean([sum(record["seconds"] for record in records) for records in runs])
         first = mae.mean() if first is None else first
         rows.append(
             (
@@ -52,7 +58,6 @@ def table(results: dict[str, list[list[dict]]]) -> str:
                 f"{1 - mae.mean() / mean_mae:.1%} of {mean_mae:.2f}",
                 f"{mae.mean() / first - 1:+.1%}",
                 f"{exchanged / 1e6:.2f} M",
-                f"{seconds:.0f}",
             )
         )
     return "\n".join("| " + " | ".join(row) + " |" for row in rows) + "\n"

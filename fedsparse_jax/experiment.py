@@ -228,7 +228,8 @@ def _refuse_divergence(record: dict, workdir: Path) -> None:
     if not (np.isfinite(record["train_loss"]) and record["finite"] and record["test_mae"] is not None):
         raise UsageError(
             f"Training diverged in round {record['round']} (the loss, a weight or a prediction is not a number); "
-            f"the rounds before it are safe in {workdir}; lower client.optimizer.learning_rate and use another --workdir."
+            f"the rounds before it are safe in {workdir}; lower client.optimizer.learning_rate and choose another "
+            "--workdir."
         )
 
 

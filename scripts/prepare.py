@@ -24,7 +24,9 @@ def main():
     scan_set = build.scans(CONFIG.value, cli.track)
     print(ingest.summary(scan_set))
     ingest.write_tables(scan_set, output)
-    figures.save_contact_sheet(scan_set.volumes, scan_set.scans, output / "contact_sheet.png")
+    titles = [f"{scan.participant}, {scan.age:.0f} y" for scan in scan_set.scans]
+    sheet = figures.contact_sheet(scan_set.volumes, titles)
+    (output / "contact_sheet.png").write_bytes(figures.render(sheet, "png"))
     print(f"Tables and contact sheet: {output}")
 
 

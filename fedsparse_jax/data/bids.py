@@ -136,7 +136,8 @@ def _read_table(path: Path) -> _Table:
     header = [name.strip().lower() for name in next(csv.reader(lines[:1], delimiter=separator))]
     twice = {name for name in header if header.count(name) > 1}
     if twice or "" in header:
-        raise UsageError(f"{path} has a blank or repeated column name ({', '.join(sorted(twice)) or 'blank'}); rename it.")
+        which = ", ".join(sorted(twice)) or "blank"
+        raise UsageError(f"{path} has a blank or repeated column name ({which}); rename it.")
     rows = []
     for fields in csv.reader(lines[1:], delimiter=separator):
         fields = [field.strip() for field in fields] + [""] * (len(header) - len(fields))
@@ -144,7 +145,7 @@ def _read_table(path: Path) -> _Table:
     return _Table(path, header, rows)
 
 
-def _column(table: _Table, role: str, named: str | None, required: bool) -> str | None:
+def _column_or_none(table: _Table, role: str, named: str | None = None) -> str | None:
     """The column that plays a role: the one named, or the only synonym that the table has."""
     if named:
         if named.lower() not in table.columns:
@@ -152,12 +153,20 @@ def _column(table: _Table, role: str, named: str | None, required: bool) -> str 
         return named.lower()
     found = [name for name in SYNONYMS[role] if name in table.columns]
     if len(found) > 1 and role in ("id", "age", "path"):
-        raise UsageError(f"{table.path} has several columns for the {role} ({', '.join(found)}); name one by {role}_col.")
-    if not found and required:
-        raise UsageError(
-            f"{table.path} has no column for the {role}; it has: {', '.join(table.columns)}; name one by {role}_col."
-        )
+        several = ", ".join(found)
+        raise UsageError(f"{table.path} has several columns for the {role} ({several}); name one by {role}_col.")
     return found[0] if found else None
+
+
+def _column(table: _Table, role: str, named: str | None = None) -> str:
+    """The same, of a role that must be played."""
+    column = _column_or_none(table, role, named)
+    if column is None:
+        there = ", ".join(table.columns)
+        raise UsageError(
+            f"{table.path} has no column for the {role}; it has: {there}; name one by {role}_col."
+        )
+    return column
 
 
 def _participant(text: str) -> str:
@@ -246,11 +255,13 @@ def read_bids(
     if not files:
         wanted = "".join(f" with {k}-{v}" for k, v in (("space", space), ("desc", desc)) if v)
         raise UsageError(f"{root} holds no T1w scan{wanted} (sub-*/**/sub-*_T1w.nii.gz); check data.root.")
-    ages = _Ages(table, _column(table, "age", age_col, True) or "age", cap_89)
-    scans, dropped = [], []
+    ages = _Ages(table, _column(table, "age", age_col), cap_89)
+    scans: list[Scan] = []
+    dropped: list[Drop] = []
     for path, extra in files:
         found = _scan(path, people, ages, cap_89) if not extra else Drop(str(path), "extra run or image of a session")
-        (scans if isinstance(found, Scan) else dropped).append(found)
+        scans += [found] if isinstance(found, Scan) else []
+        dropped += [found] if isinstance(found, Drop) else []
     seen = {_same("sub-" + entities(path.name)["sub"]) for path, _ in files}
     dropped += [Drop(row["_id"], "no T1w scan") for key, row in people.items() if key not in seen]
     return _finish(root, scans, dropped, notes + ages.notes(table.path), strict)
@@ -265,9 +276,8 @@ def _participants_file(root: Path) -> Path:
 
 def _people(table: _Table, id_col, age_col, site_col) -> tuple[dict[str, dict[str, str]], list[str]]:
     """Rows by person, with ``_id``, ``_sex`` and ``_site`` filled in; conflicting repetitions are refused."""
-    id_ = _column(table, "id", id_col, True)
-    age = _column(table, "age", age_col, True)
-    sex, site = _column(table, "sex", None, False), _column(table, "site", site_col, False)
+    id_, age = _column(table, "id", id_col), _column(table, "age", age_col)
+    sex, site = _column_or_none(table, "sex"), _column_or_none(table, "site", site_col)
     people: dict[str, dict[str, str]] = {}
     notes = []
     for row in table.rows:
@@ -360,7 +370,7 @@ def _session_age(path: Path, participant: str, session: str, cap_89: bool) -> fl
     if not file.is_file():
         return None
     table = _read_table(file)
-    column, key = _column(table, "age", None, False), _column(table, "session", None, True)
+    column, key = _column_or_none(table, "age"), _column(table, "session")
     rows = [row for row in table.rows if row[key].removeprefix("ses-") == session.removeprefix("ses-")]
     if column is None or not rows or rows[0][column].lower() in MISSING:
         return None
@@ -423,22 +433,19 @@ def read_table(
     """
     table = _read_table(Path(path))
     id_, age, file = (
-        _column(table, role, named, True)
-        for role, named in (("id", id_col), ("age", age_col), ("path", path_col))
+        _column(table, role, named) for role, named in (("id", id_col), ("age", age_col), ("path", path_col))
     )
-    sex, site, session = (
-        _column(table, role, named, False)
-        for role, named in (("sex", None), ("site", site_col), ("session", None))
-    )
+    sex, session = _column_or_none(table, "sex"), _column_or_none(table, "session")
+    site = _column_or_none(table, "site", site_col)
     folder = Path(root_path).expanduser() if root_path else table.path.parent
-    ages = _Ages(table, age or "", cap_89)
+    ages = _Ages(table, age, cap_89)
     scans: list[Scan] = []
     dropped: list[Drop] = []
     for row in table.rows:
-        name, years = _participant(row[id_ or ""]), ages(row)
-        where = folder / row[file or ""]
+        name, years = _participant(row[id_]), ages(row)
+        where = folder / row[file]
         if isinstance(years, str):
-            dropped.append(Drop(str(where), years, row[age or ""]))
+            dropped.append(Drop(str(where), years, row[age]))
             continue
         when = "" if _value(row, session) == "n/a" else _value(row, session)
         scans.append(Scan(where, name, when, years, _sex(_value(row, sex)), _value(row, site)))

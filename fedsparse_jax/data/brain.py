@@ -342,7 +342,7 @@ def render(
     Returns:
         f32[*shape], about 600 in white matter, skull-stripped: exactly 0 outside the brain and above 0 in it.
     """
-    shape, site = tuple(shape), site or Site()
+    site = site or Site()
     anatomy = np.random.default_rng([who.seed, 1])
     scan = np.random.default_rng([who.seed, 2, scan_seed])
     at, gm = _place(shape, anatomy, scan), who.gm + site.gm

@@ -50,7 +50,7 @@ class Participant(NamedTuple):
     """One row of participants.tsv."""
 
     label: str  # "sub-0001"
-    index: int  # from 0; with the seed it decides everything about the person
+    number: int  # from 0; with the seed it decides everything about the person
     age: float  # years at the first session, one decimal
     sex: str
     site: int
@@ -112,7 +112,8 @@ def write_cohort(
         UsageError: an impossible option, or a folder that holds something else.
     """
     options = Options(
-        people, tuple(shape), seed, sites, spread, site_strength, age_mean, age_sd, tuple(age_range),
+        people, (shape[0], shape[1], shape[2]), seed, sites, spread, site_strength, age_mean, age_sd,
+        (age_range[0], age_range[1]),
         sessions, years_between, confound,
     )  # fmt: skip
     _check(options)
@@ -197,7 +198,7 @@ def draw_participant(options: Options, index: int) -> Participant:
 def _visits(options: Options, participant: Participant) -> Iterator[Visit]:
     """The same person at each session: the generator starts anew, so that only the age differs."""
     for number in range(options.sessions):
-        rng = np.random.default_rng([options.seed, 9, participant.index])
+        rng = np.random.default_rng([options.seed, 9, participant.number])
         age = round(participant.age + number * options.years_between, 1)
         session = f"ses-{number + 1:02d}" if options.sessions > 1 else ""
         yield Visit(participant, session, number, person(age, rng, participant.sex, options.spread))

@@ -61,7 +61,7 @@ def _given(root: str, what: str) -> Path:
     return Path(root).expanduser()
 
 
-DATASETS = {
+DATASETS: dict[str, Callable] = {
     "phantom": phantom,
     "bids": bids_folder,
     "table": table,

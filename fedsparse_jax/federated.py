@@ -18,6 +18,7 @@ import optax
 from fedsparse_jax import local, masks, tree
 from fedsparse_jax.types import (
     Aggregator,
+    Array,
     ClientState,
     FedAlgorithm,
     Model,
@@ -92,26 +93,34 @@ def build(
 
     def finish(server, clients, weights):
         client_masks, client_params = client_prune(server, clients)
-        target, kept = aggregate(client_params, client_masks, weights)
+        target, agreed = aggregate(client_params, client_masks, weights)
         pseudo_gradient = jax.tree.map(jnp.subtract, server.params, target)
         updates, opt_state = server_tx.update(pseudo_gradient, server.opt_state, server.params)
-        params = optax.apply_updates(server.params, updates)
+        params, kept = optax.apply_updates(server.params, updates), agreed
         if placement == "server":
             key = jax.random.fold_in(server.key, _PRUNE)
             kept = prune(masks.apply(kept, params), kept, server.round + 1, key)
         new = ServerState(server.round + 1, masks.apply(kept, params), kept, opt_state, server.key)
-        return new, round_info(server, new, client_masks, weights, asked(new.round), client_map)
+        measure = local.over_clients(lambda m: (masks.kept(m).sum(), masks.jaccard(m, agreed)), client_map)
+        return new, round_info(server, new, *measure(client_masks), weights, asked(new.round))
 
     return FedAlgorithm(init, begin, steps, finish)
 
 
 def round_info(
-    server: ServerState, new: ServerState, client_masks, weights, target_sparsity, client_map
+    server: ServerState, new: ServerState, kept_up: Array, overlap: Array, weights: Array, target_sparsity
 ) -> RoundInfo:
-    """What a round from ``server`` to ``new`` reports; clients of weight 0 do not count."""
+    """What a round from ``server`` to ``new`` reports; clients of weight 0 do not count.
+
+    Args:
+        server: the state before the round.
+        new: the state after it.
+        kept_up: ``i32[C]``, weights that each client kept.
+        overlap: ``f32[C]``, Jaccard overlap of each client's mask with the one they were merged to.
+        weights: ``f32[C]``.
+        target_sparsity: what the schedule asked for.
+    """
     present = weights > 0
-    measure = local.over_clients(lambda m: (masks.kept(m).sum(), masks.jaccard(m, new.masks)), client_map)
-    kept_up, overlap = measure(client_masks)
     return RoundInfo(
         round=new.round,
         target_sparsity=jnp.asarray(target_sparsity, jnp.float32),

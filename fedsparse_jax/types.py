@@ -72,7 +72,7 @@ class RoundInfo(NamedTuple):
     kept: Array  # i32[L], weights kept in each leaf of the new global model
     kept_down: Array  # i32[], weights sent to each client at the start of the round
     kept_up: Array  # i32[C], weights that each client sent back; 0 for an absent client
-    agreement: Array  # f32[], mean Jaccard overlap of the clients' masks with the new global mask
+    agreement: Array  # f32[], mean Jaccard overlap of the clients' masks with the one they were merged to
     finite: Array  # bool[], whether every weight of the new global model is a number
 
 

@@ -1,9 +1,12 @@
 """Networks as ``Model(init, apply)``."""
 
+from collections.abc import Callable
+
 from fedsparse_jax.models.brain_age_cnn import brain_age_cnn
 from fedsparse_jax.models.flat_cnn import flat_cnn
+from fedsparse_jax.types import Model
 
-MODELS = {
+MODELS: dict[str, Callable[..., Model]] = {
     "brain_age_cnn": brain_age_cnn,
     "flat_cnn": flat_cnn,
 }

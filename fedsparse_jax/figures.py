@@ -1,0 +1,530 @@
+"""The pictures of a federated run: plain data in, a matplotlib Figure out.
+
+Nothing here reads or writes files or touches pyplot's global state. ``rounds`` is always the list of
+metrics of one run, one dict a round, in the order of the rounds. Colours are Okabe and Ito's, which
+colour-blind readers can tell apart; sizes are those of a two-column page (7 in wide, 8 pt).
+"""
+
+import functools
+import io
+import math
+import re
+import warnings
+
+import matplotlib
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, PercentFormatter
+
+BLUE, ORANGE, GREEN, RED, SKY, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#6b7280"
+METHOD_COLOURS = {
+    "fedavg": "#000000",
+    "fedsparsify_global": BLUE,
+    "fedsparsify_local": RED,
+    "oneshot": GREEN,
+    "random": GREY,
+    "snip": "#CC79A7",
+    "grasp": ORANGE,
+    "centralized": SKY,
+}
+STYLE = {
+    "font.size": 8,
+    "axes.titlesize": 8.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#4b5563",
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#e5e7eb",
+    "grid.linewidth": 0.6,
+    "lines.linewidth": 1.5,
+    "lines.markersize": 3.5,
+    "legend.frameon": False,
+    "figure.facecolor": "white",
+    "text.parse_math": False,
+    "svg.hashsalt": "fedsparse_jax",
+}
+BOX = {"boxstyle": "round,pad=0.35", "facecolor": "white", "edgecolor": "#d1d5db", "alpha": 0.92}
+MAX_PANELS = 16
+MAX_SCANS = 8
+
+
+def styled(draw):
+    """Runs a drawing function in the house style and leaves matplotlib's settings as they were."""
+
+    @functools.wraps(draw)
+    def wrapper(*args, **kwargs):
+        with matplotlib.rc_context(STYLE):
+            return draw(*args, **kwargs)
+
+    return wrapper
+
+
+@styled
+def render(figure, kind, dpi=200):
+    """The bytes of a figure as ``kind``: png, svg or pdf; the same figure gives the same bytes.
+
+    The layout is solved on the first call and kept, so that further kinds cost only the drawing.
+    """
+    blank = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}[kind]
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # a client named in another script
+        if figure.get_layout_engine() is not None:
+            FigureCanvasAgg(figure).draw()
+            figure.set_layout_engine("none")
+        figure.savefig(buffer, format=kind, dpi=dpi, metadata=blank)
+    return buffer.getvalue()
+
+
+# --- numbers behind the pictures -------------------------------------------------------------
+
+
+def number(value):
+    """``value`` as a float; NaN for what is missing or no number."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return math.nan
+
+
+def column(rounds, key):
+    """One metric over the rounds as f64[T], NaN where a round lacks it."""
+    return np.array([number(entry.get(key)) for entry in rounds], dtype=float)
+
+
+def exchanged(rounds):
+    """Parameters sent up and down since the first round, f64[T]: non-zero values, over all clients."""
+    totals = column(rounds, "params_down_total") + column(rounds, "params_up_total")
+    sums = np.cumsum(np.nan_to_num(column(rounds, "params_down") + column(rounds, "params_up")))
+    return np.where(np.isfinite(totals), totals, sums)
+
+
+def dense_exchanged(rounds, total_weights, num_clients):
+    """What dense FedAvg sends in the same rounds to the same cohorts, cumulative f64[T]."""
+    cohorts = [len(entry["cohort"]) if entry.get("cohort") else num_clients for entry in rounds]
+    return 2.0 * total_weights * np.cumsum(cohorts)
+
+
+def accuracy(age, predicted):
+    """MAE and RMSE in years, Pearson r, R2 and n; r and R2 are NaN where they do not exist."""
+    age, error = np.asarray(age, float), np.asarray(predicted, float) - np.asarray(age, float)
+    varied = len(age) > 1 and np.ptp(age) > 0
+    r = np.corrcoef(age, predicted)[0, 1] if varied and np.ptp(predicted) > 0 else math.nan
+    r2 = 1 - np.sum(error**2) / np.sum((age - age.mean()) ** 2) if varied else math.nan
+    mae, rmse = np.mean(np.abs(error)), math.sqrt(np.mean(error**2))
+    return {"mae": float(mae), "rmse": rmse, "r": float(r), "r2": float(r2), "n": len(age)}
+
+
+def age_edges(ages):
+    """Edges of the age buckets, open on the left and closed on the right: 39, 50, 60, 70, 80, then inf.
+
+    Younger cohorts start at their own decade; buckets beyond the oldest person are left out.
+    """
+    low, high = float(np.min(ages)), float(np.max(ages))
+    start = 39 if 39 < low <= 50 else min(80, 10 * (math.ceil(low / 10) - 1))
+    first = 50 if start == 39 else start + 10
+    edges = [start, *range(first, min(80, max(first, 10 * math.ceil(high / 10))) + 1, 10)]
+    return [*edges, math.inf] if high > 80 else edges
+
+
+def bucket_names(edges):
+    """Labels of the buckets between ``edges``, such as ``(39, 50]`` and ``80+``."""
+    return [f"{a:g}+" if b == math.inf else f"({a:g}, {b:g}]" for a, b in zip(edges, edges[1:], strict=False)]
+
+
+def bucket_of(ages, edges):
+    """Index of the bucket of each age, i64[N]."""
+    return np.clip(np.searchsorted(edges, ages, side="left") - 1, 0, len(edges) - 2)
+
+
+def layer_order(names):
+    """Names as given, or, where the alphabet has sorted them, with conv2 before conv10."""
+    natural = [[int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)] for name in names]
+    return [name for _, name in sorted(zip(natural, names, strict=True))] if names == sorted(names) else names
+
+
+def short(count):
+    """A count in at most three digits: 950, 12.3 k, 4.05 M, 1.2 G."""
+    for size, unit in ((1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if abs(count) >= size:
+            return f"{count / size:.3g}{unit}"
+    return f"{count:.3g}"
+
+
+# --- the federation --------------------------------------------------------------------------
+
+
+@styled
+def federation_overview(clients, test_ages=()):
+    """Who holds whom: stacked age buckets per client over one age histogram each.
+
+    Args:
+        clients: list of ``(name, ages in years)``.
+        test_ages: ages of the central test set; empty for none.
+    """
+    groups = [(clip_name(name), np.asarray(ages, float)) for name, ages in clients if len(ages)]
+    test = [("test", np.asarray(test_ages, float))] if len(test_ages) else []
+    edges = age_edges(np.concatenate([ages for _, ages in groups + test]))
+    colours = matplotlib.colormaps["viridis"](np.linspace(0.12, 0.95, len(edges) - 1))
+    panels = groups[: MAX_PANELS - len(test)] + test
+    columns = min(len(panels), 4 if len(panels) <= 12 else 6)
+    rows = math.ceil(len(panels) / columns)
+    figure = Figure(figsize=(7, 2.4 + 1.15 * rows), layout="constrained")
+    upper, lower = figure.subfigures(2, 1, height_ratios=(2.4, 1.15 * rows), hspace=0.02)
+    _age_bars(upper.subplots(), groups, edges, colours)
+    axes = lower.subplots(rows, columns, sharex=True, squeeze=False)
+    _age_histograms(axes, panels, edges, colours)
+    return figure
+
+
+def clip_name(name, limit=14):
+    """A name on one line of at most ``limit`` characters."""
+    name = " ".join(str(name).split())
+    return name if len(name) <= limit else name[: limit - 1] + "…"
+
+
+def _age_bars(ax, groups, edges, colours):
+    bottom = np.zeros(len(groups))
+    for i, label in enumerate(bucket_names(edges)):
+        counts = np.array([np.sum(bucket_of(ages, edges) == i) for _, ages in groups])
+        ax.bar(
+            range(len(groups)), counts, 0.72, bottom, color=colours[i], label=label, edgecolor="white", lw=0.4
+        )
+        bottom += counts
+    step = math.ceil(len(groups) / 20)
+    for i in range(0, len(groups), step):
+        ax.annotate(
+            f"{bottom[i]:.0f}", (i, bottom[i]), (0, 2), textcoords="offset points", ha="center", fontsize=7.5
+        )
+    ax.set_xticks(range(0, len(groups), step), [name for name, _ in groups[::step]])
+    ax.set_xlim(-0.7 - max(0, 3 - len(groups)), len(groups) - 0.3 + max(0, 3 - len(groups)))
+    ax.set(ylabel="scans", title="Scans of each client by age (years)")
+    ax.set_ylim(0, 1.12 * max(bottom.max(), 1))
+    ax.grid(axis="x", visible=False)
+    handles, labels = ax.get_legend_handles_labels()
+    ax.legend(handles[::-1], labels[::-1], loc="center left", bbox_to_anchor=(1, 0.5), handlelength=1)
+
+
+def _age_histograms(axes, panels, edges, colours):
+    everyone = np.concatenate([ages for _, ages in panels])
+    bins = np.arange(2.5 * math.floor(everyone.min() / 2.5), everyone.max() + 2.5, 2.5)
+    fills = colours[bucket_of((bins[:-1] + bins[1:]) / 2, edges)]
+    for ax in axes.flat[len(panels) :]:
+        ax.set_visible(False)
+    for i, (ax, (name, ages)) in enumerate(zip(axes.flat, panels, strict=False)):
+        counts, _ = np.histogram(ages, bins)
+        ax.bar(bins[:-1], counts, np.diff(bins), align="edge", color=fills)
+        ax.set_title(f"{name}  n = {len(ages)}", fontsize=7.5, fontweight="normal")
+        ax.set_ylim(0, 1.55 * max(counts.max(), 1))
+        text = f"μ {ages.mean():.1f}\nσ {ages.std():.1f}"
+        ax.text(0.97, 0.93, text, transform=ax.transAxes, ha="right", va="top", fontsize=6.5)
+        ax.yaxis.set_major_locator(MaxNLocator(2, integer=True))
+        ax.tick_params(labelsize=7, labelbottom=i + axes.shape[1] >= len(panels))
+        if i + axes.shape[1] >= len(panels):
+            ax.set_xlabel("age (years)", fontsize=7)
+
+
+# --- accuracy and communication --------------------------------------------------------------
+
+
+@styled
+def mae_by_round(rounds, method=""):
+    """Test MAE over the rounds, beside predicting the mean; under it the sparsity asked and reached."""
+    figure = Figure(figsize=(7, 3.6))
+    figure.subplots_adjust(left=0.09, right=0.98, top=0.92, bottom=0.12, hspace=0.14)
+    top, strip = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1.1))
+    at, mae = column(rounds, "round"), column(rounds, "test_mae")
+    colour = METHOD_COLOURS.get(method, BLUE)
+    _mae_curve(top, at, mae, column(rounds, "predict_mean_mae"), colour)
+    top.set_title("Test error by round")
+    strip.step(at, column(rounds, "target_sparsity"), where="mid", color=GREY, ls="--", lw=1, label="asked")
+    strip.plot(at, column(rounds, "sparsity"), "o-", color=colour, ms=2.5, lw=1.2, label="reached")
+    strip.set(xlabel="round", ylabel="sparsity", ylim=(-0.05, 1.08))
+    strip.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    strip.xaxis.set_major_locator(MaxNLocator(integer=True))
+    strip.set_xlim(at.min() - 0.6, at.max() + 0.6)
+    strip.legend(loc="center right", handlelength=1.6)
+    return figure
+
+
+def _mae_curve(ax, x, mae, baseline, colour):
+    """MAE in years against ``x``; values far above the axis become triangles at its upper edge."""
+    ok = np.isfinite(mae)
+    reference = _last(baseline)
+    low, high = _mae_limits(mae[ok], reference)
+    shown = ok & (mae <= high)
+    ax.plot(x[ok], mae[ok], "-", color=colour)
+    ax.plot(x[shown], mae[shown], "o", color=colour)
+    above = ok & ~shown
+    ax.plot(x[above], np.full(above.sum(), high), "^", color=colour, clip_on=False, ms=5)
+    if np.isfinite(reference):
+        ax.axhline(reference, color=GREY, ls=":", lw=1.3)
+        ax.annotate(f"predicting the mean: {reference:.2f}", (1, reference), (-2, 3), ha="right", color="#4b5563",
+                    fontsize=7.5, xycoords=("axes fraction", "data"), textcoords="offset points",
+                    in_layout=False)  # fmt: skip
+    if ok.any():
+        ax.annotate(f"{mae[ok][-1]:.2f}", (x[ok][-1], min(mae[ok][-1], high)), (0, -11), ha="center",
+                    textcoords="offset points", color=colour, fontweight="bold", in_layout=False)  # fmt: skip
+    else:
+        ax.text(0.5, 0.5, "no round has a test MAE", transform=ax.transAxes, ha="center", color=GREY)
+    ax.set(ylim=(low, high), ylabel="test MAE (years)")
+
+
+def _last(values):
+    finite = values[np.isfinite(values)]
+    return float(finite[-1]) if len(finite) else math.nan
+
+
+def _mae_limits(mae, reference):
+    """Limits that show the curve and the reference; a wild start must not flatten the rest."""
+    known = np.append(mae, reference)[np.isfinite(np.append(mae, reference))]
+    if not len(known):
+        return 0.0, 1.0
+    cap = 1.6 * max(reference if np.isfinite(reference) else 0.0, np.median(known))
+    low, high = known.min(), min(known.max(), cap)
+    pad = 0.14 * max(high - low, 0.1 * high, 1e-3)
+    return max(0.0, low - 1.6 * pad), high + pad
+
+
+@styled
+def mae_by_parameters(rounds, dense_total=math.nan, method=""):
+    """Test MAE against the parameters exchanged so far, up and down, on a log axis.
+
+    Args:
+        rounds: metrics, one dict a round.
+        dense_total: what dense FedAvg would have exchanged in the same rounds; NaN leaves the mark out.
+        method: key into METHOD_COLOURS.
+    """
+    figure = Figure(figsize=(7, 2.9), layout="constrained")
+    ax = figure.subplots()
+    x, colour = exchanged(rounds), METHOD_COLOURS.get(method, BLUE)
+    _mae_curve(ax, x, column(rounds, "test_mae"), column(rounds, "predict_mean_mae"), colour)
+    ax.set_title("Test error by parameters exchanged")
+    parameter_axis(ax)
+    ax.plot(x[-1:], column(rounds, "test_mae")[-1:], "o", ms=8, mfc="none", color=colour, clip_on=False)
+    if np.isfinite(dense_total) and dense_total > 0:
+        ax.axvline(dense_total, color="black", ls="--", lw=1)
+        times = f", {dense_total / x[-1]:.1f} times as many" if x[-1] > 0 else ""
+        ax.annotate(f"dense FedAvg: {short(dense_total)}{times}", (dense_total, 0.04), (-4, 0), ha="right",
+                    rotation=0, fontsize=7.5, xycoords=("data", "axes fraction"),
+                    textcoords="offset points", bbox=BOX)  # fmt: skip
+    return figure
+
+
+def parameter_axis(ax):
+    """Makes x a log axis of parameters with ticks at 1, 2 and 5."""
+    ax.set_xscale("log")
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=12))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
+    ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.set_xlabel("parameters exchanged so far, up and down (non-zero values)")
+
+
+@styled
+def compare_runs(runs):
+    """Several runs on common axes: MAE by round and by parameters exchanged.
+
+    Args:
+        runs: list of ``(label, rounds)``; a label that names a method takes that method's colour.
+    """
+    figure = Figure(figsize=(7, 2.9), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True)
+    spare = [BLUE, RED, GREEN, ORANGE, "#CC79A7", SKY, "black", GREY]
+    for i, (label, rounds) in enumerate(runs):
+        colour = METHOD_COLOURS.get(label, spare[i % len(spare)])
+        look = {"marker": "osD^vPX*"[i % 8], "markevery": max(1, len(rounds) // 10), "color": colour}
+        mae = column(rounds, "test_mae")
+        left.plot(column(rounds, "round"), mae, label=clip_name(label, 28), **look)
+        right.plot(exchanged(rounds), mae, **look)
+    every = np.concatenate([column(rounds, "test_mae") for _, rounds in runs])
+    reference = _last(column(runs[0][1], "predict_mean_mae"))
+    left.set(
+        xlabel="round", ylabel="test MAE (years)", ylim=_mae_limits(every[np.isfinite(every)], reference)
+    )
+    for ax in (left, right):
+        ax.axhline(reference, color=GREY, ls=":", lw=1.3)
+    parameter_axis(right)
+    figure.legend(loc="outside upper center", ncols=min(len(runs), 4))
+    return figure
+
+
+# --- sparsity --------------------------------------------------------------------------------
+
+
+@styled
+def density_by_layer(rounds, layers):
+    """Heat map of the share of weights kept, layers by rounds, with the final share and count.
+
+    Args:
+        rounds: metrics with ``density``, a dict of shares by layer.
+        layers: dict of weights by layer; only these layers are drawn, in ``layer_order``.
+    """
+    names, at = layer_order(list(layers)), column(rounds, "round")
+    density = np.array(
+        [[number((entry.get("density") or {}).get(name)) for entry in rounds] for name in names]
+    )
+    figure = Figure(figsize=(7, 1.2 + 0.21 * len(names)), layout="constrained")
+    ax = figure.subplots()
+    floor = 10 ** math.floor(math.log10(np.nanmin(density[density > 0], initial=0.1)) + 1e-9)
+    colours = matplotlib.colormaps["cividis"].with_extremes(bad="white", under=RED)
+    steps, rows = np.append(at - 0.5, at[-1] + 0.5), np.arange(len(names) + 1) - 0.5
+    drawn = np.where(density == 0, floor / 10, density)  # a logarithm has no place for none kept
+    mesh = ax.pcolormesh(steps, rows, drawn, norm=LogNorm(floor, 1), cmap=colours, rasterized=True)
+    ax.set_yticks(range(len(names)), [clip_name(name, 30) for name in names])
+    ax.set(xlabel="round", title="Share of weights kept", ylim=(len(names) - 0.5, -0.5))
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.grid(visible=False)
+    for i, name in enumerate(names):
+        _kept_label(ax, i, density[i, -1], layers[name])
+    ax.text(1.02, 1.02, "kept at the end", transform=ax.transAxes, fontsize=7, va="bottom", color="#4b5563")
+    _density_bar(figure, ax, mesh, bool((density == 0).any()))
+    return figure
+
+
+def _kept_label(ax, row, density, size):
+    share = f"{density:.1%}" if density >= 0.01 or density == 0 else f"{density:.2%}"
+    text = f"{share:>7}  {density * size:>9,.0f}" if np.isfinite(density) else "      –"
+    place = {
+        "transform": ax.get_yaxis_transform(),
+        "va": "center",
+        "fontsize": 7,
+        "family": "DejaVu Sans Mono",
+    }
+    ax.text(1.01, row, text, color=RED if density == 0 else "black", **place)
+
+
+def _density_bar(figure, ax, mesh, collapsed):
+    ticks = [t for t in (1, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 1e-3, 1e-4, 1e-5) if t >= mesh.norm.vmin]
+    extend = "min" if collapsed else "neither"
+    bar = figure.colorbar(mesh, ax=ax, location="bottom", aspect=45, pad=0.02, extend=extend, ticks=ticks)
+    bar.ax.set_xticklabels([f"{100 * t:g} %" for t in ticks])
+    bar.ax.minorticks_off()
+    bar.set_label("share of weights kept (log scale" + ("; red: none kept)" if collapsed else ")"))
+
+
+@styled
+def mask_agreement(rounds):
+    """Overlap of the clients' masks with the new global mask (mean Jaccard index) over the rounds."""
+    figure = Figure(figsize=(7, 2.2), layout="constrained")
+    ax = figure.subplots()
+    ax.plot(column(rounds, "round"), column(rounds, "agreement"), "o-", color=BLUE)
+    ax.axhline(1, color=GREY, ls=":", lw=1.2)
+    ax.set(
+        xlabel="round", ylabel="Jaccard overlap", title="Agreement of the clients' masks with the global mask"
+    )
+    ax.set_ylim(top=1.02)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return figure
+
+
+# --- predictions and scans -------------------------------------------------------------------
+
+
+@styled
+def predicted_vs_true(age, predicted):
+    """Predicted against true age in years (both f64[N]) with identity, regression line and the scores."""
+    age, predicted = np.asarray(age, float), np.asarray(predicted, float)
+    figure = Figure(figsize=(3.4, 3.4), layout="constrained")
+    ax = figure.subplots()
+    both = np.concatenate([age, predicted])
+    limits = (both.min() - 2, both.max() + 2)
+    ax.plot(limits, limits, color=GREY, ls="--", lw=1, label="identity")
+    ax.scatter(age, predicted, s=12, alpha=_alpha(len(age)), color=BLUE, linewidths=0)
+    _regression(ax, age, predicted, "regression")
+    ax.set(
+        xlim=limits, ylim=limits, aspect="equal", xlabel="true age (years)", ylabel="predicted age (years)"
+    )
+    ax.yaxis.set_major_locator(MaxNLocator(7, integer=True))
+    ax.xaxis.set_major_locator(MaxNLocator(7, integer=True))
+    got = accuracy(age, predicted)
+    lines = [f"MAE  {got['mae']:.2f} y", f"RMSE {got['rmse']:.2f} y", f"r    {got['r']:.2f}", f"R²   {got['r2']:.2f}",
+             f"n    {got['n']}"]  # fmt: skip
+    ax.text(0.03, 0.97, "\n".join(lines), transform=ax.transAxes, va="top", fontsize=7, bbox=BOX,
+            family="DejaVu Sans Mono")  # fmt: skip
+    ax.legend(loc="lower right", fontsize=7)
+    return figure
+
+
+def _alpha(count):
+    return float(np.clip(12 / math.sqrt(max(count, 1)), 0.15, 0.7))
+
+
+def _regression(ax, x, y, label):
+    """Draws the least-squares line over the range of ``x`` and returns its slope, NaN if there is none."""
+    if len(x) < 2 or np.ptp(x) == 0:
+        return math.nan
+    slope, offset = np.polyfit(x - x.mean(), y, 1)
+    ends = np.array([x.min(), x.max()])
+    ax.plot(ends, offset + slope * (ends - x.mean()), color=RED, label=label)
+    return float(slope)
+
+
+@styled
+def gap_by_age(age, predicted):
+    """Brain-age gap (predicted minus true age, years) against age, with bucket means and the slope."""
+    age, gap = np.asarray(age, float), np.asarray(predicted, float) - np.asarray(age, float)
+    figure = Figure(figsize=(3.4, 3.4), layout="constrained")
+    ax = figure.subplots()
+    ax.axhline(0, color=GREY, ls="--", lw=1)
+    ax.scatter(age, gap, s=12, alpha=_alpha(len(age)), color=BLUE, linewidths=0)
+    slope = _regression(ax, age, gap, "regression")
+    edges = age_edges(age)
+    parts = [
+        (age[bucket_of(age, edges) == i], gap[bucket_of(age, edges) == i]) for i in range(len(edges) - 1)
+    ]
+    means = np.array([(a.mean(), g.mean(), g.std()) for a, g in parts if len(a)])
+    ax.errorbar(*means.T, fmt="s", color="black", ms=4, lw=1, capsize=2, label="mean ± SD by age bucket")
+    ax.set(xlabel="true age (years)", ylabel="predicted − true age (years)")
+    ax.text(0.97, 0.97, f"slope {slope:+.2f} y/y".replace("-", "−"), transform=ax.transAxes, ha="right", va="top",
+            fontsize=7, bbox=BOX)  # fmt: skip
+    ax.legend(loc="lower left", fontsize=7)
+    return figure
+
+
+def slice_indices(shape):
+    """Where the contact sheet cuts: (x, y, z) indices, the sagittal cut a little off the midline."""
+    return tuple(min(int(size * part), size - 1) for size, part in zip(shape, (0.44, 0.5, 0.5), strict=True))
+
+
+@styled
+def contact_sheet(volumes, titles):
+    """Axial, coronal and sagittal slices, one column a scan; left of the picture is left of the person.
+
+    Args:
+        volumes: f32[K, X, Y, Z] in RAS order (x to the right, y to the front, z up); at most MAX_SCANS are drawn.
+        titles: K strings.
+    """
+    volumes = np.asarray(volumes)
+    picked = np.unique(np.linspace(0, len(volumes) - 1, min(len(volumes), MAX_SCANS)).round().astype(int))
+    x, y, z = slice_indices(volumes.shape[1:])
+    cuts = (np.s_[:, :, z], np.s_[:, y, :], np.s_[x, :, :])
+    heights = (volumes.shape[2], volumes.shape[3], volumes.shape[3] * volumes.shape[1] / volumes.shape[2])
+    width = min(1.4, 6.8 / len(picked))
+    size = (width * len(picked) + 0.25, width * sum(heights) / volumes.shape[1] + 0.5)
+    figure = Figure(figsize=(max(size[0], 3.6), size[1]), layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0, hspace=0)
+    axes = figure.subplots(3, len(picked), squeeze=False, height_ratios=heights)
+    for column_axes, k in zip(axes.T, picked, strict=True):
+        window = {"vmin": np.nanmin(volumes[k]), "vmax": np.nanpercentile(volumes[k], 99.7)}
+        column_axes[0].set_title(clip_name(titles[k]), loc="center", fontsize=8)
+        for ax, cut, ends in zip(column_axes, cuts, ("LR", "LR", "PA"), strict=True):
+            _slice(ax, volumes[k][cut], ends, window)
+    for ax, plane in zip(axes[:, 0], ("axial", "coronal", "sagittal"), strict=True):
+        ax.set_ylabel(plane, fontsize=7.5)
+    figure.supxlabel("neurological convention: the person's left is on the left", fontsize=7, color="#4b5563")
+    return figure
+
+
+def _slice(ax, image, ends, window):
+    ax.imshow(image.T, origin="lower", cmap="gray", interpolation="nearest", **window)
+    ax.set(xticks=[], yticks=[])
+    ax.grid(visible=False)
+    ax.spines[:].set_visible(False)
+    for place, letter in zip((0.04, 0.96), ends, strict=True):
+        ax.text(place, 0.03, letter, transform=ax.transAxes, color=ORANGE, fontsize=6.5, fontweight="bold",
+                ha="left" if place < 0.5 else "right", va="bottom")  # fmt: skip

@@ -1,0 +1,133 @@
+"""The report of a made-up run whose numbers are known."""
+
+import html.parser
+import json
+import re
+
+import numpy as np
+import pytest
+
+from fedsparse_jax import figures, report
+from fedsparse_jax.types import UsageError
+
+TITLES = ["Federation", "Accuracy", "Communication", "Sparsity by layer", "Predictions", "Scans", "Reproduce"]
+
+
+def metrics(round_, **changes):
+    sparsity = (0.0, 0.5, 0.95)[round_ - 1]
+    base = dict(
+        round=round_, target_sparsity=sparsity, sparsity=sparsity, train_loss=50.0 / round_, test_mae=6.0 - round_,
+        test_rmse=7.0 - round_, test_r=0.5, test_r2=0.25, predict_mean_mae=6.0, params_down=2000, params_up=2000,
+        params_down_total=2000 * round_, params_up_total=2000 * round_, agreement=1.0, cohort=[0, 1], seconds=40.0,
+        density={"conv1/kernel": 1 - sparsity, "head/kernel": 1 - sparsity},
+    )  # fmt: skip
+    return {**base, **changes}
+
+
+def federation(**changes):
+    clients = [{"name": f"L{i}", "n": 3, "ages": [50.0 + i, 61.0, 72.0]} for i in (1, 2)]
+    base = dict(method="fedsparsify_global", clients=clients, test={"n": 4, "ages": [45.0, 55.0, 65.0, 75.0]},
+                dropped={"age is missing": 2}, total_weights=1000, layers={"conv1/kernel": 400, "head/kernel": 600},
+                shape=[8, 8, 8])  # fmt: skip
+    return {**base, **changes}
+
+
+@pytest.fixture
+def workdir(tmp_path):
+    put(tmp_path, "metrics.jsonl", [metrics(i) for i in (1, 2, 3)])
+    put(tmp_path, "federation.json", federation())
+    put(tmp_path, "config.json", {"config": {"rounds": 3, "seed": 7}})
+    put(tmp_path, "environment.json", {"versions": {"jax": "1.2.3"}, "seed": 7, "python": "3.11"})
+    rows = [("sub-1", 45, 50), ("sub-2", 55, 56), ("sub-3", 65, 64), ("sub-4", 75, 70)]
+    table = "participant_id\tsession\tsite\tage\tpredicted_age\terror\n"
+    table += "".join(f"{who}\tn/a\tn/a\t{age}\t{said}\t{said - age}\n" for who, age, said in rows)
+    (tmp_path / "predictions.tsv").write_text(table)
+    np.savez(tmp_path / "slices.npz", volumes=np.random.default_rng(0).normal(size=(2, 8, 9, 8)), ages=[45.0, 75.0])
+    return tmp_path
+
+
+def put(folder, name, value):
+    text = "\n".join(map(json.dumps, value)) if isinstance(value, list) else json.dumps(value)
+    (folder / name).write_text(text)
+
+
+def text_of(page):
+    found = []
+    parser = html.parser.HTMLParser()
+    parser.handle_data = found.append
+    parser.feed(page)
+    return " ".join(" ".join(found).split())
+
+
+def test_the_headline_numbers_are_those_worked_by_hand(workdir):
+    text = text_of(report.write(workdir).read_text())
+    assert "test MAE 3.00 y 50% below predicting the mean (6.00 y)" in text
+    assert "sparsity 95.0% 50 of 1,000 weights kept" in text
+    # 3 rounds x 2 clients x up and down x 1,000 weights = 12,000 dense; the log says 12,000 too.
+    assert "weights exchanged 12 k 1.0 × fewer than dense" in text
+    assert "3 of 3 2 min 0 s in all" in text
+    assert "2 × age is missing" in text and "2 clients hold 6 scans; 4 scans" in text
+
+
+def test_the_page_is_whole_and_loads_nothing(workdir):
+    page = report.write(workdir).read_text()
+    assert re.findall("<h2>(.*?)</h2>", page) == TITLES
+    assert not re.search(r"""(src|href)=(?!["']?data:)""", page) and "<script" not in page
+    pictures = {path.name for path in (workdir / "figures").iterdir()}
+    for name in ("federation", "mae_by_round", "mae_by_parameters", "density_by_layer", "predicted_vs_true", "scans"):
+        assert {f"{name}.png", f"{name}.pdf"} <= pictures
+    assert page.count("<img") == len([name for name in pictures if name.endswith(".png")])
+
+
+@pytest.mark.parametrize(
+    ("file", "title"), [("federation.json", "Federation"), ("predictions.tsv", "Predictions"), ("slices.npz", "Scans")]
+)
+def test_a_missing_file_is_said(workdir, file, title):
+    (workdir / file).unlink()
+    assert f"{title} Left out: the run folder holds no {file}." in text_of(report.write(workdir).read_text())
+
+
+def test_an_unfinished_run_with_undefined_numbers(workdir):
+    put(workdir, "metrics.jsonl", [metrics(1, test_r=None, test_r2=None, test_mae=None)])
+    put(workdir, "config.json", {"config": {"rounds": 40}})
+    assert "1 of 40" in text_of(report.write(workdir).read_text())
+
+
+def test_a_collapsed_layer_is_warned_of_and_a_bias_is_not(workdir):
+    last = metrics(3, density={"conv1/kernel": 0.0, "conv1/bias": 0.0, "head/kernel": 0.1})
+    put(workdir, "metrics.jsonl", [metrics(1), metrics(2), last])
+    assert "Collapsed: conv1/kernel keeps no weight" in text_of(report.write(workdir).read_text())
+
+
+def test_hostile_text_is_escaped(workdir):
+    put(workdir, "federation.json", federation(method="<script>alert(1)</script>", dropped={"<b>": 1}))
+    put(workdir, "config.json", {"config": {"note": "</pre><script>"}})
+    page = report.write(workdir).read_text()
+    assert "<script>" not in page and "<b>:" not in page and "&lt;b&gt;" in page
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path):
+    with pytest.raises(UsageError, match="holds no finished round"):
+        report.write(tmp_path)
+
+
+def test_dense_traffic_by_hand():
+    rounds = [metrics(1), metrics(2, cohort=[0])]
+    assert figures.dense_exchanged(rounds, 1000, 2).tolist() == [4000, 6000]
+    assert figures.exchanged(rounds).tolist() == [4000, 8000]
+
+
+def test_accuracy_by_hand():
+    found = figures.accuracy([50, 60, 70], [52, 60, 66])
+    assert found["mae"] == 2.0 and found["r2"] == pytest.approx(0.9) and found["n"] == 3
+
+
+def test_the_left_of_the_person_is_on_the_left_and_the_front_is_up():
+    volume = np.zeros((9, 11, 9))
+    volume[1, 9, 4] = 1.0  # left, front, middle height
+    figure = figures.contact_sheet(volume[None], ["x"])
+    axial = figure.axes[0].images[0]
+    row, column = np.argwhere(axial.get_array() == 1.0)[0]
+    left, right, bottom, top = axial.get_extent()
+    assert column < 9 / 2 and left < right
+    assert (row > 11 / 2) == (top > bottom)

@@ -102,7 +102,8 @@ def build(
             kept = prune(masks.apply(kept, params), kept, server.round + 1, key)
         new = ServerState(server.round + 1, masks.apply(kept, params), kept, opt_state, server.key)
         measure = local.over_clients(lambda m: (masks.kept(m).sum(), masks.jaccard(m, agreed)), client_map)
-        return new, round_info(server, new, *measure(client_masks), weights, asked(new.round))
+        kept_up, overlap = measure(client_masks)
+        return new, round_info(server, new, kept_up, overlap, weights, asked(new.round))
 
     return FedAlgorithm(init, begin, steps, finish)
 

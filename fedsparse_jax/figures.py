@@ -16,6 +16,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 
 BLUE, ORANGE, GREEN, RED, SKY, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#6b7280"
@@ -29,7 +30,7 @@ METHOD_COLOURS = {
     "grasp": ORANGE,
     "centralized": SKY,
 }
-STYLE = {
+STYLE: dict = {
     "font.size": 8,
     "axes.titlesize": 8.5,
     "axes.titleweight": "bold",
@@ -175,7 +176,7 @@ def federation_overview(clients, test_ages=()):
     columns = min(len(panels), 4 if len(panels) <= 12 else 6)
     rows = math.ceil(len(panels) / columns)
     figure = Figure(figsize=(7, 2.4 + 1.15 * rows), layout="constrained")
-    upper, lower = figure.subfigures(2, 1, height_ratios=(2.4, 1.15 * rows), hspace=0.02)
+    upper, lower = figure.subfigures(2, 1, squeeze=False, height_ratios=(2.4, 1.15 * rows), hspace=0.02)[:, 0]
     _age_bars(upper.subplots(), groups, edges, colours)
     axes = lower.subplots(rows, columns, sharex=True, squeeze=False)
     _age_histograms(axes, panels, edges, colours)
@@ -478,7 +479,10 @@ def gap_by_age(age, predicted):
         (age[bucket_of(age, edges) == i], gap[bucket_of(age, edges) == i]) for i in range(len(edges) - 1)
     ]
     means = np.array([(a.mean(), g.mean(), g.std()) for a, g in parts if len(a)])
-    ax.errorbar(*means.T, fmt="s", color="black", ms=4, lw=1, capsize=2, label="mean ± SD by age bucket")
+    centre, mean, spread = means.T
+    ax.errorbar(
+        centre, mean, spread, fmt="s", color="black", ms=4, lw=1, capsize=2, label="mean ± SD by age bucket"
+    )
     ax.set(xlabel="true age (years)", ylabel="predicted − true age (years)")
     ax.text(0.97, 0.97, f"slope {slope:+.2f} y/y".replace("-", "−"), transform=ax.transAxes, ha="right", va="top",
             fontsize=7, bbox=BOX)  # fmt: skip
@@ -506,8 +510,8 @@ def contact_sheet(volumes, titles):
     heights = (volumes.shape[2], volumes.shape[3], volumes.shape[3] * volumes.shape[1] / volumes.shape[2])
     width = min(1.4, 6.8 / len(picked))
     size = (width * len(picked) + 0.25, width * sum(heights) / volumes.shape[1] + 0.5)
-    figure = Figure(figsize=(max(size[0], 3.6), size[1]), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0, hspace=0)
+    tight = ConstrainedLayoutEngine(w_pad=0.01, h_pad=0.01, wspace=0, hspace=0)
+    figure = Figure(figsize=(max(size[0], 3.6), size[1]), layout=tight)
     axes = figure.subplots(3, len(picked), squeeze=False, height_ratios=heights)
     for column_axes, k in zip(axes.T, picked, strict=True):
         window = {"vmin": np.nanmin(volumes[k]), "vmax": np.nanpercentile(volumes[k], 99.7)}

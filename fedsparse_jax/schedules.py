@@ -3,6 +3,8 @@
 Rounds count from 1. Each factory checks its arguments and returns a function that can be traced.
 """
 
+from collections.abc import Callable
+
 import jax.numpy as jnp
 import optax
 
@@ -69,7 +71,7 @@ def _check_share(name: str, value: float) -> None:
         raise UsageError(f"pruning.schedule.{name} is {value}: a sparsity lies between 0 and 1.")
 
 
-SCHEDULES = {
+SCHEDULES: dict[str, Callable[..., Schedule]] = {
     "gradual": gradual,
     "constant": constant,
     "one_shot": one_shot,

@@ -48,7 +48,10 @@ def test_a_change_makes_it_anew(listing, tmp_path, change):
     before = set(read(listing, tmp_path).volumes.filename for _ in range(2))
     options = {}
     if change == "content":
-        nib.save(nib.Nifti1Image(np.random.default_rng(9).uniform(1, 2, SHAPE), nifti.grid_affine(SHAPE)), listing.scans[1].path)
+        nib.save(
+            nib.Nifti1Image(np.random.default_rng(9).uniform(1, 2, SHAPE), nifti.grid_affine(SHAPE)),
+            listing.scans[1].path,
+        )
     if change == "age":
         listing = listing._replace(scans=(listing.scans[0]._replace(age=1.0), *listing.scans[1:]))
     if change == "option":

@@ -215,7 +215,11 @@ def link(path):
 
 BROKEN = {
     "empty": ("a.nii", text(b""), "empty file"),
-    "lfs": ("a.nii.gz", text(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n"), "Git LFS pointer"),
+    "lfs": (
+        "a.nii.gz",
+        text(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n"),
+        "Git LFS pointer",
+    ),
     "annex": ("a.nii.gz", text(b"/annex/objects/MD5E-s1--0.nii.gz"), "git-annex pointer"),
     "annex link": ("a.nii.gz", link, "broken link"),
     "html": ("a.nii.gz", text(b"<!DOCTYPE html><html>404"), "web page"),
@@ -225,7 +229,11 @@ BROKEN = {
     "truncated gzip": ("a.nii.gz", cut(0.6), "damaged compression"),
     "corrupt gzip": ("a.nii.gz", flipped, "damaged compression"),
     "truncated": ("a.nii", cut(0.5), "unreadable data"),
-    "header only": ("a.nii", lambda path: (save(path), path.write_bytes(path.read_bytes()[:352])), "unreadable data"),
+    "header only": (
+        "a.nii",
+        lambda path: (save(path), path.write_bytes(path.read_bytes()[:352])),
+        "unreadable data",
+    ),
     "no img": ("a.hdr", orphan, "unreadable data"),
     "64 GiB": ("a.nii", huge, "implausible size"),
     "dim 9": ("a.nii", wrong_dim, "unreadable header"),
@@ -237,7 +245,11 @@ BROKEN = {
     "5D": ("a.nii", lambda path: save(path, data=np.stack([volume()] * 2, -1)[..., None, :]), "5D image"),
     "2D": ("a.nii", lambda path: save(path, data=volume()[:, :, 9]), "2D image"),
     "thin": ("a.nii", lambda path: save(path, data=volume()[:, :, :3]), "too few slices"),
-    "mouse": ("a.nii", lambda path: save(path, affine=np.diag([0.1, 0.1, 0.1, 1])), "implausible field of view"),
+    "mouse": (
+        "a.nii",
+        lambda path: save(path, affine=np.diag([0.1, 0.1, 0.1, 1])),
+        "implausible field of view",
+    ),
     "singular": ("a.nii", singular, "broken orientation"),
     "zeros": ("a.nii", lambda path: save(path, data=np.zeros(SHAPE, np.float32)), "constant image"),
     "constant": ("a.nii", lambda path: save(path, data=np.ones(SHAPE, np.float32)), "constant image"),
@@ -270,10 +282,20 @@ def test_a_volume_on_the_grid_passes_through_unchanged():
     np.testing.assert_array_equal(nifti.to_grid(data, nifti.grid_affine(data.shape), data.shape), data)
 
 
+def test_fsl_s_2_mm_grid_passes_through_unchanged():
+    data = np.random.default_rng(0).normal(size=(91, 109, 91)).astype(np.float32)
+    affine = np.diag([2.0, 2.0, 2.0, 1.0])
+    affine[:3, 3] = (-90, -126, -72)
+    np.testing.assert_array_equal(nifti.to_grid(data, affine, data.shape), data)
+
+
 def test_a_linear_ramp_stays_a_ramp():
     shape, finer = (13, 15, 13), (26, 30, 26)
     affine = nifti.grid_affine(shape)
-    ramp = lambda to: (np.indices(to).transpose(1, 2, 3, 0) @ nifti.grid_affine(to)[:3, :3] + nifti.grid_affine(to)[:3, 3]) @ [1.0, 2.0, -0.5]
+    ramp = lambda to: (
+        (np.indices(to).transpose(1, 2, 3, 0) @ nifti.grid_affine(to)[:3, :3] + nifti.grid_affine(to)[:3, 3])
+        @ [1.0, 2.0, -0.5]
+    )
     found = nifti.to_grid(ramp(shape).astype(np.float32), affine, finer)
     np.testing.assert_allclose(found[2:-2, 2:-2, 2:-2], ramp(finer)[2:-2, 2:-2, 2:-2], atol=1e-3)
 
@@ -287,7 +309,10 @@ def test_a_coarser_grid_keeps_the_mean_and_does_not_alias():
 
 def test_rough_alignment_undoes_shift_and_scale():
     shape = (46, 55, 46)
-    where = np.indices(shape).transpose(1, 2, 3, 0) @ nifti.grid_affine(shape)[:3, :3] + nifti.grid_affine(shape)[:3, 3]
+    where = (
+        np.indices(shape).transpose(1, 2, 3, 0) @ nifti.grid_affine(shape)[:3, :3]
+        + nifti.grid_affine(shape)[:3, 3]
+    )
     radii = np.sqrt(5) * np.array(nifti.TEMPLATE_SPREAD)  # SD of a solid ellipsoid is its radius over sqrt(5)
     brain = (((where - nifti.TEMPLATE_CENTRE) / radii) ** 2).sum(-1) < 1
     moved = nifti.grid_affine(shape)
@@ -303,6 +328,28 @@ def test_normalisations_by_hand():
     np.testing.assert_allclose(nifti.zscore_volume(values), (values - 1.5) / np.sqrt(2.75))
     np.testing.assert_allclose(nifti.zscore_brain(values), [0, 0, -1, 1])
     np.testing.assert_allclose(nifti.percentile(values), values / 3.98)
+
+
+def test_a_brain_beside_the_box_is_warned_of_or_refused(tmp_path):
+    for shift, expected in ((90, None), (300, "off the grid")):
+        affine = AFFINE.copy()
+        affine[0, 3] += shift
+        save(tmp_path / "a.nii", affine=affine)
+        if expected is None:
+            _, quality = nifti.prepare(tmp_path / "a.nii", None, (24, 28, 24), "affine", "volume")
+            assert "much of it lies outside the MNI box" in quality.warnings
+        else:
+            with pytest.raises(nifti.ScanError, match=expected):
+                nifti.prepare(tmp_path / "a.nii", None, (24, 28, 24), "affine", "volume")
+
+
+@pytest.mark.parametrize("align", nifti.ALIGN)
+def test_nothing_positive_is_refused(tmp_path, align):
+    data = np.zeros(SHAPE, np.float32)
+    data[0, 0, 0] = -1
+    save(tmp_path / "a.nii", data=data)
+    with pytest.raises(nifti.ScanError):
+        nifti.prepare(tmp_path / "a.nii", None, (24, 28, 24), align, "volume")
 
 
 def test_a_brain_mask_is_applied(tmp_path):

@@ -24,6 +24,8 @@ SYNONYMS = {
     "sex": ("sex", "gender"),
     "session": ("session", "session_id", "ses"),
 }
+UNITS = {"y": 1.0, "m": 1 / 12, "w": 7 / 365.25, "d": 1 / 365.25}  # years, months, weeks, days
+UNIT = re.compile(r"(y)(ea)?(rs?)?|(m)(o|on|onths?)?|(w)(k|eeks?)?|(d)(ays?)?")
 MISSING = {"", "n/a", "na", "nan", "null", "none", "-"}
 
 
@@ -66,7 +68,9 @@ class _Table(NamedTuple):
 # --- ages ---------------------------------------------------------------------------------------
 
 
-def parse_age(text: str, *, unit_years: float = 1.0, cap_89: bool = False, comma: bool = False) -> float | str:
+def parse_age(
+    text: str, *, unit_years: float = 1.0, cap_89: bool = False, comma: bool = False
+) -> float | str:
     """An age in years, or the reason why the text is none.
 
     Args:
@@ -77,6 +81,8 @@ def parse_age(text: str, *, unit_years: float = 1.0, cap_89: bool = False, comma
 
     >>> parse_age("26.5"), parse_age("061Y"), parse_age("18-38"), parse_age("89+"), parse_age("18", unit_years=1 / 12)
     (26.5, 61.0, 'age is a range', 'age is 89+', 1.5)
+    >>> parse_age("018M")
+    1.5
     """
     text = text.strip()
     if text.lower() in MISSING:
@@ -87,10 +93,10 @@ def parse_age(text: str, *, unit_years: float = 1.0, cap_89: bool = False, comma
         return "age is a range"
     if comma:
         text = text.replace(",", ".")
-    match = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)\s*[Yy]?", text)
+    match = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)\s*([YMWDymwd]?)", text)
     if not match:
         return "age is not a number"
-    age = float(match[1]) * unit_years
+    age = float(match[1]) * (UNITS[match[2].lower()] if match[2] else unit_years)
     return age if 0 < age < 125 else "age is impossible"
 
 
@@ -111,10 +117,9 @@ def _unit_years(table: Path, column: str) -> float:
         raise UsageError(f"{sidecar} is not valid JSON ({error}); mend or remove it.") from error
     units = {name.lower(): entry for name, entry in fields.items()}.get(column)
     unit = str(units.get("Units", "years") if isinstance(units, dict) else "years").lower().strip()
-    lengths = {"y": 1.0, "m": 1 / 12, "w": 7 / 365.25, "d": 1 / 365.25}
-    if unit[:1] not in lengths:
+    if not UNIT.fullmatch(unit):
         raise UsageError(f"{sidecar} gives {column} in {unit!r}; use years, months, weeks or days.")
-    return lengths[unit[0]]
+    return UNITS[unit[0]]
 
 
 # --- tables -------------------------------------------------------------------------------------
@@ -139,7 +144,12 @@ def _read_table(path: Path) -> _Table:
         which = ", ".join(sorted(twice)) or "blank"
         raise UsageError(f"{path} has a blank or repeated column name ({which}); rename it.")
     rows = []
-    for fields in csv.reader(lines[1:], delimiter=separator):
+    for number, fields in enumerate(csv.reader(lines[1:], delimiter=separator), 2):
+        if len(fields) > len(header):
+            raise UsageError(
+                f"{path}, row {number}, has {len(fields)} cells under {len(header)} columns; quote the cell that holds "
+                f"a {separator!r}."
+            )
         fields = [field.strip() for field in fields] + [""] * (len(header) - len(fields))
         rows.append(dict(zip(header, fields, strict=False)))
     return _Table(path, header, rows)
@@ -154,7 +164,9 @@ def _column_or_none(table: _Table, role: str, named: str | None = None) -> str |
     found = [name for name in SYNONYMS[role] if name in table.columns]
     if len(found) > 1 and role in ("id", "age", "path"):
         several = ", ".join(found)
-        raise UsageError(f"{table.path} has several columns for the {role} ({several}); name one by {role}_col.")
+        raise UsageError(
+            f"{table.path} has several columns for the {role} ({several}); name one by {role}_col."
+        )
     return found[0] if found else None
 
 
@@ -173,9 +185,13 @@ def _participant(text: str) -> str:
     return text if text.startswith("sub-") else f"sub-{text}"
 
 
-def _same(participant: str) -> str:
-    """Ids that differ by leading zeros only are one person's."""
-    return "sub-" + (participant.removeprefix("sub-").lstrip("0") or "0")
+def _find(people: dict[str, dict[str, str]], participant: str) -> dict[str, str] | None:
+    """The row of a person; lost leading zeros are forgiven where only one row can be meant."""
+    if participant in people:
+        return people[participant]
+    label = participant.removeprefix("sub-").lstrip("0")
+    candidates = [row for name, row in people.items() if name.removeprefix("sub-").lstrip("0") == label]
+    return candidates[0] if len(candidates) == 1 else None
 
 
 def _sex(text: str) -> str:
@@ -250,21 +266,27 @@ def read_bids(
     if not root.is_dir():
         raise UsageError(f"There is no folder {root}; check data.root.")
     table = _read_table(_participants_file(root))
-    people, notes = _people(table, id_col, age_col, site_col)
+    people, dropped, notes = _people(table, id_col, age_col, site_col)
     files = _select(_walk(root), space, desc)
     if not files:
         wanted = "".join(f" with {k}-{v}" for k, v in (("space", space), ("desc", desc)) if v)
         raise UsageError(f"{root} holds no T1w scan{wanted} (sub-*/**/sub-*_T1w.nii.gz); check data.root.")
     ages = _Ages(table, _column(table, "age", age_col), cap_89)
     scans: list[Scan] = []
-    dropped: list[Drop] = []
+    first: dict[str, str] = {}
     for path, extra in files:
-        found = _scan(path, people, ages, cap_89) if not extra else Drop(str(path), "extra run or image of a session")
+        of = entities(path.name)
+        later = first.setdefault(of["sub"], of.get("ses", "")) != of.get("ses", "")
+        found = (
+            _scan(path, people, ages, cap_89, later) if not extra else Drop(str(path), "extra run or image")
+        )
         scans += [found] if isinstance(found, Scan) else []
         dropped += [found] if isinstance(found, Drop) else []
-    seen = {_same("sub-" + entities(path.name)["sub"]) for path, _ in files}
-    dropped += [Drop(row["_id"], "no T1w scan") for key, row in people.items() if key not in seen]
-    return _finish(root, scans, dropped, notes + ages.notes(table.path), strict)
+    owners = [_find(people, "sub-" + entities(path.name)["sub"]) for path, _ in files]
+    seen = {row["_id"] for row in owners if row}
+    dropped += [Drop(name, "no T1w scan") for name in people if name not in seen]
+    notes += ages.notes(table.path) + _mixed_spaces(scans)
+    return _finish(root, scans, dropped, notes, strict)
 
 
 def _participants_file(root: Path) -> Path:
@@ -274,26 +296,28 @@ def _participants_file(root: Path) -> Path:
     raise UsageError(f"{root} has no participants.tsv; add one with the columns participant_id and age.")
 
 
-def _people(table: _Table, id_col, age_col, site_col) -> tuple[dict[str, dict[str, str]], list[str]]:
+def _people(
+    table: _Table, id_col, age_col, site_col
+) -> tuple[dict[str, dict[str, str]], list[Drop], list[str]]:
     """Rows by person, with ``_id``, ``_sex`` and ``_site`` filled in; conflicting repetitions are refused."""
     id_, age = _column(table, "id", id_col), _column(table, "age", age_col)
     sex, site = _column_or_none(table, "sex"), _column_or_none(table, "site", site_col)
     people: dict[str, dict[str, str]] = {}
-    notes = []
+    dropped, notes = [], []
     for row in table.rows:
-        if not row[id_]:
+        if row[id_].lower() in MISSING:
+            dropped.append(Drop(table.path.name, "id is missing", ", ".join(row.values())))
             continue
         name = _participant(row[id_])
         row |= {"_id": name, "_sex": _sex(_value(row, sex)), "_site": _value(row, site)}
-        before = people.setdefault(_same(name), row)
+        before = people.setdefault(name, row)
         if before[age] != row[age]:
             raise UsageError(
-                f"{table.path} gives {before['_id']} the age {before[age]} and {name} the age {row[age]}, which are "
-                "the same person; keep one row."
+                f"{table.path} gives {name} the age {before[age]} in one row and {row[age]} in another; keep one row."
             )
         if before is not row:
             notes.append(f"{name} has more than one row")
-    return people, notes
+    return people, dropped, notes
 
 
 def _walk(root: Path) -> Iterator[Path]:
@@ -301,7 +325,9 @@ def _walk(root: Path) -> Iterator[Path]:
     ignored = _ignore_patterns(root)
     for folder, folders, files in os.walk(root):
         here = Path(folder)
-        folders[:] = sorted(f for f in folders if not f.startswith(".") and not (here == root and f in NOT_RAW))
+        folders[:] = sorted(
+            f for f in folders if not f.startswith(".") and not (here == root and f in NOT_RAW)
+        )
         for name in sorted(files):
             path = here / name
             relative = path.relative_to(root).as_posix()
@@ -348,13 +374,16 @@ def _preference(of: dict[str, str]) -> tuple:
     return (of.get("desc") != "preproc", "space" not in of, int(run) if run.isdigit() else 0)
 
 
-def _scan(path: Path, people, ages: _Ages, cap_89: bool) -> Scan | Drop:
+def _scan(path: Path, people, ages: _Ages, cap_89: bool, later: bool) -> Scan | Drop:
+    """One file with its age; the age of ``participants.tsv`` is that of the first session alone."""
     of = entities(path.name)
     participant, session = f"sub-{of['sub']}", f"ses-{of['ses']}" if "ses" in of else ""
-    row = people.get(_same(participant))
+    row = _find(people, participant)
     if row is None:
         return Drop(str(path), "no row in participants.tsv", participant)
     age = _session_age(path, participant, session, cap_89)
+    if age is None and later:
+        return Drop(str(path), "age at a later session is unknown", participant)
     age = ages(row) if age is None else age
     if isinstance(age, str):
         return Drop(str(path), age, row[ages.column])
@@ -377,19 +406,34 @@ def _session_age(path: Path, participant: str, session: str, cap_89: bool) -> fl
     return _Ages(table, column, cap_89)(rows[0])
 
 
+def _mixed_spaces(scans: list[Scan]) -> list[str]:
+    spaces = sorted({entities(scan.path.name).get("space", "native") for scan in scans})
+    return (
+        [f"scans are in different spaces ({', '.join(spaces)}): choose one by space"]
+        if len(spaces) > 1
+        else []
+    )
+
+
 def _mask(path: Path) -> Path | None:
     """``..._desc-brain_mask`` beside ``..._desc-preproc_T1w``, if it is there."""
     if "_desc-preproc_T1w" not in path.name:
         return None
     mask = path.with_name(path.name.replace("_desc-preproc_T1w", "_desc-brain_mask"))
-    return mask if mask.is_file() else None
+    return mask if mask.is_file() or mask.is_symlink() else None  # a broken link is refused when it is read
 
 
 def _finish(source: Path, scans: list[Scan], dropped: list[Drop], notes: list[str], strict: bool) -> Listing:
     unreadable = [drop for drop in dropped if drop.reason.startswith("age")]
     if strict and unreadable:
         first = unreadable[0]
-        raise UsageError(f"{source}: {first.what}: {first.reason} ({first.detail!r}); mend the table, or drop strict.")
+        raise UsageError(
+            f"{source}: {first.what}: {first.reason} ({first.detail!r}); mend the table, or drop strict."
+        )
+    if any(drop.reason == "age is 89+" for drop in dropped):
+        raise UsageError(
+            f"{source} holds ages written '89+'; set data.options.cap_89=True to take them for 89."
+        )
     if not scans:
         reasons = count_reasons(dropped)
         raise UsageError(f"{source}: no scan is left ({reasons}); mend the table of participants.")
@@ -442,10 +486,12 @@ def read_table(
     scans: list[Scan] = []
     dropped: list[Drop] = []
     for row in table.rows:
-        name, years = _participant(row[id_]), ages(row)
-        where = folder / row[file]
-        if isinstance(years, str):
-            dropped.append(Drop(str(where), years, row[age]))
+        name, years, where = _participant(row[id_]), ages(row), _header_of(folder / row[file])
+        if row[id_].lower() in MISSING or row[file].lower() in MISSING or isinstance(years, str):
+            reason = "id is missing" if row[id_].lower() in MISSING else "path is missing"
+            dropped.append(
+                Drop(str(where), years if isinstance(years, str) else reason, ", ".join(row.values()))
+            )
             continue
         when = "" if _value(row, session) == "n/a" else _value(row, session)
         scans.append(Scan(where, name, when, years, _sex(_value(row, sex)), _value(row, site)))
@@ -453,9 +499,16 @@ def read_table(
     return _finish(table.path, scans, dropped, ages.notes(table.path), strict)
 
 
+def _header_of(path: Path) -> Path:
+    """Of a pair of files the one that names the image, so that the pair counts once."""
+    return path.with_suffix(".hdr") if path.suffix.lower() == ".img" else path
+
+
 def _refuse_twice(table: _Table, scans: list[Scan]) -> None:
     seen: dict[Path, Scan] = {}
     for scan in scans:
         before = seen.setdefault(scan.path, scan)
         if before is not scan:
-            raise UsageError(f"{table.path} names {scan.path} twice, for {before.participant} and {scan.participant}.")
+            raise UsageError(
+                f"{table.path} names {scan.path} twice, for {before.participant} and {scan.participant}."
+            )

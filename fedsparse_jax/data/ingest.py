@@ -116,7 +116,9 @@ def _write(listing, shape, align, normalise, array: Path, table: Path, track, wo
                 kept.append(i)
         if not kept:
             reasons = bids.count_reasons(bids.Drop(**drop) for drop in dropped)
-            raise UsageError(f"None of the {len(listing.scans)} scans can be used ({reasons}); mend or replace them.")
+            raise UsageError(
+                f"None of the {len(listing.scans)} scans can be used ({reasons}); mend or replace them."
+            )
         volumes.flush()
         del volumes
         _shrink(partial, len(kept), shape)

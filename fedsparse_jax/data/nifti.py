@@ -96,8 +96,11 @@ def _check_file(path: Path) -> None:
         raise ScanError(path, "no such file", "correct the path")
     if not path.is_file():
         raise ScanError(path, "not a file", "give the image itself")
-    with open(path, "rb") as file:
-        start = file.read(512)
+    try:
+        with open(path, "rb") as file:
+            start = file.read(512)
+    except OSError as error:
+        raise ScanError(path, "cannot be opened", f"check its permissions ({_short(error)})") from error
     if not start:
         raise ScanError(path, "empty file", "fetch it again")
     for mark, (reason, remedy) in POINTERS.items():
@@ -117,7 +120,9 @@ def _open(path: Path):
 
 
 def _check_type(path: Path, image) -> None:
-    if not isinstance(image, nib.Nifti1Pair | nib.MGHImage | nib.AnalyzeImage) or isinstance(image, nib.Cifti2Image):
+    if not isinstance(image, nib.Nifti1Pair | nib.MGHImage | nib.AnalyzeImage) or isinstance(
+        image, nib.Cifti2Image
+    ):
         raise ScanError(path, f"a {type(image).__name__}, not a NIfTI volume", "convert it to NIfTI")
     kind = np.dtype(image.get_data_dtype()).kind
     if kind not in "iuf":
@@ -165,7 +170,9 @@ def _check_extent(path: Path, image, affine: np.ndarray) -> None:
     extent = nib.affines.voxel_sizes(affine) * image.shape[:3]
     if extent.min() < MIN_FOV or extent.max() > MAX_FOV:
         size = " x ".join(f"{side:.0f}" for side in extent)
-        remedy = f"it spans {size} mm, a head {MIN_FOV:.0f} to {MAX_FOV:.0f} mm; mend the voxel size in its header"
+        remedy = (
+            f"it spans {size} mm, a head {MIN_FOV:.0f} to {MAX_FOV:.0f} mm; mend the voxel size in its header"
+        )
         raise ScanError(path, "implausible field of view", remedy)
 
 
@@ -197,8 +204,10 @@ def _values(path: Path, image) -> tuple[np.ndarray, list[str]]:
         data = np.where(finite, data, 0).astype(np.float32)
     if data.max() == data.min():
         raise ScanError(path, "constant image", "there is nothing to see in it; convert it again")
-    if (data < 0).mean() > 0.2:
-        raise ScanError(path, "many negative values", "it may be a CT or a statistical map; give a T1-weighted MRI")
+    if (data < 0).sum() > 0.2 * (data != 0).sum():
+        raise ScanError(
+            path, "many negative values", "it may be a CT or a statistical map; give a T1-weighted MRI"
+        )
     return _without_spikes(data, warnings), warnings
 
 
@@ -230,7 +239,8 @@ def to_grid(data: np.ndarray, affine: np.ndarray, shape, *, align: str = "affine
     """Resamples a volume in RAS onto the grid, linearly; outside the field of view it is 0.
 
     Where the grid is coarser than the volume, a Gaussian goes first whose width (FWHM) makes up the difference in
-    quadrature. A volume that is on the grid already is returned as it is.
+    quadrature. A volume that is on the grid already is returned as it is; so is one on FSL's 2 mm grid, which lies
+    half a millimetre beside the one of the 1 mm box.
 
     Args:
         data: ``f32[X, Y, Z]``.
@@ -239,15 +249,22 @@ def to_grid(data: np.ndarray, affine: np.ndarray, shape, *, align: str = "affine
         align: a member of ``ALIGN``.
     """
     target = grid_affine(shape)
-    if align == "affine" and data.shape == tuple(shape) and np.allclose(affine, target, atol=1e-3):
+    if align == "affine" and data.shape == tuple(shape) and _is_grid(affine, target):
         return data.astype(np.float32)
     to_voxel = np.linalg.inv(affine) @ ALIGN[align](data, affine) @ target
-    steps = np.linalg.norm(to_voxel[:3, :3], axis=1)  # voxels of the volume for one of the grid, along its axes
+    steps = np.linalg.norm(
+        to_voxel[:3, :3], axis=1
+    )  # voxels of the volume for one of the grid, along its axes
     sigma = np.sqrt(np.maximum(steps**2 - 1, 0)) / (2 * math.sqrt(2 * math.log(2)))
     smooth = ndimage.gaussian_filter(data, sigma) if sigma.any() else data
     return ndimage.affine_transform(
         smooth, to_voxel[:3, :3], to_voxel[:3, 3], output_shape=tuple(shape), order=1, output=np.float32
     )
+
+
+def _is_grid(affine: np.ndarray, target: np.ndarray) -> bool:
+    same_axes = np.allclose(affine[:3, :3], target[:3, :3], atol=1e-3)
+    return same_axes and np.abs(affine[:3, 3] - target[:3, 3]).max() < 0.51
 
 
 def by_affine(data: np.ndarray, affine: np.ndarray) -> np.ndarray:
@@ -311,15 +328,30 @@ def prepare(path: Path, mask: Path | None, shape, align: str, normalise: str) ->
     data, warnings = image.data, list(image.warnings)
     if mask is not None:
         data = np.where(_same_grid(mask, image), data, 0).astype(np.float32)
+    if not (data > 0).any():
+        raise ScanError(
+            path, "nothing positive", "a T1-weighted image has positive intensities; convert it again"
+        )
     volume = to_grid(data, image.affine, shape, align=align)
     brain = volume[volume != 0]
     if brain.size == 0 or brain.std() == 0:
-        raise ScanError(path, "off the grid", "it does not overlap the MNI box; register it, or try data.align=rough")
+        raise ScanError(
+            path, "off the grid", "it does not overlap the MNI box; register it, or try data.align=rough"
+        )
     share = brain.size / volume.size
     if share > 0.5:
         warnings.append("the skull seems to be there")
+    seen = volume.sum() * math.prod(FOV) / volume.size
+    if align == "affine" and seen < 0.7 * data.sum() * abs(np.linalg.det(image.affine[:3, :3])):
+        warnings.append("much of it lies outside the MNI box")
     quality = Quality(
-        image.shape, image.zooms, image.orientation, share, float(brain.mean()), float(brain.std()), tuple(warnings)
+        image.shape,
+        image.zooms,
+        image.orientation,
+        share,
+        float(brain.mean()),
+        float(brain.std()),
+        tuple(warnings),
     )
     return NORMALISE[normalise](volume).astype(np.float32), quality
 
@@ -327,5 +359,7 @@ def prepare(path: Path, mask: Path | None, shape, align: str, normalise: str) ->
 def _same_grid(mask: Path, image: Image) -> np.ndarray:
     found = load(mask)
     if found.data.shape != image.data.shape or not np.allclose(found.affine, image.affine, atol=1e-3):
-        raise ScanError(mask, "mask on another grid", f"it must have the image's shape {image.data.shape} and affine")
+        raise ScanError(
+            mask, "mask on another grid", f"it must have the image's shape {image.data.shape} and affine"
+        )
     return found.data > 0.5

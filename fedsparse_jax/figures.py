@@ -7,6 +7,7 @@ colour-blind readers can tell apart; sizes are those of a two-column page (7 in 
 
 import functools
 import io
+import itertools
 import math
 import re
 import warnings
@@ -135,7 +136,7 @@ def age_edges(ages):
 
 def bucket_names(edges):
     """Labels of the buckets between ``edges``, such as ``(39, 50]`` and ``80+``."""
-    return [f"{a:g}+" if b == math.inf else f"({a:g}, {b:g}]" for a, b in zip(edges, edges[1:], strict=False)]
+    return [f"{a:g}+" if b == math.inf else f"({a:g}, {b:g}]" for a, b in itertools.pairwise(edges)]
 
 
 def bucket_of(ages, edges):

@@ -284,8 +284,9 @@ def tiles(run: Run) -> list[tuple[str, str, str]]:
     kept = round((1 - last["sparsity"]) * weights)
     seconds = sum(figures.number(entry.get("seconds")) for entry in run.rounds)
     total = run.config.get("rounds", len(run.rounds))
+    against = f"{below:.0%} below predicting the mean ({quality['predict_mean_mae']:.2f} y)"
     return [
-        ("test MAE", f"{quality['test_mae']:.2f} y", f"{below:.0%} below predicting the mean ({quality['predict_mean_mae']:.2f} y)"),
+        ("test MAE", f"{quality['test_mae']:.2f} y", against),
         ("sparsity", f"{last['sparsity']:.1%}", f"{kept:,} of {weights:,} weights kept" if weights else ""),
         ("weights exchanged", figures.short(ours), f"{dense / ours:.1f} × fewer than dense" if dense else ""),
         ("rounds", f"{len(run.rounds)} of {total}", f"{log.duration(seconds)} in all"),
@@ -317,7 +318,8 @@ def page(run: Run, sections: Iterable[Section]) -> str:
 def _figure(section: Section, name: str) -> str:
     data = base64.b64encode(figures.render(section.figures[name], "png", dpi=150)).decode()
     caption = _text(section.captions[name])
-    return f'<figure><img alt="{caption}" src="data:image/png;base64,{data}"><figcaption>{caption}</figcaption></figure>'
+    image = f'<img alt="{caption}" src="data:image/png;base64,{data}">'
+    return f"<figure>{image}<figcaption>{caption}</figcaption></figure>"
 
 
 def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:

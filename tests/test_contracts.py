@@ -65,10 +65,8 @@ def test_scopes(name, ties):
         pruned = tree.size(new) - int(masks.kept(new).sum())
         already = tree.size(current) - int(masks.kept(current).sum())
         sizes = [leaf.size for leaf in jax.tree.leaves(weights)]
-        if name == "global":
-            wanted = round(sparsity * sum(sizes))
-        else:
-            wanted = sum(round(sparsity * size) for size in sizes)
+        groups = [sum(sizes)] if name == "global" else sizes
+        wanted = sum(round(sparsity * size) for size in groups)
         assert pruned == max(already, wanted)
         current = new
     assert traces() == 1

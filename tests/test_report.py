@@ -42,7 +42,9 @@ def workdir(tmp_path):
     table = "participant_id\tsession\tsite\tage\tpredicted_age\terror\n"
     table += "".join(f"{who}\tn/a\tn/a\t{age}\t{said}\t{said - age}\n" for who, age, said in rows)
     (tmp_path / "predictions.tsv").write_text(table)
-    np.savez(tmp_path / "slices.npz", volumes=np.random.default_rng(0).normal(size=(2, 8, 9, 8)), ages=[45.0, 75.0])
+    np.savez(
+        tmp_path / "slices.npz", volumes=np.random.default_rng(0).normal(size=(2, 8, 9, 8)), ages=[45.0, 75.0]
+    )
     return tmp_path
 
 
@@ -74,13 +76,21 @@ def test_the_page_is_whole_and_loads_nothing(workdir):
     assert re.findall("<h2>(.*?)</h2>", page) == TITLES
     assert not re.search(r"""(src|href)=(?!["']?data:)""", page) and "<script" not in page
     pictures = {path.name for path in (workdir / "figures").iterdir()}
-    for name in ("federation", "mae_by_round", "mae_by_parameters", "density_by_layer", "predicted_vs_true", "scans"):
+    for name in (
+        "federation",
+        "mae_by_round",
+        "mae_by_parameters",
+        "density_by_layer",
+        "predicted_vs_true",
+        "scans",
+    ):
         assert {f"{name}.png", f"{name}.pdf"} <= pictures
     assert page.count("<img") == len([name for name in pictures if name.endswith(".png")])
 
 
 @pytest.mark.parametrize(
-    ("file", "title"), [("federation.json", "Federation"), ("predictions.tsv", "Predictions"), ("slices.npz", "Scans")]
+    ("file", "title"),
+    [("federation.json", "Federation"), ("predictions.tsv", "Predictions"), ("slices.npz", "Scans")],
 )
 def test_a_missing_file_is_said(workdir, file, title):
     (workdir / file).unlink()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fedsparse_jax import build, experiment
+from fedsparse_jax import build, experiment, figures
 
 HEADER = (
     "config",
@@ -22,9 +22,12 @@ HEADER = (
 )
 
 
-def run(specs: list[str], seeds: list[int], workdir: Path, say: Callable[[str], None] = print) -> str:
-    """Runs every config with every seed; returns the table as Markdown."""
-    results: dict[str, list[list[dict]]] = {spec: [] for spec in specs}
+Results = dict[str, list[list[dict]]]  # for each config, for each seed, the log of its rounds
+
+
+def run(specs: list[str], seeds: list[int], workdir: Path, say: Callable[[str], None] = print) -> Results:
+    """Runs every config with every seed, each in a folder of its own under ``workdir``."""
+    results: Results = {spec: [] for spec in specs}
     for seed in seeds:
         for spec in specs:
             config = build.load(spec)
@@ -32,15 +35,31 @@ def run(specs: list[str], seeds: list[int], workdir: Path, say: Callable[[str], 
             name = f"{Path(spec.partition(':')[0]).stem}-{spec.partition(':')[2] or 'default'}-seed{seed}"
             say(f"{spec}, seed {seed}")
             results[spec].append(experiment.run(build.experiment(config), workdir / name, say))
-    return table(results)
+    return results
 
 
-def table(results: dict[str, list[list[dict]]]) -> str:
-    """Mean and SD over the seeds at the last round, one row a config.
+def picture(results: Results) -> bytes:
+    """MAE by round and by weights exchanged, the mean over the seeds, as PNG."""
+    runs = [(str(method_of(spec)), average(logs)) for spec, logs in results.items()]
+    return figures.render(figures.compare_runs(runs), "png")
 
-    Args:
-        results: for each config, for each seed, the log of its rounds.
-    """
+
+def method_of(spec: str) -> str:
+    """The method that a config says it is."""
+    return build.load(spec).method
+
+
+def average(logs: list[list[dict]]) -> list[dict]:
+    """The mean over the seeds of what a picture shows, round by round."""
+    keys = ("round", "test_mae", "predict_mean_mae", "params_up_total", "params_down_total")
+    return [
+        {key: float(np.mean([entry[key] for entry in same])) for key in keys}
+        for same in zip(*logs, strict=True)
+    ]
+
+
+def table(results: Results) -> str:
+    """Mean and SD over the seeds at the last round, one row a config, as Markdown."""
     rows = [HEADER, ("---",) * len(HEADER)]
     first = None
     for spec, runs in results.items():

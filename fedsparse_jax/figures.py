@@ -17,8 +17,9 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, PercentFormatter
+
+from fedsparse_jax.metrics import column, exchanged, number, regression
 
 BLUE, ORANGE, GREEN, RED, SKY, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#6b7280"
 METHOD_COLOURS = {
@@ -52,7 +53,6 @@ STYLE: dict = {
 }
 BOX = {"boxstyle": "round,pad=0.35", "facecolor": "white", "edgecolor": "#d1d5db", "alpha": 0.92}
 MAX_PANELS = 16
-MAX_SCANS = 8
 
 
 def styled(draw):
@@ -83,43 +83,7 @@ def render(figure, kind, dpi=200):
     return buffer.getvalue()
 
 
-# --- numbers behind the pictures -------------------------------------------------------------
-
-
-def number(value):
-    """``value`` as a float; NaN for what is missing or no number."""
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return math.nan
-
-
-def column(rounds, key):
-    """One metric over the rounds as f64[T], NaN where a round lacks it."""
-    return np.array([number(entry.get(key)) for entry in rounds], dtype=float)
-
-
-def exchanged(rounds):
-    """Parameters sent up and down since the first round, f64[T]: non-zero values, over all clients."""
-    totals = column(rounds, "params_down_total") + column(rounds, "params_up_total")
-    sums = np.cumsum(np.nan_to_num(column(rounds, "params_down") + column(rounds, "params_up")))
-    return np.where(np.isfinite(totals), totals, sums)
-
-
-def dense_exchanged(rounds, total_weights, num_clients):
-    """What dense FedAvg sends in the same rounds to the same cohorts, cumulative f64[T]."""
-    cohorts = [len(entry["cohort"]) if entry.get("cohort") else num_clients for entry in rounds]
-    return 2.0 * total_weights * np.cumsum(cohorts)
-
-
-def accuracy(age, predicted):
-    """MAE and RMSE in years, Pearson r, R2 and n; r and R2 are NaN where they do not exist."""
-    age, error = np.asarray(age, float), np.asarray(predicted, float) - np.asarray(age, float)
-    varied = len(age) > 1 and np.ptp(age) > 0
-    r = np.corrcoef(age, predicted)[0, 1] if varied and np.ptp(predicted) > 0 else math.nan
-    r2 = 1 - np.sum(error**2) / np.sum((age - age.mean()) ** 2) if varied else math.nan
-    mae, rmse = np.mean(np.abs(error)), math.sqrt(np.mean(error**2))
-    return {"mae": float(mae), "rmse": rmse, "r": float(r), "r2": float(r2), "n": len(age)}
+# --- what the axes are labelled with ----------------------------------------------------------
 
 
 def age_edges(ages):
@@ -443,9 +407,9 @@ def predicted_vs_true(age, predicted):
     )
     ax.yaxis.set_major_locator(MaxNLocator(7, integer=True))
     ax.xaxis.set_major_locator(MaxNLocator(7, integer=True))
-    got = accuracy(age, predicted)
+    got = regression(predicted, age)
     lines = [f"MAE  {got['mae']:.2f} y", f"RMSE {got['rmse']:.2f} y", f"r    {got['r']:.2f}", f"R²   {got['r2']:.2f}",
-             f"n    {got['n']}"]  # fmt: skip
+             f"n    {len(age)}"]  # fmt: skip
     ax.text(0.03, 0.97, "\n".join(lines), transform=ax.transAxes, va="top", fontsize=7, bbox=BOX,
             family="DejaVu Sans Mono")  # fmt: skip
     ax.legend(loc="lower right", fontsize=7)
@@ -489,47 +453,3 @@ def gap_by_age(age, predicted):
             fontsize=7, bbox=BOX)  # fmt: skip
     ax.legend(loc="lower left", fontsize=7)
     return figure
-
-
-def slice_indices(shape):
-    """Where the contact sheet cuts: (x, y, z) indices, the sagittal cut a little off the midline."""
-    return tuple(min(int(size * part), size - 1) for size, part in zip(shape, (0.44, 0.5, 0.5), strict=True))
-
-
-@styled
-def contact_sheet(volumes, titles):
-    """Axial, coronal and sagittal slices, one column a scan; left of the picture is left of the person.
-
-    Args:
-        volumes: f32[K, X, Y, Z] in RAS order (x to the right, y to the front, z up); at most MAX_SCANS are drawn.
-        titles: K strings.
-    """
-    volumes = np.asarray(volumes)
-    picked = np.unique(np.linspace(0, len(volumes) - 1, min(len(volumes), MAX_SCANS)).round().astype(int))
-    x, y, z = slice_indices(volumes.shape[1:])
-    cuts = (np.s_[:, :, z], np.s_[:, y, :], np.s_[x, :, :])
-    heights = (volumes.shape[2], volumes.shape[3], volumes.shape[3] * volumes.shape[1] / volumes.shape[2])
-    width = min(1.4, 6.8 / len(picked))
-    size = (width * len(picked) + 0.25, width * sum(heights) / volumes.shape[1] + 0.5)
-    tight = ConstrainedLayoutEngine(w_pad=0.01, h_pad=0.01, wspace=0, hspace=0)
-    figure = Figure(figsize=(max(size[0], 3.6), size[1]), layout=tight)
-    axes = figure.subplots(3, len(picked), squeeze=False, height_ratios=heights)
-    for column_axes, k in zip(axes.T, picked, strict=True):
-        window = {"vmin": np.nanmin(volumes[k]), "vmax": np.nanpercentile(volumes[k], 99.7)}
-        column_axes[0].set_title(clip_name(titles[k]), loc="center", fontsize=8)
-        for ax, cut, ends in zip(column_axes, cuts, ("LR", "LR", "PA"), strict=True):
-            _slice(ax, volumes[k][cut], ends, window)
-    for ax, plane in zip(axes[:, 0], ("axial", "coronal", "sagittal"), strict=True):
-        ax.set_ylabel(plane, fontsize=7.5)
-    figure.supxlabel("neurological convention: the person's left is on the left", fontsize=7, color="#4b5563")
-    return figure
-
-
-def _slice(ax, image, ends, window):
-    ax.imshow(image.T, origin="lower", cmap="gray", interpolation="nearest", **window)
-    ax.set(xticks=[], yticks=[])
-    ax.grid(visible=False)
-    ax.spines[:].set_visible(False)
-    for place, letter in zip((0.04, 0.96), ends, strict=True):
-        ax.text(place, 0.03, letter, transform=ax.transAxes, color=ORANGE, fontsize=6.5, fontweight="bold",
-                ha="left" if place < 0.5 else "right", va="bottom")  # fmt: skip

@@ -1,4 +1,6 @@
-"""How good predictions are, and how sparse a model is, in plain numbers."""
+"""How good predictions are, how sparse a model is and what was exchanged, in plain numbers."""
+
+import math
 
 import numpy as np
 
@@ -41,3 +43,29 @@ def sparsity(kept, sizes) -> float:
 def density(kept, sizes, names) -> dict[str, float]:
     """Share kept in each leaf, by name."""
     return {name: int(k) / int(n) for name, k, n in zip(names, kept, sizes, strict=True)}
+
+
+def number(value):
+    """``value`` as a float; NaN for what is missing or no number."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return math.nan
+
+
+def column(rounds, key):
+    """One metric over the rounds as f64[T], NaN where a round lacks it."""
+    return np.array([number(entry.get(key)) for entry in rounds], dtype=float)
+
+
+def exchanged(rounds):
+    """Parameters sent up and down since the first round, f64[T]: non-zero values, over all clients."""
+    totals = column(rounds, "params_down_total") + column(rounds, "params_up_total")
+    sums = np.cumsum(np.nan_to_num(column(rounds, "params_down") + column(rounds, "params_up")))
+    return np.where(np.isfinite(totals), totals, sums)
+
+
+def dense_exchanged(rounds, total_weights, num_clients):
+    """What dense FedAvg sends in the same rounds to the same cohorts, cumulative f64[T]."""
+    cohorts = [len(entry["cohort"]) if entry.get("cohort") else num_clients for entry in rounds]
+    return 2.0 * total_weights * np.cumsum(cohorts)

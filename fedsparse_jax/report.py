@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
-from fedsparse_jax import figures, log
+from fedsparse_jax import figures, log, metrics, slices
 from fedsparse_jax.types import UsageError
 
 PAGE = "report.html"
@@ -136,7 +136,7 @@ def accuracy(run: Run) -> Section:
 
 def communication(run: Run) -> Section:
     """What was exchanged, against dense FedAvg over the same rounds."""
-    ours = float(figures.exchanged(run.rounds)[-1])
+    ours = float(metrics.exchanged(run.rounds)[-1])
     dense = _dense_total(run)
     rows = [(_text(_method(run)), f"{ours:,.0f}", f"{ours / dense:.1%}" if dense else "–")]
     rows += [("dense FedAvg, same rounds and clients", f"{dense:,.0f}", "100.0%")] if dense else []
@@ -174,7 +174,7 @@ def layers(run: Run) -> Section:
     ]
     drawn = {"density_by_layer": figures.density_by_layer(run.rounds, sizes)} if sizes else {}
     captions = {"density_by_layer": "Share of weights kept in each layer after each round."}
-    if any(figures.number(entry.get("agreement")) < 1 for entry in run.rounds):
+    if any(metrics.number(entry.get("agreement")) < 1 for entry in run.rounds):
         drawn["mask_agreement"] = figures.mask_agreement(run.rounds)
         captions["mask_agreement"] = (
             "Mean overlap (Jaccard) of the clients' masks with the one they were merged to."
@@ -215,7 +215,7 @@ def scans(run: Run) -> Section:
     return Section(
         "Scans",
         "<p>Test people from young to old, as the network sees them.</p>",
-        {"scans": figures.contact_sheet(run.slices["volumes"], titles)},
+        {"scans": slices.contact_sheet(run.slices["volumes"], titles)},
         {"scans": "Axial, coronal and sagittal slices."},
     )
 
@@ -260,7 +260,7 @@ def _absent(title: str, file: str) -> Section:
 
 def _quality(run: Run) -> dict[str, float]:
     keys = ("test_mae", "predict_mean_mae", "test_rmse", "test_r", "test_r2")
-    return {key: figures.number(run.rounds[-1].get(key)) for key in keys}
+    return {key: metrics.number(run.rounds[-1].get(key)) for key in keys}
 
 
 def _method(run: Run) -> str:
@@ -272,17 +272,17 @@ def _dense_total(run: Run) -> float:
     if not run.federation:
         return 0.0
     clients = len(run.federation["clients"])
-    return float(figures.dense_exchanged(run.rounds, run.federation["total_weights"], clients)[-1])
+    return float(metrics.dense_exchanged(run.rounds, run.federation["total_weights"], clients)[-1])
 
 
 def tiles(run: Run) -> list[tuple[str, str, str]]:
     """The headline numbers: ``(label, value, remark)``."""
     quality, last = _quality(run), run.rounds[-1]
-    ours, dense = float(figures.exchanged(run.rounds)[-1]), _dense_total(run)
+    ours, dense = float(metrics.exchanged(run.rounds)[-1]), _dense_total(run)
     below = 1 - quality["test_mae"] / quality["predict_mean_mae"]
     weights = run.federation.get("total_weights", 0)
     kept = round((1 - last["sparsity"]) * weights)
-    seconds = sum(figures.number(entry.get("seconds")) for entry in run.rounds)
+    seconds = sum(metrics.number(entry.get("seconds")) for entry in run.rounds)
     total = run.config.get("rounds", len(run.rounds))
     against = f"{below:.0%} below predicting the mean ({quality['predict_mean_mae']:.2f} y)"
     return [
@@ -330,7 +330,7 @@ def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 
 def _cell(value: Any) -> str:
-    number = figures.number(value)
+    number = metrics.number(value)
     if not math.isfinite(number):
         return "–"
     return f"{number:,.0f}" if float(number).is_integer() else f"{number:,.3f}"

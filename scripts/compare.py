@@ -1,7 +1,7 @@
 """Runs several configs over several seeds and prints one table (Markdown); resumable.
 
 python scripts/compare.py --configs=configs/quickstart.py:dense,configs/quickstart.py --seeds=1,2,3 \
-    --workdir=runs/compare --output=docs/results.md
+    --workdir=runs/compare --output=table.md --picture=curves.png
 """
 
 from pathlib import Path
@@ -13,6 +13,7 @@ from fedsparse_jax import cli
 CONFIGS = flags.DEFINE_list("configs", None, "Configs, such as configs/quickstart.py:dense.", required=True)
 SEEDS = flags.DEFINE_list("seeds", ["1", "2", "3"], "Seeds.")
 OUTPUT = flags.DEFINE_string("output", "", "File for the table, beside printing it.")
+PICTURE = flags.DEFINE_string("picture", "", "PNG file for the curves.")
 WORKDIR = cli.workdir_flag("Folder for the runs.")
 
 
@@ -20,10 +21,13 @@ def main():
     from fedsparse_jax import compare, log
 
     cli.cache_compilations()
-    table = compare.run(CONFIGS.value, [int(seed) for seed in SEEDS.value], Path(WORKDIR.value))
+    results = compare.run(CONFIGS.value, [int(seed) for seed in SEEDS.value], Path(WORKDIR.value))
+    table = compare.table(results)
     print(table)
     if OUTPUT.value:
         log.write_text(Path(OUTPUT.value), table)
+    if PICTURE.value:
+        Path(PICTURE.value).write_bytes(compare.picture(results))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ OUTPUT = flags.DEFINE_string("output", "prepared", "Folder for the tables and th
 
 
 def main():
-    from fedsparse_jax import build, figures
+    from fedsparse_jax import build, figures, slices
     from fedsparse_jax.data import ingest
 
     output = Path(OUTPUT.value)
@@ -25,7 +25,7 @@ def main():
     print(ingest.summary(scan_set))
     ingest.write_tables(scan_set, output)
     titles = [f"{scan.participant}, {scan.age:.0f} y" for scan in scan_set.scans]
-    sheet = figures.contact_sheet(scan_set.volumes, titles)
+    sheet = slices.contact_sheet(scan_set.volumes, titles)
     (output / "contact_sheet.png").write_bytes(figures.render(sheet, "png"))
     print(f"Tables and contact sheet: {output}")
 

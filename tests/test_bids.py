@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from fedsparse_jax.data import bids
+from fedsparse_jax.data import bids, tables
 from fedsparse_jax.types import UsageError
 
 
@@ -189,7 +189,7 @@ def test_missing_folders_and_files(tmp_path):
     with pytest.raises(UsageError, match="holds no T1w scan"):
         bids.read_bids(folder(tmp_path, "participant_id\tage\nsub-01\t60\n"))
     with pytest.raises(UsageError, match="There is no table"):
-        bids.read_table(tmp_path / "no.csv")
+        tables.read_table(tmp_path / "no.csv")
 
 
 @pytest.mark.parametrize(
@@ -199,26 +199,26 @@ def test_missing_folders_and_files(tmp_path):
 def test_tables_by_synonyms(tmp_path, header):
     separator = next(s for s in ",;\t" if s in header)
     (tmp_path / "t.csv").write_text(f"{header}\n1001{separator}62.5{separator}scans/a.nii.gz\n")
-    (scan,) = bids.read_table(tmp_path / "t.csv").scans
+    (scan,) = tables.read_table(tmp_path / "t.csv").scans
     assert (scan.participant, scan.age, scan.path) == ("sub-1001", 62.5, tmp_path / "scans/a.nii.gz")
 
 
 def test_rows_without_id_are_dropped_and_pairs_count_once(tmp_path):
     (tmp_path / "t.csv").write_text("id,age,path\n,60,a.nii\nn/a,60,b.nii\nx,61,c.img\n")
-    listing = bids.read_table(tmp_path / "t.csv")
+    listing = tables.read_table(tmp_path / "t.csv")
     assert [scan.path.name for scan in listing.scans] == ["c.hdr"] and reasons(listing) == [
         "id is missing"
     ] * 2
     (tmp_path / "t.csv").write_text("id,age,path\nx,61,c.img\ny,61,c.hdr\n")
     with pytest.raises(UsageError, match="twice"):
-        bids.read_table(tmp_path / "t.csv")
+        tables.read_table(tmp_path / "t.csv")
 
 
 def test_tables_with_named_columns_sites_and_absolute_paths(tmp_path):
     (tmp_path / "t.tsv").write_text(
         "who\tyears\timage\tscanner\tsession\na\t60\t/data/a.nii\tS1\t1\na\t61\tb.nii\tS1\t2\n"
     )
-    listing = bids.read_table(
+    listing = tables.read_table(
         tmp_path / "t.tsv", id_col="who", age_col="years", path_col="image", root_path="/mnt"
     )
     assert [str(scan.path) for scan in listing.scans] == ["/data/a.nii", "/mnt/b.nii"]
@@ -239,4 +239,4 @@ def test_tables_with_named_columns_sites_and_absolute_paths(tmp_path):
 def test_table_refusals(tmp_path, text, message):
     (tmp_path / "t.csv").write_text(text)
     with pytest.raises(UsageError, match=message):
-        bids.read_table(tmp_path / "t.csv")
+        tables.read_table(tmp_path / "t.csv")

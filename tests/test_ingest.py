@@ -4,7 +4,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from fedsparse_jax.data import bids, ingest, nifti
+from fedsparse_jax.data import bids, ingest, nifti, tables
 from fedsparse_jax.types import UsageError
 
 SHAPE = (12, 14, 12)
@@ -18,8 +18,8 @@ def listing(tmp_path):
         data[2:-2, 2:-2, 2:-2] = np.random.default_rng(i).uniform(100, 200, (8, 10, 8))
         path = tmp_path / f"{i}.nii.gz"
         nib.save(nib.Nifti1Image(data, nifti.grid_affine(SHAPE)), path)
-        scans.append(bids.Scan(path, f"sub-{i}", "", 60.0 + i, "F", "n/a"))
-    return bids.Listing(tuple(scans))
+        scans.append(tables.Scan(path, f"sub-{i}", "", 60.0 + i, "F", "n/a"))
+    return tables.Listing(tuple(scans))
 
 
 def read(listing, tmp_path, **changes):

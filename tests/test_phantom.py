@@ -78,7 +78,9 @@ def test_an_unfinished_cohort_is_continued(tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         cohort(tmp_path / "a", track=killed)
-    assert not (tmp_path / "a/dataset_description.json").exists()  # written last, so not taken for a whole one
+    assert not (
+        tmp_path / "a/dataset_description.json"
+    ).exists()  # written last, so not taken for a whole one
     assert hashes(cohort(tmp_path / "a")) == hashes(cohort(tmp_path / "b"))
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "a").rglob("*")}
     cohort(tmp_path / "a")

@@ -7,7 +7,8 @@ import re
 import numpy as np
 import pytest
 
-from fedsparse_jax import figures, report
+from fedsparse_jax import metrics as measures
+from fedsparse_jax import report, slices
 from fedsparse_jax.types import UsageError
 
 TITLES = ["Federation", "Accuracy", "Communication", "Sparsity by layer", "Predictions", "Scans", "Reproduce"]
@@ -123,19 +124,24 @@ def test_a_folder_without_a_run_is_refused(tmp_path):
 
 def test_dense_traffic_by_hand():
     rounds = [metrics(1), metrics(2, cohort=[0])]
-    assert figures.dense_exchanged(rounds, 1000, 2).tolist() == [4000, 6000]
-    assert figures.exchanged(rounds).tolist() == [4000, 8000]
+    assert measures.dense_exchanged(rounds, 1000, 2).tolist() == [4000, 6000]
+    assert measures.exchanged(rounds).tolist() == [4000, 8000]
 
 
 def test_accuracy_by_hand():
-    found = figures.accuracy([50, 60, 70], [52, 60, 66])
-    assert found["mae"] == 2.0 and found["r2"] == pytest.approx(0.9) and found["n"] == 3
+    found = measures.regression([52, 60, 66], [50, 60, 70])
+    assert (
+        found["mae"] == 2.0
+        and found["r2"] == pytest.approx(0.9)
+        and found["rmse"] == pytest.approx((20 / 3) ** 0.5)
+    )
+    assert np.isnan(measures.regression([5, 5], [1, 2])["r"])
 
 
 def test_the_left_of_the_person_is_on_the_left_and_the_front_is_up():
     volume = np.zeros((9, 11, 9))
     volume[1, 9, 4] = 1.0  # left, front, middle height
-    figure = figures.contact_sheet(volume[None], ["x"])
+    figure = slices.contact_sheet(volume[None], ["x"])
     axial = figure.axes[0].images[0]
     row, column = np.argwhere(axial.get_array() == 1.0)[0]
     left, right, bottom, top = axial.get_extent()

@@ -106,8 +106,8 @@ def test_real_brains_through_the_whole_path(call, tmp_path):
         (["--bogus=1"], "bogus"),
         (["extra"], "'extra' is not a flag"),
         (["--config=configs/nope.py"], "no config file configs/nope.py"),
-        (["--config.data.shape=(4,4,4)"], "does not survive 2 poolings"),
-        (["--config.partition.num_clients=99"], "only 32 people are left"),
+        (["--config.data.shape=(3,9,9)"], "does not survive 2 poolings"),
+        (["--config.partition.num_clients=99"], "only 25 people are left"),
     ],
 )
 def test_bad_flags_are_one_sentence_and_exit_code_2(call, tmp_path, flags, message):

@@ -13,7 +13,7 @@ FLOORS = [
     {"types"},
     {"tree"},
     {"masks", "criteria", "schedules", "losses", "metrics", "models", "data", "attacks", "defaults"},
-    {"local", "pruning", "aggregation", "wire", "figures", "log"},
+    {"local", "pruning", "aggregation", "wire", "figures", "slices", "log"},
     {"federated", "checkpoint", "report"},
     {"experiment"},
     {"build"},

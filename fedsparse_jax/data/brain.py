@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-BOX = np.array([182.0, 218.0, 182.0])  # mm, the MNI152 box; 91x109x91 is its 2 mm grid
-CORNER = np.array([-90.5, -126.5, -72.5])  # RAS mm where the box begins
+from fedsparse_jax.data.nifti import FOV, grid_affine
+
 CSF = 0.14  # T1 intensity, relative to young white matter
 FRONT = 86.0  # mm from the middle of the brain to the frontal pole
 LOG_VENTRICLES = {"F": -0.07, "M": 0.07, "": 0.0}  # men's ventricles are larger; by how much is our choice
@@ -115,18 +115,6 @@ def draw_sites(count: int, seed: int, strength: float = 1.0) -> list[Site]:
 # --- geometry -----------------------------------------------------------------------------------
 
 
-def affine(shape: tuple[int, int, int]) -> np.ndarray:
-    """Voxel indices to RAS mm for a grid that fills the MNI box, f64[4, 4].
-
-    >>> affine((91, 109, 91))[:3, 3].tolist()
-    [-90.0, -126.0, -72.0]
-    """
-    voxel = BOX / np.array(shape)
-    matrix = np.diag([*voxel, 1.0])
-    matrix[:3, 3] = CORNER + voxel / 2
-    return matrix
-
-
 class Place(NamedTuple):
     """Where the voxels lie in the template: mm right, to the front and up of the middle of the brain."""
 
@@ -182,7 +170,7 @@ def _place(shape, anatomy, scan) -> Place:
     shift[2] += 0.3 * scan.standard_normal()  # people do not lie the same way twice
     sx, sy, sz = anatomy.normal(1, 0.020, 3).tolist()
     warp = 4.2 * _field(anatomy, shape, (6, 7, 6), 3)
-    matrix = affine(shape)
+    matrix = grid_affine(shape)
     lines = [np.arange(n) * matrix[i, i] + matrix[i, 3] - shift[i] for i, n in enumerate(shape)]
     x, y, z = np.meshgrid(*[line.astype(np.float32) for line in lines], indexing="ij", sparse=True)
     px = (x * sx - y * az) + z * ay + warp[0]
@@ -319,7 +307,7 @@ def _scan(image, site: Site, rng):
         image = _blur(image, site.blur)
     bias = np.exp(site.bias * _field(rng, image.shape, (3, 3, 3))[0])
     image = np.maximum(image, 1e-3) ** site.gamma * bias
-    sigma = site.noise * (8.0 / float(np.prod(BOX / np.array(image.shape)))) ** 0.25
+    sigma = site.noise * (8.0 / float(np.prod(np.array(FOV) / image.shape))) ** 0.25
     real, imaginary = sigma * rng.standard_normal((2, *image.shape), dtype=np.float32)
     gain = float(600.0 * site.gain * np.exp(0.12 * rng.standard_normal()))
     return np.sqrt((image + real) ** 2 + imaginary**2) * gain
@@ -335,7 +323,7 @@ def render(
 
     Args:
         who: the person.
-        shape: voxels of a grid that fills the MNI box, see `affine`.
+        shape: voxels of a grid that fills the MNI box, see `nifti.grid_affine`.
         site: the scanner; None for a plain one.
         scan_seed: another value is another scan of the same brain: noise, bias field, gain, position.
 

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fedsparse_jax.data import bids, nifti
+from fedsparse_jax.data import nifti, tables
 from fedsparse_jax.types import UsageError
 
 FORMAT = 1  # raise it when the cached numbers would change
@@ -28,14 +28,14 @@ class ScanSet(NamedTuple):
     """What training reads."""
 
     volumes: np.ndarray  # f32[N, *shape], memory-mapped
-    scans: tuple[bids.Scan, ...]
+    scans: tuple[tables.Scan, ...]
     quality: tuple[nifti.Quality, ...]
-    dropped: tuple[bids.Drop, ...]
+    dropped: tuple[tables.Drop, ...]
     notes: tuple[str, ...]
 
 
 def ingest(
-    listing: bids.Listing,
+    listing: tables.Listing,
     *,
     shape: tuple[int, int, int],
     align: str,
@@ -47,7 +47,7 @@ def ingest(
     """Reads, checks, resamples and normalises every scan, or opens the cache where that has been done.
 
     Args:
-        listing: from `bids.read_bids` or `bids.read_table`.
+        listing: from `bids.read_bids` or `tables.read_table`.
         shape: voxels of the grid over the MNI box.
         align: a member of `nifti.ALIGN`.
         normalise: a member of `nifti.NORMALISE`.
@@ -76,7 +76,7 @@ def _check_options(shape, align: str, normalise: str) -> None:
             raise UsageError(f"data.{key} is {value!r}: it must be one of {', '.join(known)}.")
 
 
-def _key(listing: bids.Listing, paths: list[Path], options) -> str:
+def _key(listing: tables.Listing, paths: list[Path], options) -> str:
     total = hashlib.sha256(repr((FORMAT, options)).encode())
     for scan, path in zip(listing.scans, paths, strict=True):
         total.update(repr((scan.participant, scan.session, scan.age, scan.sex, scan.site)).encode())
@@ -108,14 +108,14 @@ def _write(listing, shape, align, normalise, array: Path, table: Path, track, wo
     volumes = np.lib.format.open_memmap(partial, "w+", np.float32, (len(listing.scans), *shape))
     try:
         for i, found in enumerate(track(results, "Reading scans", len(listing.scans))):
-            if isinstance(found, bids.Drop):
+            if isinstance(found, tables.Drop):
                 dropped.append(found._asdict())
             else:
                 volumes[len(kept)], one = found
                 quality.append(one._asdict())
                 kept.append(i)
         if not kept:
-            reasons = bids.count_reasons(bids.Drop(**drop) for drop in dropped)
+            reasons = tables.count_reasons(tables.Drop(**drop) for drop in dropped)
             raise UsageError(
                 f"None of the {len(listing.scans)} scans can be used ({reasons}); mend or replace them."
             )
@@ -145,11 +145,11 @@ def _shrink(path: Path, count: int, shape) -> None:
 
 
 def _prepare_all(scans, shape, align, normalise, workers: int) -> Iterator:
-    def prepare(scan: bids.Scan):
+    def prepare(scan: tables.Scan):
         try:
             return nifti.prepare(scan.path, scan.mask, shape, align, normalise)
         except nifti.ScanError as error:
-            return bids.Drop(str(error.path), error.reason, error.remedy)
+            return tables.Drop(str(error.path), error.reason, error.remedy)
 
     if workers <= 1:
         yield from map(prepare, scans)
@@ -158,10 +158,10 @@ def _prepare_all(scans, shape, align, normalise, workers: int) -> Iterator:
         yield from pool.map(prepare, scans)
 
 
-def _open(listing: bids.Listing, array: Path, table: Path) -> ScanSet:
+def _open(listing: tables.Listing, array: Path, table: Path) -> ScanSet:
     found = json.loads(table.read_text(encoding="utf-8"))
     quality = tuple(nifti.Quality(**_tuples(entry)) for entry in found["quality"])
-    refused = tuple(bids.Drop(**entry) for entry in found["dropped"])
+    refused = tuple(tables.Drop(**entry) for entry in found["dropped"])
     scans = tuple(listing.scans[i] for i in found["kept"])
     return ScanSet(np.load(array, mmap_mode="r"), scans, quality, listing.dropped + refused, listing.notes)
 
@@ -214,7 +214,7 @@ def write_tables(scan_set: ScanSet, folder: Path) -> None:
         for scan, quality in zip(scan_set.scans, scan_set.quality, strict=True)
     ]
     _write_tsv(folder / "accepted.tsv", head, rows)
-    _write_tsv(folder / "dropped.tsv", bids.Drop._fields, scan_set.dropped)
+    _write_tsv(folder / "dropped.tsv", tables.Drop._fields, scan_set.dropped)
 
 
 def _cells(quality: nifti.Quality) -> list[str]:

@@ -18,7 +18,8 @@ import nibabel as nib
 import numpy as np
 
 import fedsparse_jax
-from fedsparse_jax.data.brain import Person, Site, affine, draw_sites, person, render
+from fedsparse_jax.data.brain import Person, Site, draw_sites, person, render
+from fedsparse_jax.data.nifti import grid_affine
 from fedsparse_jax.types import UsageError
 
 RECIPE = 1  # raise it when the same options give other files, so that no old folder passes for a new one
@@ -297,7 +298,7 @@ def _write_scan(root: Path, visit: Visit, shape: tuple[int, int, int], site: Sit
 def _nifti(volume: np.ndarray) -> bytes:
     """An int16 NIfTI file; no voxel of the brain becomes 0, so that background and brain stay apart."""
     values = np.clip(np.maximum(np.rint(volume), volume > 0), 0, 32767).astype(np.int16)
-    image = nib.Nifti1Image(values, affine(volume.shape))
+    image = nib.Nifti1Image(values, grid_affine(volume.shape))
     image.set_sform(image.affine, code="mni")
     image.set_qform(image.affine, code="mni")
     image.header.set_xyzt_units("mm")

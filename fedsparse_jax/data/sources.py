@@ -1,4 +1,4 @@
-"""Where scans come from: each source gives the `bids.Listing` of what there is, reading no image.
+"""Where scans come from: each source gives the `tables.Listing` of what there is, reading no image.
 
 Training always goes through NIfTI files: the phantom is written to disk first and then read as any folder is.
 """
@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from fedsparse_jax.data import bids
+from fedsparse_jax.data import bids, tables
 from fedsparse_jax.data import phantom as phantom_writer
 from fedsparse_jax.types import UsageError
 
@@ -29,7 +29,7 @@ def with_options_of(function: Callable) -> Callable:
 
 
 @with_options_of(phantom_writer.write_cohort)
-def phantom(root: str, cache: Path, track: Callable, **options) -> bids.Listing:
+def phantom(root: str, cache: Path, track: Callable, **options) -> tables.Listing:
     """The synthetic ageing brain, written once for its options.
 
     Args:
@@ -44,15 +44,15 @@ def phantom(root: str, cache: Path, track: Callable, **options) -> bids.Listing:
 
 
 @with_options_of(bids.read_bids)
-def bids_folder(root: str, cache: Path, track: Callable, **options) -> bids.Listing:
+def bids_folder(root: str, cache: Path, track: Callable, **options) -> tables.Listing:
     """A BIDS folder, raw or of derivatives. ``options`` are those of `bids.read_bids`."""
     return bids.read_bids(_given(root, "BIDS folder"), **options)
 
 
-@with_options_of(bids.read_table)
-def table(root: str, cache: Path, track: Callable, **options) -> bids.Listing:
-    """A CSV or TSV file of paths, ids and ages. ``options`` are those of `bids.read_table`."""
-    return bids.read_table(_given(root, "CSV or TSV file"), **options)
+@with_options_of(tables.read_table)
+def table(root: str, cache: Path, track: Callable, **options) -> tables.Listing:
+    """A CSV or TSV file of paths, ids and ages. ``options`` are those of `tables.read_table`."""
+    return tables.read_table(_given(root, "CSV or TSV file"), **options)
 
 
 def _given(root: str, what: str) -> Path:

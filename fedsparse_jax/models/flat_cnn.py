@@ -49,13 +49,12 @@ def flat_cnn(shape, *, widths=(8, 16, 16), poolings=2, output_mean=None, output_
         shape: ``(X, Y, Z)`` voxels of the input; every axis needs at least ``2**poolings``.
         widths: channels of the blocks.
         poolings: how many blocks halve the volume.
-        output_mean: prediction in years before any training; None: the training ages' mean (see `build.model`).
-        output_scale: years for one unit of the output; None: the training ages' SD.
+        output_mean: prediction in years before any training; `build.model` puts the training ages' mean for None.
+        output_scale: years for one unit of the output; `build.model` puts the training ages' SD for None.
 
     Raises:
         UsageError: ``shape`` is too small for the poolings.
     """
     check_poolings(shape, poolings)
-    return functional(
-        lambda rngs: FlatCNN(tuple(shape), tuple(widths), poolings, output_mean, output_scale, rngs=rngs)
-    )
+    mean, scale = output_mean or 0.0, output_scale or 1.0
+    return functional(lambda rngs: FlatCNN(tuple(shape), tuple(widths), poolings, mean, scale, rngs=rngs))

@@ -315,6 +315,7 @@ def compare_runs(runs):
     for ax in (left, right):
         ax.axhline(reference, color=GREY, ls=":", lw=1.3)
     parameter_axis(right)
+    right.set_xlabel("weights exchanged so far (non-zero values)")
     figure.legend(loc="outside upper center", ncols=min(len(runs), 4))
     return figure
 

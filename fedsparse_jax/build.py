@@ -187,9 +187,8 @@ def experiment(config: ConfigDict, track=plain) -> Experiment:
     data = federation(config, scan_set)
     network, resolved = model(config, data.train_targets)
     reasons = collections.Counter(drop.reason for drop in scan_set.dropped)
-    resident = settings.resident
-    if resident == "auto":
-        resident = data.inputs.nbytes <= settings.resident_limit
+    fits = data.inputs.nbytes <= settings.resident_limit
+    resident = member({"auto": fits, "yes": True, "no": False}, settings.resident, "execution.resident")
     return Experiment(
         config={**config.to_dict(), "model": resolved},
         seed=config.seed,
@@ -201,7 +200,7 @@ def experiment(config: ConfigDict, track=plain) -> Experiment:
         batch_size=config.client.batch_size,
         epochs=config.client.epochs,
         steps_per_chunk=settings.steps_per_chunk,
-        resident=bool(resident),
+        resident=resident,
         eval_batch=settings.eval_batch,
         keep=config.checkpoint.keep,
         tensorboard=config.log.tensorboard,

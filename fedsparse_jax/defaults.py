@@ -39,10 +39,10 @@ def defaults() -> ConfigDict:
 
     config.execution = dict(  # changes what a run costs, never what comes out
         client_map="auto",  # vmap | scan | clients at a time; auto: scan on CPU, vmap elsewhere
-        steps_per_chunk=64,  # local steps whose data are on the device at a time
-        resident="auto",  # keep all training data on the device; auto: if they are below resident_limit
+        steps_per_chunk=16,  # local steps whose data are read at a time
+        resident="auto",  # yes: keep all data on the device | no: stream them | auto: by resident_limit
         resident_limit=2**31,  # bytes
-        eval_batch=32,
+        eval_batch=4,  # scans predicted at a time
     )
     config.checkpoint = dict(keep=5)  # newest rounds that stay on disk
     config.log = dict(tensorboard=True, report=True)

@@ -144,11 +144,14 @@ def open_workdir(experiment: Experiment, workdir: Path) -> None:
         _refuse_other(experiment.config, log.read_json(config_file)["config"], workdir)
     elif workdir.exists() and any(workdir.iterdir()):
         raise UsageError(f"{workdir} is not empty and holds no run; choose another --workdir.")
-    else:
-        workdir.mkdir(parents=True, exist_ok=True)
-        log.write_json(workdir / "environment.json", environment(experiment.seed))
-        log.write_json(workdir / "federation.json", federation(experiment))
-        log.write_json(config_file, {"config": experiment.config})
+    workdir.mkdir(parents=True, exist_ok=True)
+    log.write_json(config_file, {"config": experiment.config})
+    for name, value in (
+        ("environment", environment(experiment.seed)),
+        ("federation", federation(experiment)),
+    ):
+        if not (workdir / f"{name}.json").exists():
+            log.write_json(workdir / f"{name}.json", value)
 
 
 def environment(seed: int) -> dict:

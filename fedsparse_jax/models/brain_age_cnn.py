@@ -9,7 +9,7 @@ from flax import nnx
 
 from fedsparse_jax.models import layers
 from fedsparse_jax.models.functional import functional
-from fedsparse_jax.types import Array, Model, UsageError
+from fedsparse_jax.types import Array, Model
 
 WIDTHS = (32, 64, 128, 256, 256, 64)
 
@@ -48,14 +48,5 @@ def brain_age_cnn(shape, *, widths=WIDTHS, output_mean=62.68, output_scale=1.0) 
     Raises:
         UsageError: ``shape`` is too small for the poolings.
     """
-    check_poolings(shape, len(widths) - 1)
+    layers.check_poolings(shape, len(widths) - 1)
     return functional(lambda rngs: BrainAgeCNN(tuple(widths), output_mean, output_scale, rngs=rngs))
-
-
-def check_poolings(shape, poolings: int) -> None:
-    """Refuses a shape of which an axis falls below one voxel."""
-    if min(shape) < 2**poolings:
-        raise UsageError(
-            f"data.shape {tuple(shape)} does not survive {poolings} poolings by 2: every axis needs at least "
-            f"{2**poolings} voxels; choose a finer grid, or a model with fewer poolings (model.widths)."
-        )

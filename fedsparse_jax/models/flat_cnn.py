@@ -11,7 +11,6 @@ import jax
 from flax import nnx
 
 from fedsparse_jax.models import layers
-from fedsparse_jax.models.brain_age_cnn import check_poolings
 from fedsparse_jax.models.functional import functional
 from fedsparse_jax.types import Array, Model
 
@@ -55,6 +54,6 @@ def flat_cnn(shape, *, widths=(8, 16, 16), poolings=2, output_mean=None, output_
     Raises:
         UsageError: ``shape`` is too small for the poolings.
     """
-    check_poolings(shape, poolings)
+    layers.check_poolings(shape, poolings)
     mean, scale = output_mean or 0.0, output_scale or 1.0
     return functional(lambda rngs: FlatCNN(tuple(shape), tuple(widths), poolings, mean, scale, rngs=rngs))

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from fedsparse_jax.types import Array
+from fedsparse_jax.types import Array, UsageError
 
 
 def _shifts(inputs: Array, size: int) -> list[Array]:
@@ -63,6 +63,15 @@ def instance_norm(inputs: Array, epsilon: float = 1e-3) -> Array:
     mean = inputs.mean(axes, keepdims=True)
     variance = jnp.square(inputs - mean).mean(axes, keepdims=True)
     return (inputs - mean) * jax.lax.rsqrt(variance + epsilon)
+
+
+def check_poolings(shape, poolings: int) -> None:
+    """Refuses a shape of which an axis falls below one voxel."""
+    if min(shape) < 2**poolings:
+        raise UsageError(
+            f"data.shape {tuple(shape)} does not survive {poolings} poolings by 2: every axis needs at least "
+            f"{2**poolings} voxels; choose a finer grid, or a model with fewer poolings (model.widths)."
+        )
 
 
 class Conv(nnx.Module):

@@ -6,7 +6,7 @@ python scripts/train.py --config=configs/centralized.py --workdir=runs/centraliz
 The reference that a federation is measured against. For the dense one: --config.pruning.placement=none.
 """
 
-from fedsparse_jax.defaults import defaults, small, sparsify
+from fedsparse_jax.defaults import defaults, in_form, sparsify
 
 
 def get_config(mode=""):
@@ -14,4 +14,4 @@ def get_config(mode=""):
     config.method = "centralized_pruning"
     config.partition.num_clients = 1
     sparsify(config, "server")
-    return small(config) if mode == "smoke" else config
+    return in_form(config, mode)

@@ -6,9 +6,9 @@ python scripts/train.py --config=configs/fedavg.py --workdir=runs/fedavg --confi
 Expect hours on a GPU and days on a CPU at full size.
 """
 
-from fedsparse_jax.defaults import defaults, small
+from fedsparse_jax.defaults import defaults, in_form
 
 
 def get_config(mode=""):
     config = defaults()
-    return small(config) if mode == "smoke" else config
+    return in_form(config, mode)

@@ -7,11 +7,11 @@ The server prunes the aggregated model by magnitude, over all weights jointly; t
 client trains within the mask it was sent. Expect the accuracy of configs/fedavg.py.
 """
 
-from fedsparse_jax.defaults import defaults, small, sparsify
+from fedsparse_jax.defaults import defaults, in_form, sparsify
 
 
 def get_config(mode=""):
     config = defaults()
     config.method = "fedsparsify_global"
     sparsify(config, "server")
-    return small(config) if mode == "smoke" else config
+    return in_form(config, mode)

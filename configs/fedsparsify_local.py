@@ -7,7 +7,7 @@ Each client prunes its own model after local training, and the server keeps what
 kept. The density that results is measured: it lies above the one asked for where the clients disagree.
 """
 
-from fedsparse_jax.defaults import defaults, small, sparsify
+from fedsparse_jax.defaults import defaults, in_form, sparsify
 
 
 def get_config(mode=""):
@@ -16,4 +16,4 @@ def get_config(mode=""):
     with config.unlocked():
         config.aggregation = dict(name="majority_vote", quorum=0.5)
     sparsify(config, "client")
-    return small(config) if mode == "smoke" else config
+    return in_form(config, mode)

@@ -11,7 +11,7 @@ which starts at zero, as a whole; rounds at the final sparsity at the end, becau
 What to expect stands in docs/results.md.
 """
 
-from fedsparse_jax.defaults import defaults, small, sparsify
+from fedsparse_jax.defaults import defaults, in_form, sparsify
 
 
 def get_config(mode=""):
@@ -27,7 +27,7 @@ def get_config(mode=""):
     config.method = "fedsparsify_global"
     sparsify(config, "server", begin=8, end=18)
     variant(config, mode)
-    return small(config) if mode == "smoke" else config
+    return in_form(config, mode, "dense", "local", "centralized")
 
 
 def variant(config, mode):

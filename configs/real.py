@@ -6,7 +6,7 @@ For a look at the path, not for a result: a handful of people is too few to lear
 matches centre and spread of each brain to the template's; with registered scans use ``affine``.
 """
 
-from fedsparse_jax.defaults import defaults, small, sparsify
+from fedsparse_jax.defaults import defaults, in_form, sparsify
 
 
 def get_config(mode=""):
@@ -22,4 +22,4 @@ def get_config(mode=""):
     config.client.batch_size, config.client.epochs = 2, 2
     config.method = "fedsparsify_global"
     sparsify(config, "server", begin=2, end=4)
-    return small(config) if mode == "smoke" else config
+    return in_form(config, mode)

@@ -182,6 +182,7 @@ def experiment(config: ConfigDict, track=plain) -> Experiment:
         UsageError: the config or the data cannot give a federation; nothing has been written to a run folder.
     """
     settings = config.execution
+    check_counts(config)
     model(config)  # refuses an impossible shape before any scan is read
     scan_set = scans(config, track)
     data = federation(config, scan_set)
@@ -206,6 +207,21 @@ def experiment(config: ConfigDict, track=plain) -> Experiment:
         tensorboard=config.log.tensorboard,
         dropped=dict(reasons),
     )
+
+
+def check_counts(config: ConfigDict) -> None:
+    """Refuses what must be at least 1 and is not."""
+    counts = {
+        "rounds": config.rounds,
+        "client.batch_size": config.client.batch_size,
+        "client.epochs": config.client.epochs,
+        "execution.steps_per_chunk": config.execution.steps_per_chunk,
+        "execution.eval_batch": config.execution.eval_batch,
+        "checkpoint.keep": config.checkpoint.keep,
+    }
+    for key, value in counts.items():
+        if value < 1:
+            raise UsageError(f"{key} is {value}: it must be at least 1.")
 
 
 def trained(workdir: Path, round_: int | None = None) -> tuple[ConfigDict, Model, ServerState]:

@@ -7,7 +7,12 @@ import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from absl import app, flags
+from ml_collections import config_flags
+
 from fedsparse_jax.types import UsageError
+
+flags.disclaim_key_flags()  # the flags defined here belong to the script that asks for them
 
 
 def run(main: Callable[[], None]) -> None:
@@ -31,8 +36,7 @@ def parse(argv: list[str]) -> None:
     Raises:
         UsageError: whatever is wrong with a flag, a config key or the config file, in one sentence.
     """
-    from absl import flags
-
+    app.define_help_flags()
     try:
         rest = flags.FLAGS(argv)[1:]
         if "config" in flags.FLAGS:
@@ -47,15 +51,11 @@ def parse(argv: list[str]) -> None:
 
 def workdir_flag(help_: str = "Folder of the run."):
     """Defines the required ``--workdir``."""
-    from absl import flags
-
     return flags.DEFINE_string("workdir", None, help_, required=True)
 
 
 def config_flag():
     """Defines the required ``--config``."""
-    from ml_collections import config_flags
-
     return config_flags.DEFINE_config_file(
         "config",
         None,
@@ -95,6 +95,8 @@ def _sentence(error: Exception) -> str:
     text = " ".join(str(error).replace("\\n", " ").split()).rstrip(".")
     if suggestion := re.search(r'Did you mean "(\w+)" instead of "(\w+)"', text):
         return f"the config has no key {suggestion[2]!r}; did you mean {suggestion[1]!r}?"
+    if form := re.search(r"the config has no form '.*", text):
+        return form[0]
     if missing := re.search(r"No such file or directory: '(.+?)'", text):
         return f"there is no config file {missing[1]}"
     if isinstance(error, AttributeError | KeyError):

@@ -6,6 +6,8 @@ that a config file replaces such a section as a whole. Defaults follow the paper
 
 from ml_collections import ConfigDict
 
+from fedsparse_jax.types import UsageError
+
 
 def defaults() -> ConfigDict:
     """The paper's dense federated baseline, FedAvg over eight clients, on the phantom."""
@@ -58,6 +60,18 @@ def sparsify(config: ConfigDict, placement: str, *, final=0.95, begin=1, end=Non
             name="gradual", initial=0.0, final=final, begin=begin, end=end, every=every
         )
     return config
+
+
+def in_form(config: ConfigDict, mode: str, *others: str) -> ConfigDict:
+    """The config in the form asked for behind the file name: ``smoke``, one of ``others``, or as it is.
+
+    Raises:
+        UsageError: another mode.
+    """
+    if mode not in ("", "smoke", *others):
+        forms = ", ".join(("smoke", *others))
+        raise UsageError(f"the config has no form {mode!r}; behind the file name may stand: {forms}")
+    return small(config) if mode == "smoke" else config
 
 
 def small(config: ConfigDict) -> ConfigDict:

@@ -96,6 +96,8 @@ BAD = {
     "no folder": (dict(data__source="bids", data__options={}, data__root="/nowhere"), r"There is no folder /nowhere"),
     "participation": (dict(participation=0.0), r"participation is 0.0"),
     "test share": (dict(data__test_share=0.0), r"data.test_share is 0.0"),
+    "rounds": (dict(rounds=0), r"rounds is 0: it must be at least 1"),
+    "batch": (dict(client__batch_size=0), r"client.batch_size is 0"),
     "resident": (dict(execution__resident="maybe"), r"execution.resident is 'maybe': it must be one of auto, yes, no"),
     "client map": (dict(execution__client_map="pmap"), r"execution.client_map is 'pmap'"),
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""The phantom: published rates of ageing, the same bytes for a seed, and a folder that is never half-trusted."""
+"""The synthetic brain: deterministic, ageing as published, and a folder that any BIDS reader accepts."""
 
 import csv
 import hashlib
@@ -8,9 +8,10 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from fedsparse_jax.data import brain, phantom
+from fedsparse_jax.data import bids, brain, nifti, phantom
 from fedsparse_jax.types import UsageError
 
+SHAPE = (12, 14, 12)
 SMALL = dict(shape=(16, 18, 16), sites=3, seed=7)
 QUIET = brain.Site(bias=0.0, noise=0.0, blur=0.0)
 
@@ -20,21 +21,126 @@ def rows(path):
         return list(csv.DictReader(file, delimiter="\t"))
 
 
-def digests(root):
-    files = [path for path in sorted(root.rglob("*")) if path.is_file()]
-    return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
-
-
 def scans(root):
     return sorted(root.rglob("*_T1w.nii.gz"))
 
 
-@pytest.fixture(scope="module")
-def cohort(tmp_path_factory):
-    return phantom.write_cohort(tmp_path_factory.mktemp("phantom") / "six", people=6, **SMALL)
+def cohort(root, people=4, **options):
+    return phantom.write_cohort(root, people=people, **{"shape": SHAPE, "seed": 3, **options})
 
 
-# --- anatomy
+def hashes(root, pattern="*.nii.gz"):
+    return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(root.rglob(pattern))}
+
+
+def typical(age, **options):
+    return brain.person(age, np.random.default_rng(0), spread=0.0, **options)
+
+
+def test_the_seed_decides_every_byte(tmp_path):
+    assert hashes(cohort(tmp_path / "a")) == hashes(cohort(tmp_path / "b"))
+    assert hashes(cohort(tmp_path / "c", seed=4)) != hashes(tmp_path / "a")
+
+
+def test_a_larger_cohort_begins_with_the_same_people(tmp_path):
+    small, large = hashes(cohort(tmp_path / "a", people=3)), hashes(cohort(tmp_path / "b", people=5))
+    assert len(large) == 5 and small.items() <= large.items()
+
+
+def test_threads_change_nothing(tmp_path):
+    assert hashes(cohort(tmp_path / "a")) == hashes(cohort(tmp_path / "b", workers=2))
+
+
+def test_the_folder_is_read_like_any_other(tmp_path):
+    listing = bids.read_bids(cohort(tmp_path / "a", sites=3))
+    assert len(listing.scans) == 4 and not listing.dropped
+    assert all(
+        44 <= scan.age <= 82 and scan.sex in "FM" and scan.site.startswith("site") for scan in listing.scans
+    )
+    description = json.loads((tmp_path / "a/dataset_description.json").read_text())
+    assert description["DatasetType"] == "derivative" and description["GeneratedBy"]
+
+
+def test_the_truth_is_apart(tmp_path):
+    root = cohort(tmp_path / "a")
+    columns = (root / "participants.tsv").read_text().splitlines()[0].split("\t")
+    assert columns == ["participant_id", "age", "sex", "site"]
+    truth = (root / "phenotype/latents.tsv").read_text().splitlines()
+    assert len(truth) == 5 and {"true_gap", "vent_ml", "wmh_ml"} <= set(truth[0].split("\t"))
+
+
+def test_background_is_exactly_zero_and_the_affine_is_the_grid_s(tmp_path):
+    root = cohort(tmp_path / "a", people=1)
+    image = nib.load(next(root.rglob("*.nii.gz")))
+    data = np.asarray(image.dataobj)
+    edge = np.ones(SHAPE, bool)
+    edge[1:-1, 1:-1, 1:-1] = False
+    assert (data[edge] == 0).mean() > 0.95 and 0.2 < (data > 0).mean() < 0.5
+    np.testing.assert_allclose(image.affine, nifti.grid_affine(SHAPE), atol=1e-4)
+    assert nib.aff2axcodes(image.affine) == ("R", "A", "S")
+    assert image.header["sform_code"] > 0 and image.header["qform_code"] > 0
+
+
+def test_an_unfinished_cohort_is_continued(tmp_path):
+    def killed(items, description, total):
+        for i, item in enumerate(items):
+            if i == 2:
+                raise KeyboardInterrupt
+            yield item
+
+    with pytest.raises(KeyboardInterrupt):
+        cohort(tmp_path / "a", track=killed)
+    assert not (
+        tmp_path / "a/dataset_description.json"
+    ).exists()  # written last, so not taken for a whole one
+    assert hashes(cohort(tmp_path / "a")) == hashes(cohort(tmp_path / "b"))
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "a").rglob("*")}
+    cohort(tmp_path / "a")
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "a").rglob("*")} == before
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path):
+    (tmp_path / "mine.txt").write_text("x")
+    with pytest.raises(UsageError, match=str(tmp_path)):
+        cohort(tmp_path)
+    cohort(tmp_path / "a")
+    with pytest.raises(UsageError, match="something other"):
+        cohort(tmp_path / "a", seed=9)
+
+
+@pytest.mark.parametrize(
+    "wrong", [dict(people=0), dict(spread=-1.0), dict(shape=(0, 4, 4)), dict(shape=(24, 24)), dict(sites=0)]
+)
+def test_impossible_options(tmp_path, wrong):
+    with pytest.raises(UsageError, match=r"data\.options\."):
+        cohort(tmp_path / "a", **{"people": 2, **wrong})
+
+
+def test_men_have_larger_ventricles():
+    assert typical(65, sex="M").vent_ml > typical(65, sex="F").vent_ml
+
+
+def test_every_sign_of_age_points_the_right_way():
+    young, old = typical(50), typical(80)
+    for grows in ("vent_ml", "third_mm", "sulcus_mm", "rim_mm", "wmh_ml", "gm", "iron"):
+        assert getattr(old, grows) > getattr(young, grows)
+    for shrinks in ("thick_mm", "depth_mm", "hippo_ml", "wm", "deep"):
+        assert getattr(old, shrinks) < getattr(young, shrinks)
+    assert old.folds == young.folds
+
+
+def test_age_shows_in_the_image():
+    bright = [(lambda v: (v > 200).sum())(brain.render(typical(age), (24, 28, 24))) for age in (45, 65, 85)]
+    assert bright[0] > bright[1] > bright[2]
+
+
+def test_a_person_keeps_the_brain_and_two_people_differ():
+    one, other = (brain.person(60.0, np.random.default_rng(i)) for i in (1, 2))
+    scans = [brain.render(one, (24, 28, 24), scan_seed=k).ravel() for k in (0, 1)] + [
+        brain.render(other, (24, 28, 24)).ravel()
+    ]
+    again, different = np.corrcoef(scans)[0, 1:]
+    assert again > 0.99 > different
 
 
 @pytest.mark.parametrize(
@@ -56,56 +162,6 @@ def test_population_means_are_the_published_volumes():
         assert np.std([who.true_gap for who in people]) == pytest.approx(2.0, rel=0.1)
 
 
-def test_men_have_larger_ventricles():
-    women, men = (brain.person(60, np.random.default_rng(1), sex) for sex in "FM")
-    assert men.vent_ml / women.vent_ml == pytest.approx(np.exp(0.14))
-    assert men._replace(sex="F", vent_ml=women.vent_ml) == women
-
-
-def test_ageing_brains_lose_tissue_and_gain_fluid():
-    def image_of(age, i):
-        return brain.render(brain.person(age, np.random.default_rng(i)), (48, 56, 48), QUIET)
-
-    def tissue_share(volume):
-        inside = volume[volume > 0]
-        return np.mean(inside > 0.5 * np.percentile(inside, 90))
-
-    shares = [np.mean([tissue_share(image_of(age, i)) for i in range(5)]) for age in (45, 65, 85)]
-    assert shares[0] > shares[1] + 0.02 and shares[1] > shares[2] + 0.04
-
-
-def test_rendered_ventricles_grow_as_the_latent_does():
-    # The box around the frontal horns and bodies, far from sulci: dark voxels there are ventricle.
-    def fluid_ml(age):
-        volume = brain.render(brain.person(age, np.random.default_rng(0), spread=0.0), (91, 109, 91), QUIET)
-        box = volume[32:59, 37:75, 32:52]
-        return 0.008 * np.sum(box < 0.4 * volume.max())
-
-    young, middle, old = map(fluid_ml, (45, 65, 85))
-    assert young < 0.8 * middle < 0.8 * 0.8 * old
-    assert 8 < young < 25 and 30 < old < 70
-
-
-def test_background_is_zero_and_brain_is_not():
-    volume = brain.render(brain.person(60, np.random.default_rng(0)), (24, 28, 24))
-    assert volume.dtype == np.float32 and volume.shape == (24, 28, 24) and np.isfinite(volume).all()
-    edges = [volume[0], volume[-1], volume[:, 0], volume[:, -1], volume[..., 0], volume[..., -1]]
-    assert not any(edge.any() for edge in edges)
-    assert 0.15 < np.mean(volume > 0) < 0.30
-    assert volume.min() == 0
-
-
-def test_scans_of_one_person_resemble_each_other_more_than_another_person():
-    first, second = (brain.person(60, np.random.default_rng(i)) for i in (1, 2))
-    scans = [
-        brain.render(who, (24, 28, 24), QUIET, seed) for who, seed in ((first, 0), (first, 1), (second, 0))
-    ]
-    again, other = np.corrcoef([scan.ravel() for scan in scans])[0, 1:]
-    assert again > 0.99 and other < 0.97
-    assert not np.array_equal(scans[0], scans[1])
-    np.testing.assert_array_equal(scans[0], brain.render(first, (24, 28, 24), QUIET, 0))
-
-
 def test_frontal_lobe_is_at_the_front_of_the_array():
     # The cerebellum lies behind and below: +y is to the front and +z is up, as the RAS affine says.
     volume = brain.render(brain.person(50, np.random.default_rng(0), spread=0.0), (24, 28, 24), QUIET)
@@ -113,77 +169,11 @@ def test_frontal_lobe_is_at_the_front_of_the_array():
     assert bottom[:, :14].sum() > 5 * bottom[:, 14:].sum()
 
 
-# --- the folder
-
-
-def test_folder_is_bids(cohort):
-    description = json.loads((cohort / "dataset_description.json").read_text())
-    assert (
-        description["DatasetType"] == "derivative" and description["GeneratedBy"][0]["Options"]["seed"] == 7
-    )
-    people = rows(cohort / "participants.tsv")
-    assert list(people[0]) == ["participant_id", "age", "sex", "site"]
-    assert [p["participant_id"] for p in people] == [f"sub-{i:04d}" for i in range(1, 7)]
-    assert all(44 <= float(p["age"]) <= 82 and p["age"] == f"{float(p['age']):.1f}" for p in people)
-    name = "sub-{0}/anat/sub-{0}_space-MNI152NLin6Asym_desc-preproc_T1w.nii.gz"
-    assert [str(path.relative_to(cohort)) for path in scans(cohort)] == [
-        name.format(f"{i:04d}") for i in range(1, 7)
-    ]
-    leftovers = [path.name for path in cohort.rglob(".*")]
-    assert leftovers == []
-
-
-def test_latents_are_apart(cohort):
-    latents = rows(cohort / "phenotype" / "latents.tsv")
-    assert {"true_gap", "vent_ml"} <= set(latents[0]) and not {"age", "sex", "seed"} & set(latents[0])
-    assert len(latents) == 6 and set(json.loads((cohort / "phenotype" / "latents.json").read_text())) < set(
-        latents[0]
-    )
-    assert "true_gap" not in (cohort / "participants.tsv").read_text()
-
-
-def test_images_are_ras_on_the_mni_box(cohort):
-    image = nib.load(scans(cohort)[0])
-    assert nib.aff2axcodes(image.affine) == ("R", "A", "S")
-    assert image.get_data_dtype() == np.int16 and image.shape == (16, 18, 16)
-    assert int(image.header["sform_code"]) == 4 and int(image.header["qform_code"]) == 4
-    np.testing.assert_allclose(image.affine, brain.affine((16, 18, 16)), atol=1e-4)
-    np.testing.assert_allclose(image.get_qform(), image.affine, atol=1e-4)
-    corner, far = image.affine @ [-0.5, -0.5, -0.5, 1], image.affine @ [15.5, 17.5, 15.5, 1]
-    np.testing.assert_allclose((far - corner)[:3], [182, 218, 182], atol=1e-3)
-
-
-def test_2_mm_grid_has_the_mni_affine():
-    expected = [[2, 0, 0, -90], [0, 2, 0, -126], [0, 0, 2, -72], [0, 0, 0, 1]]
-    np.testing.assert_array_equal(brain.affine((91, 109, 91)), expected)
-
-
 def test_files_keep_the_brain_mask():
     who, site = brain.person(60, np.random.default_rng(0)), brain.Site(gain=0.01)
     volume = brain.render(who, (16, 18, 16), site)
     stored = nib.Nifti1Image.from_bytes(phantom._nifti(volume)).get_fdata()
     np.testing.assert_array_equal(stored > 0, volume > 0)
-
-
-@pytest.mark.parametrize("workers", [1, 3])
-def test_same_seed_same_bytes(cohort, tmp_path, workers):
-    assert digests(phantom.write_cohort(tmp_path / "again", people=6, workers=workers, **SMALL)) == digests(
-        cohort
-    )
-
-
-def test_another_seed_is_another_cohort(cohort, tmp_path):
-    other = phantom.write_cohort(tmp_path / "other", people=2, **SMALL | {"seed": 8})
-    assert not set(digests(other).values()) & {
-        digests(cohort)[str(p.relative_to(cohort))] for p in scans(cohort)
-    }
-
-
-def test_larger_cohort_begins_with_the_same_people(cohort, tmp_path):
-    smaller = phantom.write_cohort(tmp_path / "four", people=4, **SMALL)
-    assert rows(smaller / "participants.tsv") == rows(cohort / "participants.tsv")[:4]
-    assert rows(smaller / "phenotype" / "latents.tsv") == rows(cohort / "phenotype" / "latents.tsv")[:4]
-    assert [p.read_bytes() for p in scans(smaller)] == [p.read_bytes() for p in scans(cohort)[:4]]
 
 
 def test_sessions_are_the_same_person_older(tmp_path):
@@ -218,53 +208,3 @@ def test_confounding_ties_site_to_age():
     for confound, low, high in ((0.6, 0.5, 0.68), (1.0, 0.95, 1.0), (-0.6, -0.68, -0.5)):
         people = drawn(confound=confound)
         assert low < np.corrcoef([p.age for p in people], [p.site for p in people])[0, 1] < high
-
-
-# --- unfinished, complete, foreign
-
-
-def test_complete_cohort_is_left_alone(cohort, monkeypatch):
-    monkeypatch.setattr(phantom, "render", lambda *_: pytest.fail("rendered again"))
-    before = {path: path.stat().st_mtime_ns for path in cohort.rglob("*")}
-    assert phantom.write_cohort(str(cohort), people=6, **SMALL) == cohort
-    assert {path: path.stat().st_mtime_ns for path in cohort.rglob("*")} == before
-
-
-def test_unfinished_cohort_is_continued(cohort, tmp_path):
-    def stop_after_three(items, description, total):
-        assert total == 6
-        for done, item in enumerate(items, start=1):
-            yield item
-            if done == 3:
-                raise KeyboardInterrupt
-
-    root = tmp_path / "half"
-    with pytest.raises(KeyboardInterrupt):
-        phantom.write_cohort(root, people=6, track=stop_after_three, **SMALL)
-    written = {path: path.stat().st_mtime_ns for path in scans(root)}
-    assert len(written) == 3 and not (root / "dataset_description.json").exists()
-    phantom.write_cohort(root, people=6, **SMALL)
-    assert digests(root) == digests(cohort)
-    assert all(path.stat().st_mtime_ns == time for path, time in written.items())
-
-
-def test_foreign_folders_are_refused(cohort, tmp_path):
-    (tmp_path / "thesis.txt").write_text("all of it")
-    with pytest.raises(UsageError, match=r"holds something other than this phantom cohort.*another folder"):
-        phantom.write_cohort(tmp_path, people=6, **SMALL)
-    with pytest.raises(UsageError, match=str(tmp_path / "thesis.txt")):
-        phantom.write_cohort(tmp_path / "thesis.txt", people=6, **SMALL)
-    with pytest.raises(UsageError, match=str(cohort)):
-        phantom.write_cohort(cohort, people=7, **SMALL)
-    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
-
-
-@pytest.mark.parametrize(
-    ("option", "value"),
-    [("people", 0), ("shape", (24, 24)), ("sites", 0), ("spread", -1.0), ("age_sd", 0.0), ("age_range", (80, 50)),
-     ("age_range", (200, 300)), ("confound", 1.5), ("sessions", 0)],
-)  # fmt: skip
-def test_impossible_options_are_refused_before_writing(tmp_path, option, value):
-    with pytest.raises(UsageError, match=option):
-        phantom.write_cohort(tmp_path / "new", **{"people": 2, **SMALL, option: value})
-    assert not (tmp_path / "new").exists()

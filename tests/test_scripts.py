@@ -106,6 +106,10 @@ def test_real_brains_through_the_whole_path(call, tmp_path):
         (["--bogus=1"], "bogus"),
         (["extra"], "'extra' is not a flag"),
         (["--config=configs/nope.py"], "no config file configs/nope.py"),
+        (
+            ["--config=configs/quickstart.py:tiny"],
+            "no form 'tiny'; behind the file name may stand: smoke, dense",
+        ),
         (["--config.data.shape=(3,9,9)"], "does not survive 2 poolings"),
         (["--config.partition.num_clients=99"], "only 25 people are left"),
     ],
@@ -114,6 +118,12 @@ def test_bad_flags_are_one_sentence_and_exit_code_2(call, tmp_path, flags, messa
     done = call("train", "--config=configs/quickstart.py:smoke", f"--workdir={tmp_path / 'run'}", *flags)
     assert done.returncode == 2 and message in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1 and not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_help_shows_the_command_and_the_flags(call, script):
+    shown = call(script, "--help").stdout
+    assert f"python scripts/{script}.py" in shown and "--" in shown
 
 
 def test_other_scripts_refuse_in_one_sentence(call, tmp_path):

@@ -112,6 +112,8 @@ def write_cohort(
     Raises:
         UsageError: an impossible option, or a folder that holds something else.
     """
+    if len(shape) != 3 or len(age_range) != 2:
+        raise UsageError(f"data.options.shape={shape} and age_range={age_range} need three and two numbers.")
     options = Options(
         people, (shape[0], shape[1], shape[2]), seed, sites, spread, site_strength, age_mean, age_sd,
         (age_range[0], age_range[1]),

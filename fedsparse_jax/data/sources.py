@@ -38,7 +38,8 @@ def phantom(root: str, cache: Path, track: Callable, **options) -> tables.Listin
         track: progress, ``(items, description, total) -> items``.
         options: of `phantom.write_cohort`.
     """
-    name = hashlib.sha256(json.dumps(options, sort_keys=True, default=list).encode()).hexdigest()[:12]
+    decisive = {key: value for key, value in options.items() if key != "workers"}
+    name = hashlib.sha256(json.dumps(decisive, sort_keys=True, default=list).encode()).hexdigest()[:12]
     folder = Path(root).expanduser() if root else cache / f"phantom-{name}"
     return bids.read_bids(phantom_writer.write_cohort(folder, track=track, **options))
 

@@ -139,6 +139,7 @@ def algorithm(config: ConfigDict, network: Model) -> FedAlgorithm:
         schedule=schedule,
         placement=rules.placement,
         client_map=client_map(config.execution.client_map),
+        devices=config.execution.devices,
     )
 
 
@@ -183,6 +184,7 @@ def experiment(config: ConfigDict, track=plain) -> Experiment:
     """
     settings = config.execution
     check_counts(config)
+    check_devices(config)
     model(config)  # refuses an impossible shape before any scan is read
     scan_set = scans(config, track)
     data = federation(config, scan_set)
@@ -216,12 +218,26 @@ def check_counts(config: ConfigDict) -> None:
         "client.batch_size": config.client.batch_size,
         "client.epochs": config.client.epochs,
         "execution.steps_per_chunk": config.execution.steps_per_chunk,
+        "execution.devices": config.execution.devices,
         "execution.eval_batch": config.execution.eval_batch,
         "checkpoint.keep": config.checkpoint.keep,
     }
     for key, value in counts.items():
         if value < 1:
             raise UsageError(f"{key} is {value}: it must be at least 1.")
+
+
+def check_devices(config: ConfigDict) -> None:
+    """Refuses more devices than there are, and a cohort that cannot be shared out evenly among them."""
+    devices, there = config.execution.devices, len(jax.devices())
+    cohort_size = cohort.cohort_size(config.partition.num_clients, config.participation)
+    if devices > there:
+        raise UsageError(f"execution.devices is {devices}, but there are {there}; lower it.")
+    if cohort_size % devices:
+        raise UsageError(
+            f"execution.devices is {devices}, but {cohort_size} clients take part in a round: their number must be "
+            "a multiple of it."
+        )
 
 
 def trained(workdir: Path, round_: int | None = None) -> tuple[ConfigDict, Model, ServerState]:

@@ -8,6 +8,7 @@ import hashlib
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
@@ -89,7 +90,16 @@ def _read(manager, like, step: int) -> ServerState | None:
         return None
     if not sound:
         print(f"Checkpoint of round {step} is damaged (its digest differs); trying an older one.")
-    return found["state"] if sound else None
+    return jax.tree.map(_uncommitted, found["state"]) if sound else None
+
+
+def _uncommitted(leaf):
+    """The array without a tie to the device that it was restored to, so that a run may go on on others."""
+    if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        return jax.random.wrap_key_data(
+            _uncommitted(jax.random.key_data(leaf)), impl=jax.random.key_impl(leaf)
+        )
+    return jnp.asarray(np.asarray(leaf))
 
 
 def _forget_after(manager, step: int, rounds: list[int]) -> None:

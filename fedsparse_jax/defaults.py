@@ -41,6 +41,7 @@ def defaults() -> ConfigDict:
 
     config.execution = dict(  # changes what a run costs, never what comes out
         client_map="auto",  # vmap | scan | clients at a time; auto: scan on CPU, vmap elsewhere
+        devices=1,  # share the clients of a round out among so many devices
         steps_per_chunk=16,  # local steps whose data are read at a time
         resident="auto",  # yes: keep all data on the device | no: stream them | auto: by resident_limit
         resident_limit=2**31,  # bytes

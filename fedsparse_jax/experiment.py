@@ -125,7 +125,8 @@ def run_round(experiment: Experiment, compiled: Compiled, read, server: ServerSt
 
 
 def _predict(experiment: Experiment, compiled: Compiled, read, server: ServerState) -> np.ndarray:
-    return cohort.predict(compiled.apply, server.params, read, experiment.data.test, experiment.eval_batch)
+    params = jax.device_put(server.params, jax.devices()[0])  # one device predicts, however many train
+    return cohort.predict(compiled.apply, params, read, experiment.data.test, experiment.eval_batch)
 
 
 def write_predictions(experiment: Experiment, predictions: np.ndarray, workdir: Path) -> None:

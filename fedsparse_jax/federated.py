@@ -43,6 +43,7 @@ def build(
     schedule: Schedule,
     placement: str,
     client_map: local.ClientMap,
+    devices: int = 1,
 ) -> FedAlgorithm:
     """A federated algorithm from its parts.
 
@@ -57,13 +58,14 @@ def build(
         placement: who prunes: ``"none"``, ``"init"`` (once, before round 1), ``"client"`` (each after its
             local training: FedSparsify-Local) or ``"server"`` (after aggregation: FedSparsify-Global).
         client_map: see `local.over_clients`.
+        devices: same.
 
     Raises:
         UsageError: ``placement`` or ``client_map`` is unknown.
     """
     if placement not in PLACEMENTS:
         raise UsageError(f"pruning.placement is {placement!r}: it must be one of {', '.join(PLACEMENTS)}.")
-    steps = local.make_steps(local.make_step(model.apply, loss, client_tx), client_map)
+    steps = local.make_steps(local.make_step(model.apply, loss, client_tx), client_map, devices)
 
     def asked(t):
         return {"none": 0.0, "init": schedule(0)}.get(placement, schedule(t))
@@ -87,7 +89,7 @@ def build(
         if placement != "client":
             return clients.masks, clients.params
         t, key = server.round + 1, jax.random.fold_in(server.key, _PRUNE)
-        over_clients = local.over_clients(lambda p, m: prune(p, m, t, key), client_map)
+        over_clients = local.over_clients(lambda p, m: prune(p, m, t, key), client_map, devices)
         pruned = over_clients(clients.params, clients.masks)
         return pruned, masks.apply(pruned, clients.params)
 
@@ -101,7 +103,8 @@ def build(
             key = jax.random.fold_in(server.key, _PRUNE)
             kept = prune(masks.apply(kept, params), kept, server.round + 1, key)
         new = ServerState(server.round + 1, masks.apply(kept, params), kept, opt_state, server.key)
-        measure = local.over_clients(lambda m: (masks.kept(m).sum(), masks.jaccard(m, agreed)), client_map)
+        size_and_overlap = lambda m: (masks.kept(m).sum(), masks.jaccard(m, agreed))
+        measure = local.over_clients(size_and_overlap, client_map, devices)
         kept_up, overlap = measure(client_masks)
         return new, round_info(server, new, kept_up, overlap, weights, asked(new.round))
 

@@ -41,7 +41,8 @@ def make_step(apply: Callable, loss: Callable, tx: optax.GradientTransformation)
         return client._replace(params=params, opt_state=opt_state), StepInfo(value * count, count)
 
     def skip(client: ClientState, batch: Chunk):
-        return client, StepInfo(jnp.zeros(()), jnp.zeros((), jnp.int32))
+        count = batch.valid.sum(dtype=jnp.int32)  # none
+        return client, StepInfo(count.astype(jnp.float32), count)
 
     def step(client: ClientState, batch: Chunk):
         return jax.lax.cond(batch.valid.any(), train, skip, client, batch)
@@ -49,13 +50,13 @@ def make_step(apply: Callable, loss: Callable, tx: optax.GradientTransformation)
     return step
 
 
-def make_steps(step: Callable, client_map: ClientMap) -> Callable:
+def make_steps(step: Callable, client_map: ClientMap, devices: int = 1) -> Callable:
     """``(clients [C], chunk [C, T, B, ...]) -> (clients, StepInfo [C, T])``: clients over a scan over steps."""
 
     def run(client, chunk):
         return jax.lax.scan(step, client, chunk)
 
-    return over_clients(run, client_map)
+    return over_clients(run, client_map, devices)
 
 
 def client_keys(key: Key, client_ids: Array) -> Key:
@@ -63,17 +64,24 @@ def client_keys(key: Key, client_ids: Array) -> Key:
     return jax.vmap(lambda i: jax.random.fold_in(key, i))(client_ids)
 
 
-def over_clients(function: Callable, client_map: ClientMap) -> Callable:
+def over_clients(function: Callable, client_map: ClientMap, devices: int = 1) -> Callable:
     """A function of one client as a function of a cohort; every argument and result has the client axis first.
 
     Args:
         function: takes and returns trees without the client axis.
         client_map: ``"vmap"`` all at once; ``"scan"`` one after another, in the memory of one; ``k`` in groups
             of ``k``.
+        devices: share the clients out among so many devices; the cohort must be a multiple of it. Every argument
+            has the client axis, so that no gradient is summed over devices behind our back; what ``function``
+            closes over is copied to each.
 
     Raises:
         UsageError: ``client_map`` is none of these.
     """
+    if devices > 1:
+        mesh = jax.make_mesh((devices,), ("clients",), axis_types=(jax.sharding.AxisType.Auto,))
+        spec = jax.sharding.PartitionSpec("clients")
+        return jax.shard_map(over_clients(function, client_map), mesh=mesh, in_specs=spec, out_specs=spec)
     if client_map == "vmap":
         return jax.vmap(function)
     if client_map == "scan":

@@ -98,6 +98,8 @@ BAD = {
     "test share": (dict(data__test_share=0.0), r"data.test_share is 0.0"),
     "rounds": (dict(rounds=0), r"rounds is 0: it must be at least 1"),
     "batch": (dict(client__batch_size=0), r"client.batch_size is 0"),
+    "devices": (dict(execution__devices=99), r"execution.devices is 99, but there are 4"),
+    "uneven": (dict(execution__devices=3), r"8 clients take part in a round: their number must be a multiple"),
     "resident": (dict(execution__resident="maybe"), r"execution.resident is 'maybe': it must be one of auto, yes, no"),
     "client map": (dict(execution__client_map="pmap"), r"execution.client_map is 'pmap'"),
 }  # fmt: skip

@@ -48,6 +48,16 @@ def test_a_stopped_run_goes_on_bit_for_bit(tmp_path, placement):
     assert tables[0] == tables[1]
 
 
+def test_two_devices_give_what_one_gives(tmp_path):
+    one = experiment.run(toy.experiment(), tmp_path / "one", say=lambda _: None)
+    with pytest.raises(Killed):
+        experiment.run(toy.experiment(devices=2), tmp_path / "two", say=stop_after(2))
+    two = experiment.run(toy.experiment(devices=2), tmp_path / "two", say=lambda _: None)
+    states = [jax.tree.map(np.asarray, final_state(tmp_path / name).params) for name in ("one", "two")]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), *states)
+    assert [r["density"] for r in one] == [r["density"] for r in two]
+
+
 def test_streamed_data_give_the_same_numbers(tmp_path):
     one = toy.experiment(rounds=2)
     np.save(tmp_path / "inputs.npy", one.data.inputs)

@@ -20,7 +20,7 @@ LINEAR = Model(
 
 
 def algorithm(
-    placement="server", aggregate="mean", client_map="vmap", schedule=None, tx=None, server_tx=None
+    placement="server", aggregate="mean", client_map="vmap", schedule=None, tx=None, server_tx=None, devices=1
 ):
     schedule = schedule or schedules.gradual(0.0, 0.6, begin=0, end=3)
     everything = {"b": True, "w": True}
@@ -34,6 +34,7 @@ def algorithm(
         schedule=schedule,
         placement=placement,
         client_map=client_map,
+        devices=devices,
     )
 
 
@@ -145,6 +146,18 @@ def test_a_padded_client_is_no_client(aggregate):
     jax.tree.map(np.testing.assert_array_equal, alone[0].params, padded[0].params)
     assert float(alone[1].agreement) == float(padded[1].agreement)
     assert padded[1].kept_up.tolist() == [*alone[1].kept_up.tolist(), 0]
+
+
+@pytest.mark.parametrize("client_map", ["vmap", "scan"])
+@pytest.mark.parametrize(("placement", "aggregate"), [("server", "mean"), ("client", "majority_vote")])
+def test_four_devices_give_what_one_gives(placement, aggregate, client_map):
+    # A gradient that is summed over devices by mistake is four times too large.
+    ids, weights = (0, 1, 2, 1), [7, 4, 10, 4]
+    one = play(algorithm(placement, aggregate, client_map), ids=ids, weights=weights)
+    four = play(algorithm(placement, aggregate, client_map, devices=4), ids=ids, weights=weights)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), one[0].params, four[0].params)
+    jax.tree.map(np.testing.assert_array_equal, one[0].masks, four[0].masks)
+    assert one[1].kept_up.tolist() == four[1].kept_up.tolist()
 
 
 def test_a_client_without_a_valid_example_stays_bit_identical():

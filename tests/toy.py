@@ -22,7 +22,7 @@ def federation(people=30, clients=3):
     return cohort.Federation(inputs, ages, members, np.arange(people - 8, people), rows)
 
 
-def experiment(rounds=5, placement="server", rate=1e-2, **changes):
+def experiment(rounds=5, placement="server", rate=1e-2, devices=1, **changes):
     model = flat_cnn(SHAPE, widths=(3, 4), poolings=1, output_mean=62.0, output_scale=10.0)
     schedule = schedules.gradual(0.0, 0.8, begin=0, end=rounds)
     names = ("conv1", "conv2", "head")
@@ -37,6 +37,7 @@ def experiment(rounds=5, placement="server", rate=1e-2, **changes):
         schedule=schedule,
         placement=placement,
         client_map="scan",
+        devices=devices,
     )
     settings = dict(
         config={"method": placement, "seed": 3, "client": {"rate": rate}, "log": {}}, seed=3, rounds=rounds,

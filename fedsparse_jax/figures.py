@@ -138,12 +138,12 @@ def federation_overview(clients, test_ages=()):
     edges = age_edges(np.concatenate([ages for _, ages in groups + test]))
     colours = matplotlib.colormaps["viridis"](np.linspace(0.12, 0.95, len(edges) - 1))
     panels = groups[: MAX_PANELS - len(test)] + test
-    columns = min(len(panels), 4 if len(panels) <= 12 else 6)
-    rows = math.ceil(len(panels) / columns)
+    rows = math.ceil(len(panels) / 5)
     figure = Figure(figsize=(7, 2.4 + 1.15 * rows), layout="constrained")
     upper, lower = figure.subfigures(2, 1, squeeze=False, height_ratios=(2.4, 1.15 * rows), hspace=0.02)[:, 0]
     _age_bars(upper.subplots(), groups, edges, colours)
-    axes = lower.subplots(rows, columns, sharex=True, squeeze=False)
+    axes = lower.subplots(rows, math.ceil(len(panels) / rows), sharex=True, squeeze=False)
+    lower.supxlabel("age (years)", fontsize=7.5)
     _age_histograms(axes, panels, edges, colours)
     return figure
 
@@ -162,11 +162,9 @@ def _age_bars(ax, groups, edges, colours):
             range(len(groups)), counts, 0.72, bottom, color=colours[i], label=label, edgecolor="white", lw=0.4
         )
         bottom += counts
-    step = math.ceil(len(groups) / 20)
+    step = math.ceil(len(groups) / (160 // max(len(name) + 4 for name, _ in groups)))
     for i in range(0, len(groups), step):
-        ax.annotate(
-            f"{bottom[i]:.0f}", (i, bottom[i]), (0, 2), textcoords="offset points", ha="center", fontsize=7.5
-        )
+        _note(ax, f"{bottom[i]:.0f}", (i, bottom[i]), (0, 2), ha="center")
     ax.set_xticks(range(0, len(groups), step), [name for name, _ in groups[::step]])
     ax.set_xlim(-0.7 - max(0, 3 - len(groups)), len(groups) - 0.3 + max(0, 3 - len(groups)))
     ax.set(ylabel="scans", title="Scans of each client by age (years)")
@@ -190,9 +188,8 @@ def _age_histograms(axes, panels, edges, colours):
         text = f"μ {ages.mean():.1f}\nσ {ages.std():.1f}"
         ax.text(0.97, 0.93, text, transform=ax.transAxes, ha="right", va="top", fontsize=6.5)
         ax.yaxis.set_major_locator(MaxNLocator(2, integer=True))
+        ax.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
         ax.tick_params(labelsize=7, labelbottom=i + axes.shape[1] >= len(panels))
-        if i + axes.shape[1] >= len(panels):
-            ax.set_xlabel("age (years)", fontsize=7)
 
 
 # --- accuracy and communication --------------------------------------------------------------
@@ -213,7 +210,7 @@ def mae_by_round(rounds, method=""):
     strip.set(xlabel="round", ylabel="sparsity", ylim=(-0.05, 1.08))
     strip.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     strip.xaxis.set_major_locator(MaxNLocator(integer=True))
-    strip.set_xlim(at.min() - 0.6, at.max() + 0.6)
+    strip.set_xlim(at.min() - 0.6, at.max() + 0.6 + 0.04 * np.ptp(at))
     strip.legend(loc="center right", handlelength=1.6)
     return figure
 
@@ -227,18 +224,23 @@ def _mae_curve(ax, x, mae, baseline, colour):
     ax.plot(x[ok], mae[ok], "-", color=colour)
     ax.plot(x[shown], mae[shown], "o", color=colour)
     above = ok & ~shown
-    ax.plot(x[above], np.full(above.sum(), high), "^", color=colour, clip_on=False, ms=5)
+    ax.plot(x[above], np.full(above.sum(), high), "^", color=colour, clip_on=False, in_layout=False)
     if np.isfinite(reference):
         ax.axhline(reference, color=GREY, ls=":", lw=1.3)
-        ax.annotate(f"predicting the mean: {reference:.2f}", (1, reference), (-2, 3), ha="right", color="#4b5563",
-                    fontsize=7.5, xycoords=("axes fraction", "data"), textcoords="offset points",
-                    in_layout=False)  # fmt: skip
+        text = f"predicting the mean: {reference:.2f}"
+        _note(ax, text, (np.max(x), reference), (-4, 3), ha="right", color="#4b5563")
     if ok.any():
-        ax.annotate(f"{mae[ok][-1]:.2f}", (x[ok][-1], min(mae[ok][-1], high)), (0, -11), ha="center",
-                    textcoords="offset points", color=colour, fontweight="bold", in_layout=False)  # fmt: skip
+        end = (x[ok][-1], min(mae[ok][-1], high))
+        _note(ax, f"{mae[ok][-1]:.2f}", end, (7, -3), fontsize=8, color=colour, fontweight="bold")
     else:
         ax.text(0.5, 0.5, "no round has a test MAE", transform=ax.transAxes, ha="center", color=GREY)
     ax.set(ylim=(low, high), ylabel="test MAE (years)")
+
+
+def _note(ax, text, at, offset, coordinates="data", **look):
+    """A remark ``offset`` points away from ``at``; the layout makes no room for it."""
+    look = {"fontsize": 7.5, "annotation_clip": False, "in_layout": False, **look}
+    ax.annotate(text, at, offset, coordinates, textcoords="offset points", **look)
 
 
 def _last(values):
@@ -268,17 +270,17 @@ def mae_by_parameters(rounds, dense_total=math.nan, method=""):
     """
     figure = Figure(figsize=(7, 2.9), layout="constrained")
     ax = figure.subplots()
-    x, colour = exchanged(rounds), METHOD_COLOURS.get(method, BLUE)
+    x, colour = np.maximum(exchanged(rounds), 1), METHOD_COLOURS.get(method, BLUE)
     _mae_curve(ax, x, column(rounds, "test_mae"), column(rounds, "predict_mean_mae"), colour)
     ax.set_title("Test error by parameters exchanged")
     parameter_axis(ax)
-    ax.plot(x[-1:], column(rounds, "test_mae")[-1:], "o", ms=8, mfc="none", color=colour, clip_on=False)
+    ax.plot(x[-1:], column(rounds, "test_mae")[-1:], "o", ms=8, mfc="none", color=colour)
     if np.isfinite(dense_total) and dense_total > 0:
         ax.axvline(dense_total, color="black", ls="--", lw=1)
-        times = f", {dense_total / x[-1]:.1f} times as many" if x[-1] > 0 else ""
-        ax.annotate(f"dense FedAvg: {short(dense_total)}{times}", (dense_total, 0.04), (-4, 0), ha="right",
-                    rotation=0, fontsize=7.5, xycoords=("data", "axes fraction"),
-                    textcoords="offset points", bbox=BOX)  # fmt: skip
+        ax.set_xlim(right=1.4 * max(dense_total, x[-1]))
+        times = f", {dense_total / x[-1]:.1f} times as many" if 0 < 1.05 * x[-1] < dense_total else ""
+        text = f"dense FedAvg: {short(dense_total)}{times}"
+        _note(ax, text, (dense_total, 0.76), (-6, 0), ("data", "axes fraction"), ha="right", bbox=BOX)
     return figure
 
 
@@ -354,11 +356,11 @@ def density_by_layer(rounds, layers):
 
 
 def _kept_label(ax, row, density, size):
-    share = f"{density:.1%}" if density >= 0.01 or density == 0 else f"{density:.2%}"
+    share = f"{100 * density:.{2 if 0 < density < 0.01 else 1}f} %"
     text = f"{share:>7}  {density * size:>9,.0f}" if np.isfinite(density) else "      –"
     place = {
         "transform": ax.get_yaxis_transform(),
-        "va": "center",
+        "va": "center_baseline",
         "fontsize": 7,
         "family": "DejaVu Sans Mono",
     }
@@ -406,8 +408,8 @@ def predicted_vs_true(age, predicted):
     ax.set(
         xlim=limits, ylim=limits, aspect="equal", xlabel="true age (years)", ylabel="predicted age (years)"
     )
-    ax.yaxis.set_major_locator(MaxNLocator(7, integer=True))
-    ax.xaxis.set_major_locator(MaxNLocator(7, integer=True))
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
     got = regression(predicted, age)
     lines = [f"MAE  {got['mae']:.2f} y", f"RMSE {got['rmse']:.2f} y", f"r    {got['r']:.2f}", f"R²   {got['r2']:.2f}",
              f"n    {len(age)}"]  # fmt: skip

@@ -8,6 +8,7 @@ import base64
 import html
 import json
 import math
+import zipfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +20,16 @@ from fedsparse_jax import figures, log, metrics, slices
 from fedsparse_jax.types import UsageError
 
 PAGE = "report.html"
+KEYS = (
+    "round",
+    "target_sparsity",
+    "sparsity",
+    "train_loss",
+    "test_mae",
+    "params_down",
+    "params_up",
+    "seconds",
+)
 
 
 class Run(NamedTuple):
@@ -60,7 +71,7 @@ def load(workdir: Path) -> Run:
         _json(workdir / "environment.json"),
         _json(workdir / "federation.json"),
         _predictions(workdir / "predictions.tsv"),
-        dict(np.load(workdir / "slices.npz")) if (workdir / "slices.npz").exists() else {},
+        _slices(workdir / "slices.npz"),
     )
 
 
@@ -79,16 +90,36 @@ def write(workdir: Path) -> Path:
 
 
 def _json(path: Path) -> dict:
-    return log.read_json(path) if path.exists() else {}
+    """The file's object; empty where it is missing or damaged, so that the rest can still be shown."""
+    try:
+        return log.read_json(path)
+    except (OSError, ValueError):
+        return {}
 
 
 def _predictions(path: Path) -> dict[str, np.ndarray]:
-    if not path.exists():
+    """The columns of the predictions whose age and prediction are numbers; empty if there are none."""
+    head, *rows = [line.split("\t") for line in _lines(path)] or [[]]
+    table = [dict(zip(head, row)) for row in rows]
+    pairs = [[metrics.number(row.get(name)) for name in ("age", "predicted_age")] for row in table]
+    good = [i for i, pair in enumerate(pairs) if np.isfinite(pair).all()]
+    if not good:
         return {}
-    head, *rows = (line.split("\t") for line in path.read_text(encoding="utf-8").splitlines())
-    columns = dict(zip(head, zip(*rows, strict=True), strict=True))
-    numbers = {name: np.array(columns[name], float) for name in ("age", "predicted_age")}
-    return {**numbers, "participant_id": np.array(columns["participant_id"])}
+    age, predicted = np.array([pairs[i] for i in good]).T
+    names = np.array([table[i].get("participant_id", "") for i in good])
+    return {"age": age, "predicted_age": predicted, "participant_id": names}
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+
+
+def _slices(path: Path) -> dict[str, np.ndarray]:
+    try:
+        found = dict(np.load(path))
+    except (OSError, ValueError, zipfile.BadZipFile):
+        return {}
+    return found if len(found.get("volumes", ())) else {}
 
 
 # --- sections -----------------------------------------------------------------------------------
@@ -102,7 +133,7 @@ def federation(run: Run) -> Section:
     clients, test = data["clients"], data["test"]
     total = sum(client["n"] for client in clients)
     owners = [(client["name"], client["ages"]) for client in clients]
-    dropped = ", ".join(f"{count} × {reason}" for reason, count in data["dropped"].items())
+    dropped = ", ".join(f"{count} × {reason}" for reason, count in data.get("dropped", {}).items())
     text = (
         f"<p>{len(clients)} client{'s' * (len(clients) > 1)} hold {total:,} scans; {test['n']:,} scans of other "
         f"people form the central test set. Grid {' × '.join(map(str, data['shape']))}, "
@@ -120,18 +151,25 @@ def accuracy(run: Run) -> Section:
     """Error by round."""
     quality = _quality(run)
     rows = [
-        ("MAE", f"{quality['test_mae']:.2f} y"),
-        ("MAE of predicting the training mean", f"{quality['predict_mean_mae']:.2f} y"),
-        ("RMSE", f"{quality['test_rmse']:.2f} y"),
-        ("Pearson r", f"{quality['test_r']:.3f}"),
-        ("R²", f"{quality['test_r2']:.3f}"),
+        ("MAE", _number(quality["test_mae"], ".2f", " y")),
+        ("MAE of predicting the training mean", _number(quality["predict_mean_mae"], ".2f", " y")),
+        ("RMSE", _number(quality["test_rmse"], ".2f", " y")),
+        ("Pearson r", _number(quality["test_r"], ".3f")),
+        ("R²", _number(quality["test_r2"], ".3f")),
     ]
     return Section(
         "Accuracy",
-        _table(("on the test set, last round", ""), rows),
+        _undefined(run) + _table((f"on the test set, round {run.rounds[-1]['round']}", ""), rows),
         {"mae_by_round": figures.mae_by_round(run.rounds, _method(run))},
         {"mae_by_round": "Test error after each round, and the sparsity asked for and reached."},
     )
+
+
+def _undefined(run: Run) -> str:
+    """A warning that names the rounds whose test error is no number."""
+    lost = [str(entry["round"]) for entry in run.rounds if math.isnan(metrics.number(entry.get("test_mae")))]
+    text = f"<p class=warning>No test error in round {', '.join(lost)}: it is no number there.</p>"
+    return text if lost else ""
 
 
 def communication(run: Run) -> Section:
@@ -154,7 +192,7 @@ def communication(run: Run) -> Section:
 
 def layers(run: Run) -> Section:
     """Where the zeros are."""
-    sizes, density = run.federation.get("layers", {}), run.rounds[-1]["density"]
+    sizes, density = run.federation.get("layers", {}), run.rounds[-1].get("density") or {}
     collapsed = [name for name, share in density.items() if share == 0 and not name.endswith("bias")]
     warning = (
         f"<p class=warning>Collapsed: {_text(', '.join(collapsed))} keeps no weight, which cuts the network. Begin "
@@ -163,14 +201,10 @@ def layers(run: Run) -> Section:
         else ""
     )
     names = figures.layer_order(list(density))
+    kept = [density[name] * sizes.get(name, 0) for name in names]
     rows = [
-        (
-            _text(name),
-            f"{sizes.get(name, 0):,}",
-            f"{density[name] * sizes.get(name, 0):,.0f}",
-            f"{density[name]:.2%}",
-        )
-        for name in names
+        (_text(name), f"{sizes.get(name, 0):,}", f"{count:,.0f}", f"{density[name]:.2%}")
+        for name, count in zip(names, kept)
     ]
     drawn = {"density_by_layer": figures.density_by_layer(run.rounds, sizes)} if sizes else {}
     captions = {"density_by_layer": "Share of weights kept in each layer after each round."}
@@ -228,17 +262,7 @@ def reproduce(run: Run) -> Section:
         (key, _text(run.environment.get(key, "–")))
         for key in ("python", "platform", "devices", "seed", "started")
     ]
-    keys = (
-        "round",
-        "target_sparsity",
-        "sparsity",
-        "train_loss",
-        "test_mae",
-        "params_down",
-        "params_up",
-        "seconds",
-    )
-    table = _table(keys, [[_cell(entry.get(key)) for key in keys] for entry in run.rounds])
+    table = _table(KEYS, [[_cell(entry.get(key)) for key in KEYS] for entry in run.rounds])
     config = _text(json.dumps(run.config, indent=1, default=str))
     return Section(
         "Reproduce",
@@ -279,18 +303,30 @@ def tiles(run: Run) -> list[tuple[str, str, str]]:
     """The headline numbers: ``(label, value, remark)``."""
     quality, last = _quality(run), run.rounds[-1]
     ours, dense = float(metrics.exchanged(run.rounds)[-1]), _dense_total(run)
-    below = 1 - quality["test_mae"] / quality["predict_mean_mae"]
     weights = run.federation.get("total_weights", 0)
     kept = round((1 - last["sparsity"]) * weights)
     seconds = sum(metrics.number(entry.get("seconds")) for entry in run.rounds)
     total = run.config.get("rounds", len(run.rounds))
-    against = f"{below:.0%} below predicting the mean ({quality['predict_mean_mae']:.2f} y)"
     return [
-        ("test MAE", f"{quality['test_mae']:.2f} y", against),
+        ("test MAE", _number(quality["test_mae"], ".2f", " y"), _against_mean(quality)),
         ("sparsity", f"{last['sparsity']:.1%}", f"{kept:,} of {weights:,} weights kept" if weights else ""),
-        ("weights exchanged", figures.short(ours), f"{dense / ours:.1f} × fewer than dense" if dense else ""),
+        ("weights exchanged", figures.short(ours), _against_dense(ours, dense)),
         ("rounds", f"{len(run.rounds)} of {total}", f"{log.duration(seconds)} in all"),
     ]  # fmt: skip
+
+
+def _against_mean(quality: dict[str, float]) -> str:
+    mae, mean = quality["test_mae"], quality["predict_mean_mae"]
+    if not (math.isfinite(mae) and mean > 0):
+        return ""
+    side = "below" if mae <= mean else "above"
+    return f"{abs(1 - mae / mean):.0%} {side} predicting the mean ({mean:.2f} y)"
+
+
+def _against_dense(ours: float, dense: float) -> str:
+    if not (ours and dense):
+        return ""
+    return f"{dense / ours:.1f} × fewer than dense" if dense / ours >= 1.05 else "as many as dense FedAvg"
 
 
 # --- HTML ---------------------------------------------------------------------------------------
@@ -304,8 +340,8 @@ def page(run: Run, sections: Iterable[Section]) -> str:
         for label, value, remark in tiles(run)
     )
     body = "".join(
-        f"<section><h2>{section.title}</h2>{section.body}{''.join(_figure(section, name) for name in section.figures)}"
-        "</section>"
+        f"<section><h2>{section.title}</h2>{section.body}<div class=figures>"
+        f"{''.join(_figure(section, name) for name in section.figures)}</div></section>"
         for section in sections
     )
     return (
@@ -319,7 +355,8 @@ def _figure(section: Section, name: str) -> str:
     data = base64.b64encode(figures.render(section.figures[name], "png", dpi=150)).decode()
     caption = _text(section.captions[name])
     image = f'<img alt="{caption}" src="data:image/png;base64,{data}">'
-    return f"<figure>{image}<figcaption>{caption}</figcaption></figure>"
+    width = 7.6 * section.figures[name].get_figwidth()  # rem: two narrow figures fit beside one another
+    return f'<figure style="max-width:{width:.0f}rem">{image}<figcaption>{caption}</figcaption></figure>'
 
 
 def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
@@ -336,6 +373,10 @@ def _cell(value: Any) -> str:
     return f"{number:,.0f}" if float(number).is_integer() else f"{number:,.3f}"
 
 
+def _number(value: float, form: str, unit: str = "") -> str:
+    return f"{value:{form}}{unit}" if math.isfinite(value) else "–"
+
+
 def _text(value: Any) -> str:
     return html.escape(str(value))
 
@@ -348,7 +389,8 @@ section{background:#fff;border:1px solid #e5e7eb;border-radius:.5rem;padding:1.2
 .tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(11rem,1fr));gap:1rem}
 .tile{background:#fff;border:1px solid #e5e7eb;border-radius:.5rem;padding:1rem;display:flex;flex-direction:column}
 .tile span{color:#6b7280;font-size:.85rem}.tile b{font-size:1.6rem;line-height:1.3}.tile small{color:#4b5563}
-figure{margin:1rem 0 0}img{max-width:100%;height:auto;display:block;margin:0 auto}
+.figures{display:flex;flex-wrap:wrap;gap:0 1rem;justify-content:center}figure{margin:1rem 0 0}
+img{max-width:100%;height:auto;display:block;margin:0 auto}
 figcaption,.note{color:#4b5563;font-size:.9rem}
 .warning{background:#fef3c7;border-left:4px solid #d97706;padding:.6rem .9rem}
 .scroll{overflow-x:auto}table{border-collapse:collapse;font-size:.9rem;font-variant-numeric:tabular-nums}

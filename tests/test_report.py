@@ -6,6 +6,7 @@ import re
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from fedsparse_jax import metrics as measures
 from fedsparse_jax import report, slices
@@ -67,7 +68,7 @@ def test_the_headline_numbers_are_those_worked_by_hand(workdir):
     assert "test MAE 3.00 y 50% below predicting the mean (6.00 y)" in text
     assert "sparsity 95.0% 50 of 1,000 weights kept" in text
     # 3 rounds x 2 clients x up and down x 1,000 weights = 12,000 dense; the log says 12,000 too.
-    assert "weights exchanged 12 k 1.0 × fewer than dense" in text
+    assert "weights exchanged 12 k as many as dense FedAvg" in text
     assert "3 of 3 2 min 0 s in all" in text
     assert "2 × age is missing" in text and "2 clients hold 6 scans; 4 scans" in text
 
@@ -101,7 +102,36 @@ def test_a_missing_file_is_said(workdir, file, title):
 def test_an_unfinished_run_with_undefined_numbers(workdir):
     put(workdir, "metrics.jsonl", [metrics(1, test_r=None, test_r2=None, test_mae=None)])
     put(workdir, "config.json", {"config": {"rounds": 40}})
-    assert "1 of 40" in text_of(report.write(workdir).read_text())
+    text = text_of(report.write(workdir).read_text())
+    assert "1 of 40" in text and "No test error in round 1" in text and "nan" not in text
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "field"),
+    [
+        ("config.json", "{", "config"),
+        ("environment.json", "", "environment"),
+        ("slices.npz", "PK", "slices"),
+        ("predictions.tsv", "participant_id\tage\tpredicted_age\n", "predictions"),
+        ("predictions.tsv", "age\tpredicted_age\n60\tnan\nn/a\t61\n", "predictions"),
+    ],
+)
+def test_a_damaged_file_counts_as_missing(workdir, file, content, field):
+    assert getattr(report.load(workdir), field)
+    (workdir / file).write_text(content)
+    assert getattr(report.load(workdir), field) == {}
+
+
+def test_predictions_that_are_no_numbers_are_not_drawn(workdir):
+    rows = "participant_id\tage\tpredicted_age\nsub-1\t60\tnan\nsub-2\t61\t65\n"
+    (workdir / "predictions.tsv").write_text(rows)
+    assert report.load(workdir).predictions["participant_id"].tolist() == ["sub-2"]
+
+
+def test_more_error_than_the_mean_is_said_to_be_above(workdir):
+    put(workdir, "metrics.jsonl", [metrics(1, test_mae=9.0)])
+    text = text_of(report.write(workdir).read_text())
+    assert "test MAE 9.00 y 50% above predicting the mean (6.00 y)" in text
 
 
 def test_a_collapsed_layer_is_warned_of_and_a_bias_is_not(workdir):
@@ -138,12 +168,25 @@ def test_accuracy_by_hand():
     assert np.isnan(measures.regression([5, 5], [1, 2])["r"])
 
 
-def test_the_left_of_the_person_is_on_the_left_and_the_front_is_up():
+@pytest.mark.parametrize(
+    ("panel", "voxel", "right_half", "upper_half"),
+    [
+        (0, (1, 9, None), False, True),  # axial: left, front
+        (0, (7, 1, None), True, False),  # axial: right, back
+        (1, (1, None, 7), False, True),  # coronal: left, top
+        (2, (None, 9, 7), True, True),  # sagittal: front, top
+        (2, (None, 1, 1), False, False),  # sagittal: back, bottom
+    ],
+)
+def test_a_bright_voxel_lands_where_the_letters_say(panel, voxel, right_half, upper_half):
     volume = np.zeros((9, 11, 9))
-    volume[1, 9, 4] = 1.0  # left, front, middle height
+    volume[tuple(slice(None) if at is None else at for at in voxel)] = 1.0  # a line that every cut meets
     figure = slices.contact_sheet(volume[None], ["x"])
-    axial = figure.axes[0].images[0]
-    row, column = np.argwhere(axial.get_array() == 1.0)[0]
-    left, right, bottom, top = axial.get_extent()
-    assert column < 9 / 2 and left < right
-    assert (row > 11 / 2) == (top > bottom)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    pixels = np.asarray(canvas.buffer_rgba())[::-1, :, :3]  # rows from the bottom up
+    box = figure.axes[panel].get_window_extent()
+    inside = pixels[round(box.y0) + 2 : round(box.y1) - 2, round(box.x0) + 2 : round(box.x1) - 2]
+    row, column = np.argwhere((inside == 255).all(-1)).mean(0)
+    assert (column > inside.shape[1] / 2, row > inside.shape[0] / 2) == (right_half, upper_half)
+    assert [text.get_text() for text in figure.axes[panel].texts] == list("PA" if panel == 2 else "LR")

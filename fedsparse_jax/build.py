@@ -22,6 +22,7 @@ from fedsparse_jax.aggregation import AGGREGATORS
 from fedsparse_jax.criteria import CRITERIA
 from fedsparse_jax.data import cohort, ingest, partition
 from fedsparse_jax.data.sources import DATASETS
+from fedsparse_jax.defaults import defaults
 from fedsparse_jax.experiment import Experiment
 from fedsparse_jax.losses import LOSSES
 from fedsparse_jax.models import MODELS
@@ -249,7 +250,9 @@ def trained(workdir: Path, round_: int | None = None) -> tuple[ConfigDict, Model
     file = workdir / "config.json"
     if not file.exists():
         raise UsageError(f"{workdir} holds no run (no config.json); give the --workdir of scripts/train.py.")
-    config = ConfigDict(log.read_json(file)["config"])
+    stored = log.read_json(file)["config"]
+    execution = {**defaults().execution.to_dict(), **stored.get("execution", {}), "devices": 1}
+    config = ConfigDict({**stored, "execution": execution})
     network, _ = model(config)
     like = jax.eval_shape(algorithm(config, network).init, jax.random.key(config.seed))
     with checkpoint.open_manager(workdir) as manager:

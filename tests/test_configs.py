@@ -31,9 +31,10 @@ def test_smoke(name, cache, tmp_path, monkeypatch, repository):
     assert len(records) == 3 and np.isfinite(records[-1]["test_mae"])
     assert (tmp_path / "predictions.tsv").read_text().count("\n") == len(one.data.test) + 1
     asked = records[-1]["target_sparsity"]
-    assert asked == pytest.approx(0.0 if config.pruning.placement == "none" else 0.95)
+    final = 0.0 if config.pruning.placement == "none" else config.pruning.schedule.final
+    assert asked == pytest.approx(final) and final in (0.0, 0.8, 0.95)
     if config.pruning.placement == "server":
-        assert records[-1]["sparsity"] == pytest.approx(0.95, abs=1e-3)
+        assert records[-1]["sparsity"] == pytest.approx(final, abs=1e-3)
 
 
 @pytest.mark.parametrize("mode", ["dense", "local", "centralized"])

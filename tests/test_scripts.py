@@ -91,7 +91,9 @@ def test_prepare_real_brains(call, tmp_path):
 
 def test_real_brains_through_the_whole_path(call, tmp_path):
     flags = ["--config.data.root=tests/data/ds002748_small", "--config.data.shape=(16,18,16)", "--config.rounds=4",
-             "--config.partition.num_clients=2", "--config.data.align=affine"]  # fmt: skip
+             "--config.partition.num_clients=2",
+        "--config.pruning.schedule.begin=1",
+        "--config.pruning.schedule.end=3", "--config.data.align=affine"]  # fmt: skip
     done = call("train", "--config=configs/real.py", f"--workdir={tmp_path / 'run'}", *flags)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "run/report.html").exists()

@@ -102,7 +102,7 @@ def rounds(experiment: Experiment, compiled: Compiled, read, server: ServerState
         quality = metrics.regression(predictions, experiment.data.targets[experiment.data.test])
         defined = {f"test_{name}": value if np.isfinite(value) else None for name, value in quality.items()}
         outcome = {"train_loss": train_loss, **defined}
-        yield server, _record(experiment, info, ids, outcome, records, time.monotonic() - began)
+        yield server, _record(experiment.data, server, info, ids, outcome, records, time.monotonic() - began)
 
 
 def run_round(experiment: Experiment, compiled: Compiled, read, server: ServerState, round_: int, ids):
@@ -204,9 +204,10 @@ def _resume(experiment, compiled, manager, workdir, say):
     return server, log.truncate(workdir, int(server.round))
 
 
-def _record(experiment, info: RoundInfo, ids, outcome: dict, records: list[dict], seconds: float) -> dict:
-    data, params = experiment.data, jax.eval_shape(experiment.model.init, jax.random.key(0))
-    sizes, kept = [leaf.size for leaf in jax.tree.leaves(params)], np.asarray(info.kept)
+def _record(
+    data, server: ServerState, info: RoundInfo, ids, outcome: dict, records: list[dict], seconds: float
+) -> dict:
+    sizes, kept = [leaf.size for leaf in jax.tree.leaves(server.masks)], np.asarray(info.kept)
     up = int(np.asarray(info.kept_up, np.int64).sum())
     down = int(info.kept_down) * len(ids)
     before = records[-1] if records else {"params_up_total": 0, "params_down_total": 0}
@@ -223,7 +224,7 @@ def _record(experiment, info: RoundInfo, ids, outcome: dict, records: list[dict]
         "agreement": float(info.agreement),
         "finite": bool(info.finite),
         "cohort": ids.tolist(),
-        "density": metrics.density(kept, sizes, tree.names(params)),
+        "density": metrics.density(kept, sizes, tree.names(server.masks)),
         "seconds": round(seconds, 3),
     }
 

@@ -1,17 +1,21 @@
 """Centralized progressive pruning: one client that holds everything, pruned by the same schedule.
 
-python scripts/train.py --config=configs/centralized.py --workdir=runs/centralized --config.data.source=bids \
-    --config.data.root=FOLDER
+python scripts/train.py --config=configs/centralized.py --workdir=runs/centralized \
+    --config.data.source=bids --config.data.root=FOLDER
 
-The reference that a federation is measured against. For the dense one: --config.pruning.placement=none.
+The reference that a federation is measured against; in the form ``dense`` without pruning.
+
+Behind the file name forms may stand, joined by +: ``digits``, the second task, in seconds; a number, the sparsity in
+percent; ``dense``; ``smoke``, the smallest run. What to expect on the digits: docs/methods.md.
 """
 
-from fedsparse_jax.defaults import defaults, in_form, sparsify
+from fedsparse_jax.defaults import sparsify, start
 
 
 def get_config(mode=""):
-    config = defaults()
-    config.method = "centralized_pruning"
+    config, forms = start(mode, "dense")
+    config.method = "centralized" if "dense" in forms else "centralized_pruning"
     config.partition.num_clients = 1
-    sparsify(config, "server")
-    return in_form(config, mode)
+    if "dense" not in forms:
+        sparsify(config, "server")
+    return config

@@ -1,14 +1,19 @@
-"""FedAvg, the dense baseline: the paper's network at 2 mm over eight clients (McMahan et al., 2017).
+"""FedAvg, the dense baseline: the paper's network at 2 mm over eight clients (McMahan et al., AISTATS 2017).
 
-python scripts/train.py --config=configs/fedavg.py --workdir=runs/fedavg --config.data.source=bids \
-    --config.data.root=FOLDER
+python scripts/train.py --config=configs/fedavg.py --workdir=runs/fedavg \
+    --config.data.source=bids --config.data.root=FOLDER
 
-Expect hours on a GPU and days on a CPU at full size.
+Every client trains the global model on its own scans; the server takes the size-weighted mean. Expect hours on a GPU
+and days on a CPU at full size.
+
+Behind the file name forms may stand, joined by +: ``digits``, the second task, in seconds; a number, the sparsity in
+percent; ``smoke``, the smallest run. What to expect on the digits: docs/methods.md.
 """
 
-from fedsparse_jax.defaults import defaults, in_form
+from fedsparse_jax.defaults import start
 
 
 def get_config(mode=""):
-    config = defaults()
-    return in_form(config, mode)
+    config, _ = start(mode)
+    config.method = "fedavg"
+    return config

@@ -1,19 +1,30 @@
 """FedSparsify-Local: the paper's network and schedule, to 95 % sparsity in 40 rounds (arXiv 2208.11669).
 
-python scripts/train.py --config=configs/fedsparsify_local.py --workdir=runs/local --config.data.source=bids \
-    --config.data.root=FOLDER
+python scripts/train.py --config=configs/fedsparsify_local.py --workdir=runs/fedsparsify_local \
+    --config.data.source=bids --config.data.root=FOLDER
 
-Each client prunes its own model after local training, and the server keeps what a majority of the clients
-kept. The density that results is measured: it lies above the one asked for where the clients disagree.
+Each client prunes its own model after local training, and the server keeps what a majority of the clients kept. The
+density that results is measured: it lies beside the one asked for where the clients disagree. Forms of the merge:
+``keepers``, the mean over keepers on what the vote elects (Vote-NNZ); ``nnz``, the mean over keepers without a vote;
+``mean``, FedAvg over the union. ``--config.aggregation.quorum=`` reads "majority": ``at_least_half`` (the default),
+``strict_majority``, or ``as_coded``, the floor(n/2) of the published code.
+
+Behind the file name forms may stand, joined by +: ``digits``, the second task, in seconds; a number, the sparsity in
+percent; ``keepers``; ``nnz``; ``mean``; ``smoke``, the smallest run. What to expect on the digits: docs/methods.md.
 """
 
-from fedsparse_jax.defaults import defaults, in_form, sparsify
+from fedsparse_jax.defaults import sparsify, start
 
 
 def get_config(mode=""):
-    config = defaults()
+    config, forms = start(mode, "keepers", "nnz", "mean")
     config.method = "fedsparsify_local"
-    with config.unlocked():
-        config.aggregation = dict(name="majority_vote", quorum=0.5)
     sparsify(config, "client")
-    return in_form(config, mode)
+    merges = {"keepers": "vote_keepers", "nnz": "keepers_mean", "mean": "mean"}
+    name = next((merges[form] for form in forms), "majority_vote")
+    config.method += "".join(f"_{form}" for form in forms)
+    with config.unlocked():
+        config.aggregation = dict(name=name)
+        if not forms & {"nnz", "mean"}:
+            config.aggregation.quorum = "at_least_half"
+    return config

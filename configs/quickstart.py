@@ -39,7 +39,7 @@ def variant(config, mode):
         if mode == "local":
             config.method = "fedsparsify_local"
             config.pruning.placement = "client"
-            config.aggregation = dict(name="majority_vote", quorum=0.5)
+            config.aggregation = dict(name="majority_vote")
         if mode == "centralized":
             config.method = "centralized_pruning"
             config.partition.num_clients = 1

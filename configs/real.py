@@ -22,5 +22,6 @@ def get_config(mode=""):
     config.partition.num_clients = 4
     config.client.batch_size, config.client.epochs = 2, 4
     config.method = "fedsparsify_global"
-    sparsify(config, "server", final=0.8, begin=5, end=8)
+    config.pruning.sparsity = 0.8
+    sparsify(config, "server", begin=5, end=8)
     return in_form(config, mode)

@@ -17,15 +17,17 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
-from fedsparse_jax import checkpoint, federated, log, metrics, pruning, schedules
+from fedsparse_jax import checkpoint, federated, flops, log, metrics, pruning, schedules
 from fedsparse_jax.aggregation import AGGREGATORS
 from fedsparse_jax.criteria import CRITERIA
 from fedsparse_jax.data import cohort, ingest, partition
+from fedsparse_jax.data.images import IMAGES
 from fedsparse_jax.data.sources import DATASETS
 from fedsparse_jax.defaults import defaults
 from fedsparse_jax.experiment import Experiment
 from fedsparse_jax.losses import LOSSES
 from fedsparse_jax.models import MODELS
+from fedsparse_jax.regrowth import REGROWTH, Regrowth
 from fedsparse_jax.types import FedAlgorithm, Model, ServerState, UsageError
 
 
@@ -89,7 +91,6 @@ def scans(config: ConfigDict, track=plain) -> ingest.ScanSet:
     """Lists the scans of ``config.data`` and brings them into the cache that training reads."""
     data = config.data
     cache = Path(data.cache_dir).expanduser()
-    member(DATASETS, data.source, "data.source")
     section = {"name": data.source, **data.options}
     source = choose(DATASETS, section, "data.options", "root", "cache", "track")
     listing = source(root=data.root, cache=cache, track=track)
@@ -119,29 +120,84 @@ def model(config: ConfigDict, train_ages=()) -> tuple[Model, dict]:
 
 
 def algorithm(config: ConfigDict, network: Model) -> FedAlgorithm:
-    """The four pure functions that the config describes."""
-    rules, client = config.pruning, config.client
-    schedule = choose(schedules.SCHEDULES, rules.schedule, "pruning.schedule")()
-    template = jax.eval_shape(network.init, jax.random.key(0))
-    prunable = member(pruning.PRUNABLE, rules.prunable, "pruning.prunable")(template)
-    prune = pruning.pruner(
-        member(CRITERIA, rules.criterion, "pruning.criterion"),
-        member(pruning.SCOPES, rules.scope, "pruning.scope"),
-        schedule,
-        prunable,
-    )
-    return federated.build(
-        network,
+    """The pure functions that the config describes."""
+    return federated.build(recipe(config, network))
+
+
+def recipe(config: ConfigDict, network: Model) -> federated.Recipe:
+    """The method that the config describes."""
+    client = config.client
+    states = {"fresh": False, "kept": True}
+    tx = optimizer(client.optimizer, "client.optimizer")
+    return federated.Recipe(
+        model=network,
         loss=member(LOSSES, client.loss, "client.loss"),
-        client_tx=optimizer(client.optimizer, "client.optimizer"),
+        client_tx=optax.chain(optax.clip_by_global_norm(client.clip), tx) if client.clip else tx,
         server_tx=optimizer(config.server.optimizer, "server.optimizer"),
-        aggregate=choose(AGGREGATORS, config.aggregation, "aggregation", "params", "masks", "weights"),
-        prune=prune,
-        schedule=schedule,
-        placement=rules.placement,
+        aggregate=aggregator(config),
+        pruning=pruning_of(config),
+        regrowth=regrowth_of(config),
+        proximal=client.proximal,
+        towards=client.towards,
+        keep_opt_state=member(states, client.optimizer_state, "client.optimizer_state"),
+        num_clients=config.partition.num_clients,
         client_map=client_map(config.execution.client_map),
         devices=config.execution.devices,
     )
+
+
+def aggregator(config: ConfigDict) -> Callable:
+    """How clients are merged; tried on shapes, so that a wrong option is refused before any data are read."""
+    rule = choose(AGGREGATORS, config.aggregation, "aggregation", "params", "masks", "weights")
+    leaf = lambda dtype: {"w": jax.ShapeDtypeStruct((2, 1), dtype)}
+    jax.eval_shape(rule, leaf(np.float32), leaf(bool), jax.ShapeDtypeStruct((2,), np.float32))
+    return rule
+
+
+def pruning_of(config: ConfigDict) -> pruning.Pruning:
+    """Who prunes, by what, how much and when."""
+    rules = config.pruning
+    schedule = filled(config, rules.schedule, schedules.SCHEDULES, "pruning.schedule")
+    if rules.gate > 0 and config.task != "classification":
+        raise UsageError("pruning.gate is a share of right predictions; with task 'regression' set it to 0.")
+    return pruning.Pruning(
+        criterion=member(CRITERIA, rules.criterion, "pruning.criterion"),
+        scope=pruning.with_floor(member(pruning.SCOPES, rules.scope, "pruning.scope"), rules.floor),
+        schedule=choose(schedules.SCHEDULES, schedule, "pruning.schedule")(),
+        prunable=member(pruning.PRUNABLE, rules.prunable, "pruning.prunable"),
+        placement=() if rules.placement == "none" else tuple(rules.placement.split("+")),
+        iterations=rules.iterations,
+        over=rules.over,
+        gate=rules.gate,
+        rewind=rules.rewind,
+    )
+
+
+def regrowth_of(config: ConfigDict) -> Regrowth | None:
+    """What may come back, if anything."""
+    section = config.regrowth
+    if section.placement == "none":
+        return None
+    rule = filled(config, section.rule, REGROWTH, "regrowth.rule")
+    return Regrowth(
+        rule=choose(REGROWTH, rule, "regrowth.rule")(),
+        criterion=member(CRITERIA, section.criterion, "regrowth.criterion"),
+        placement=section.placement,
+        begin=section.begin,
+        every=section.every,
+        end=section.end or config.rounds,
+    )
+
+
+def filled(config: ConfigDict, section: Mapping, registry: Mapping[str, Callable], path: str) -> dict:
+    """The section with what it leaves out: ``final`` is pruning.sparsity; ``end``, and 0 for a round, the last one."""
+    takes = inspect.signature(member(registry, section["name"], f"{path}.name")).parameters
+    found = dict(section)
+    if "final" in takes:
+        found.setdefault("final", config.pruning.sparsity)
+    if "end" in takes:
+        found.setdefault("end", 0)
+    return {**found, **{key: config.rounds for key in ("end", "at") if found.get(key) == 0}}
 
 
 def client_map(setting: str | int) -> str | int:
@@ -159,22 +215,57 @@ def people(scan_set: ingest.ScanSet) -> list[dict]:
     ]
 
 
-def federation(config: ConfigDict, scan_set: ingest.ScanSet) -> cohort.Federation:
-    """Who holds which scan, and the central test set."""
+def federation(config: ConfigDict, track=plain) -> tuple[cohort.Federation, dict[str, int]]:
+    """Who holds which example, and the central test set; and why scans were left out, with counts."""
     options = {key: value for key, value in config.partition.items() if key != "num_clients"}
     divide = functools.partial(
         partition.divide,
         partition=choose(partition.PARTITIONS, options, "partition", "ages", "sites", "num_clients", "seed"),
         num_clients=config.partition.num_clients,
     )
-    return cohort.federate(
-        scan_set.volumes[..., np.newaxis],
-        np.array([scan.age for scan in scan_set.scans], np.float32),
-        people(scan_set),
-        divide=divide,
-        test_share=config.data.test_share,
-        seed=config.seed,
+    federate = functools.partial(
+        cohort.federate, divide=divide, test_share=config.data.test_share, seed=config.seed
     )
+    if config.data.source in IMAGES:
+        return image_federation(config, federate), {}
+    scan_set = scans(config, track)
+    ages = np.array([scan.age for scan in scan_set.scans], np.float32)
+    reasons = collections.Counter(drop.reason for drop in scan_set.dropped)
+    return federate(scan_set.volumes[..., np.newaxis], ages, people(scan_set)), dict(reasons)
+
+
+def image_federation(config: ConfigDict, federate: Callable) -> cohort.Federation:
+    """The second task; every image counts as a person of its own."""
+    images = IMAGES[config.data.source](config.data.root)
+    shape, wanted = images.inputs.shape[1:-1], tuple(config.data.shape)
+    if shape != wanted:
+        raise UsageError(
+            f"data.shape is {wanted}, but the images have {shape} pixels; set data.shape to that."
+        )
+    rows = [
+        {"participant_id": f"image-{i:06d}", "session": "", "site": "n/a"} for i in range(len(images.labels))
+    ]
+    classes = int(images.labels.max()) + 1
+    return federate(images.inputs, images.labels, rows, test=images.test, classes=classes)
+
+
+def check_task(config: ConfigDict) -> metrics.Task:
+    """The task, where data and loss fit it."""
+    task = member(metrics.TASKS, config.task, "task")
+    member({**DATASETS, **IMAGES}, config.data.source, "data.source")
+    member(LOSSES, config.client.loss, "client.loss")
+    classes = config.task == "classification"
+    if classes != (config.data.source in IMAGES):
+        raise UsageError(
+            f"task is {config.task!r}, which does not fit data.source {config.data.source!r}: images "
+            f"({', '.join(IMAGES)}) have classes, scans have ages; change one of the two."
+        )
+    if classes != (config.client.loss == "cross_entropy"):
+        raise UsageError(
+            f"client.loss is {config.client.loss!r}, which does not fit task {config.task!r}; for classification it "
+            "is 'cross_entropy', for regression any other."
+        )
+    return task
 
 
 def experiment(config: ConfigDict, track=plain) -> Experiment:
@@ -186,30 +277,50 @@ def experiment(config: ConfigDict, track=plain) -> Experiment:
     settings = config.execution
     check_counts(config)
     check_devices(config)
-    model(config)  # refuses an impossible shape before any scan is read
-    scan_set = scans(config, track)
-    data = federation(config, scan_set)
+    task = check_task(config)
+    algorithm(config, model(config)[0])  # refuses an impossible method or shape before any data are read
+    data, dropped = federation(config, track)
     network, resolved = model(config, data.train_targets)
-    reasons = collections.Counter(drop.reason for drop in scan_set.dropped)
+    check_outputs(network, data)
     fits = data.inputs.nbytes <= settings.resident_limit
     resident = member({"auto": fits, "yes": True, "no": False}, settings.resident, "execution.resident")
+    params = jax.eval_shape(network.init, jax.random.key(0))
     return Experiment(
         config={**config.to_dict(), "model": resolved},
+        task=task,
         seed=config.seed,
         rounds=config.rounds,
         model=network,
         algorithm=algorithm(config, network),
         data=data,
         cohort_size=cohort.cohort_size(config.partition.num_clients, config.participation),
+        solo_rounds=config.solo_rounds,
         batch_size=config.client.batch_size,
         epochs=config.client.epochs,
+        probe_batches=config.pruning.batches,
         steps_per_chunk=settings.steps_per_chunk,
         resident=resident,
         eval_batch=settings.eval_batch,
+        every=config.checkpoint.every,
         keep=config.checkpoint.keep,
         tensorboard=config.log.tensorboard,
-        dropped=dict(reasons),
+        dropped=dropped,
+        uses=flops.uses(network.apply, params, data.inputs.shape[1:]),
     )
+
+
+def check_outputs(network: Model, data: cohort.Federation) -> None:
+    """Refuses a network whose outputs do not fit the targets: ``[B]`` numbers, or ``[B, K]`` logits."""
+    params = jax.eval_shape(network.init, jax.random.key(0))
+    example = jax.ShapeDtypeStruct((1, *data.inputs.shape[1:]), np.float32)
+    outputs = jax.eval_shape(network.apply, params, example).shape[1:]
+    if data.classes and (len(outputs) != 1 or outputs[0] < data.classes):
+        raise UsageError(
+            f"model gives outputs of shape {outputs}, but the data have {data.classes} classes; choose a classifier "
+            "(mlp, image_cnn) with model.classes set to that."
+        )
+    if not data.classes and outputs:
+        raise UsageError("model is a classifier, but the targets are ages; choose a model of one number.")
 
 
 def check_counts(config: ConfigDict) -> None:
@@ -221,11 +332,23 @@ def check_counts(config: ConfigDict) -> None:
         "execution.steps_per_chunk": config.execution.steps_per_chunk,
         "execution.devices": config.execution.devices,
         "execution.eval_batch": config.execution.eval_batch,
+        "checkpoint.every": config.checkpoint.every,
         "checkpoint.keep": config.checkpoint.keep,
+        "pruning.iterations": config.pruning.iterations,
+        "pruning.batches": config.pruning.batches,
+        "regrowth.every": config.regrowth.every,
     }
     for key, value in counts.items():
         if value < 1:
             raise UsageError(f"{key} is {value}: it must be at least 1.")
+    for key, value in (
+        ("solo_rounds", config.solo_rounds),
+        ("client.clip", config.client.clip),
+        ("client.proximal", config.client.proximal),
+        ("pruning.gate", config.pruning.gate),
+    ):
+        if not value >= 0:
+            raise UsageError(f"{key} is {value}: it must not be negative.")
 
 
 def check_devices(config: ConfigDict) -> None:
@@ -234,6 +357,10 @@ def check_devices(config: ConfigDict) -> None:
     cohort_size = cohort.cohort_size(config.partition.num_clients, config.participation)
     if devices > there:
         raise UsageError(f"execution.devices is {devices}, but there are {there}; lower it.")
+    if devices > 1 and config.solo_rounds:
+        raise UsageError(
+            f"solo_rounds has one client alone, but execution.devices is {devices}; set it to 1."
+        )
     if cohort_size % devices:
         raise UsageError(
             f"execution.devices is {devices}, but {cohort_size} clients take part in a round: their number must be "
@@ -251,8 +378,7 @@ def trained(workdir: Path, round_: int | None = None) -> tuple[ConfigDict, Model
     if not file.exists():
         raise UsageError(f"{workdir} holds no run (no config.json); give the --workdir of scripts/train.py.")
     stored = log.read_json(file)["config"]
-    execution = {**defaults().execution.to_dict(), **stored.get("execution", {}), "devices": 1}
-    config = ConfigDict({**stored, "execution": execution})
+    config = completed(stored)
     network, _ = model(config)
     like = jax.eval_shape(algorithm(config, network).init, jax.random.key(config.seed))
     with checkpoint.open_manager(workdir) as manager:
@@ -260,6 +386,18 @@ def trained(workdir: Path, round_: int | None = None) -> tuple[ConfigDict, Model
     if server is None:
         raise UsageError(f"{workdir} holds no checkpoint yet; train at least one round.")
     return config, network, server
+
+
+def completed(stored: dict) -> ConfigDict:
+    """The config of a run folder, with today's defaults for keys that it did not have yet; one device."""
+    config = defaults()
+    with config.unlocked():
+        for key, value in stored.items():
+            section = config.get(key)
+            plain_keys = isinstance(section, ConfigDict) and "name" not in section
+            config[key] = {**section.to_dict(), **value} if plain_keys else value
+        config.execution.devices = 1
+    return config
 
 
 def evaluate(workdir: Path, source: str, root: str, round_: int | None = None, align: str = "", track=plain):
@@ -277,6 +415,8 @@ def evaluate(workdir: Path, source: str, root: str, round_: int | None = None, a
     """
     config, network, server = trained(workdir, round_)
     trained_on = config.data.source
+    if trained_on in IMAGES:
+        raise UsageError(f"{workdir} was trained on images; only a run on scans can be given other scans.")
     with config.unlocked():
         config.data.update(source=source, root=root, align=align or config.data.align)
         config.data.options = ConfigDict()

@@ -17,9 +17,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedsparse_jax import checkpoint, log, metrics, tree
+from fedsparse_jax import checkpoint, flops, log, masks, metrics, tree
 from fedsparse_jax.data import cohort
-from fedsparse_jax.types import FedAlgorithm, Model, RoundInfo, ServerState, UsageError
+from fedsparse_jax.types import Chunk, FedAlgorithm, Model, RoundInfo, ServerState, UsageError
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "nibabel", "fedsparse_jax")
 
@@ -28,26 +28,32 @@ class Experiment(NamedTuple):
     """Everything a run needs, already built."""
 
     config: dict  # resolved, for the record and for the check that a folder holds the same experiment
+    task: metrics.Task
     seed: int
     rounds: int
     model: Model
     algorithm: FedAlgorithm
     data: cohort.Federation
     cohort_size: int
+    solo_rounds: int
     batch_size: int
     epochs: int
+    probe_batches: int  # of each client, for methods that look at data when they prune
     steps_per_chunk: int
     resident: bool
     eval_batch: int
+    every: int  # rounds between two checkpoints
     keep: int
     tensorboard: bool
     dropped: dict[str, int]  # reasons why scans were left out, with counts
+    uses: np.ndarray  # f64[L], multiply-adds of one prediction on a weight of each leaf
 
 
 class Compiled(NamedTuple):
     """The jitted functions of a run: the only place where ``jax.jit`` meets the algorithm."""
 
     init: Callable
+    prepare: Callable
     begin: Callable
     steps: Callable
     finish: Callable
@@ -59,6 +65,7 @@ def compile_(experiment: Experiment) -> Compiled:
     algorithm = experiment.algorithm
     return Compiled(
         jax.jit(algorithm.init),
+        jax.jit(algorithm.prepare),
         jax.jit(algorithm.begin),
         jax.jit(algorithm.steps, donate_argnums=0),
         jax.jit(algorithm.finish),
@@ -77,18 +84,25 @@ def run(experiment: Experiment, workdir: Path, say: Callable[[str], None] = prin
     read = (cohort.resident if experiment.resident else cohort.streamed)(experiment.data.inputs)
     with contextlib.ExitStack() as stack:
         manager = stack.enter_context(checkpoint.open_manager(workdir, experiment.keep))
-        start, records = _resume(experiment, compiled, manager, workdir, say)
+        start, records = _resume(experiment, compiled, read, manager, workdir, say)
         plot = stack.enter_context(log.tensorboard(workdir, records)) if experiment.tensorboard else None
         server = start
         for server, record in rounds(experiment, compiled, read, start, records):
-            _refuse_divergence(record, workdir)
-            checkpoint.save(manager, server)
+            _refuse_divergence(experiment, record, workdir)
+            if record["round"] % experiment.every == 0 or record["round"] == experiment.rounds:
+                checkpoint.save(manager, server)
             records.append(record)
             log.append(workdir, record)
             if plot:
                 plot(record)
-            say(log.round_line(record, experiment.rounds, _time_left(records, experiment.rounds)))
-    write_predictions(experiment, _predict(experiment, compiled, read, server), workdir)
+            say(
+                log.round_line(
+                    record, experiment.task, experiment.rounds, _time_left(records, experiment.rounds)
+                )
+            )
+            for sentence in log.warnings(record, records[-2] if len(records) > 1 else {}):
+                say(sentence)
+    write_predictions(experiment, _predict(experiment, compiled, read, server.params), workdir)
     return records
 
 
@@ -96,18 +110,25 @@ def rounds(experiment: Experiment, compiled: Compiled, read, server: ServerState
     """The fold itself: yields ``(server, record)`` after every round that is still to do."""
     for round_ in range(int(server.round) + 1, experiment.rounds + 1):
         began = time.monotonic()
-        ids = cohort.sample(experiment.seed, round_, len(experiment.data.members), experiment.cohort_size)
+        ids = sample(experiment, round_)
         server, info, train_loss = run_round(experiment, compiled, read, server, round_, ids)
-        predictions = _predict(experiment, compiled, read, server)
-        quality = metrics.regression(predictions, experiment.data.targets[experiment.data.test])
-        defined = {f"test_{name}": value if np.isfinite(value) else None for name, value in quality.items()}
-        outcome = {"train_loss": train_loss, **defined}
-        yield server, _record(experiment.data, server, info, ids, outcome, records, time.monotonic() - began)
+        outcome = {"train_loss": train_loss, **quality(experiment, compiled, read, server)}
+        yield server, _record(experiment, server, info, ids, outcome, records, time.monotonic() - began)
+
+
+def sample(experiment: Experiment, round_: int) -> np.ndarray:
+    """The clients of a round, ``i32[C]``; in the first ``solo_rounds`` always the same one."""
+    size, clients = experiment.cohort_size, len(experiment.data.members)
+    if round_ <= experiment.solo_rounds:
+        return cohort.sample(experiment.seed, 0, clients, 1)
+    return cohort.sample(experiment.seed, round_, clients, size)
 
 
 def run_round(experiment: Experiment, compiled: Compiled, read, server: ServerState, round_: int, ids):
     """One round with the clients ``ids``: ``(server, RoundInfo, mean training loss)``."""
-    data, clients = experiment.data, compiled.begin(server, jnp.asarray(ids))
+    data, wants = experiment.data, experiment.algorithm.wants
+    probe = _probe(experiment, read, round_, ids) if wants.begin or wants.finish else None
+    clients = compiled.begin(server, jnp.asarray(ids), probe if wants.begin else None)
     batch_size, epochs = experiment.batch_size, experiment.epochs
     steps = cohort.steps_of(max(map(len, data.members)), batch_size, epochs)
     plan = cohort.plan(
@@ -118,24 +139,77 @@ def run_round(experiment: Experiment, compiled: Compiled, read, server: ServerSt
     for chunk in cohort.load(read, data.targets, pieces):
         clients, info = compiled.steps(clients, chunk)
         done.append(info)
-    weights = jnp.asarray([len(data.members[i]) for i in ids], jnp.float32)
-    server, round_info = compiled.finish(server, clients, weights)
+    finish_data = probe if wants.finish else None
+    server, round_info = compiled.finish(server, clients, _weights(data, ids), finish_data)
     loss = sum(float(info.loss.sum()) for info in done) / sum(int(info.examples.sum()) for info in done)
     return server, round_info, loss
 
 
-def _predict(experiment: Experiment, compiled: Compiled, read, server: ServerState) -> np.ndarray:
-    params = jax.device_put(server.params, jax.devices()[0])  # one device predicts, however many train
+def prepare(experiment: Experiment, compiled: Compiled, read, server: ServerState) -> ServerState:
+    """Pruning before round 1, for methods that do it."""
+    data, over = experiment.data, experiment.algorithm.wants.prepare
+    if not over:
+        return compiled.prepare(server)
+    ids = cohort.sample(experiment.seed, 0, len(data.members), 1 if over == "one" else len(data.members))
+    return compiled.prepare(server, _probe(experiment, read, 0, ids), _weights(data, ids))
+
+
+def _probe(experiment: Experiment, read, round_: int, ids) -> Chunk:
+    data = experiment.data
+    batch_size, batches = experiment.batch_size, experiment.probe_batches
+    plan = cohort.probe(experiment.seed, round_, ids, data.members, batch_size=batch_size, batches=batches)
+    return cohort.chunk_of(read, data.targets, plan)
+
+
+def _weights(data: cohort.Federation, ids) -> jax.Array:
+    """Examples behind each client."""
+    return jnp.asarray([len(data.members[i]) for i in ids], jnp.float32)
+
+
+# --- quality ------------------------------------------------------------------------------------
+
+
+def quality(experiment: Experiment, compiled: Compiled, read, server: ServerState) -> dict:
+    """Measures on the test set, ``test_*``; where clients have masks of their own, the mean over their models.
+
+    With classes, ``own_*`` is the headline measure on test examples of the classes that a client holds, by its
+    model, the mean over clients. None stands for what is undefined.
+    """
+    data, task = experiment.data, experiment.task
+    tested = data.targets[data.test]
+    if server.memory.masks is None:
+        shared = _predict(experiment, compiled, read, server.params)
+        each = [shared] * (len(data.members) if data.classes else 1)
+        measures = task.measure(shared, tested)
+    else:
+        models = [tree.gather(server.memory.masks, i) for i in range(len(data.members))]
+        each = [_predict(experiment, compiled, read, masks.apply(m, server.params)) for m in models]
+        all_ = [task.measure(predictions, tested) for predictions in each]
+        measures = {name: float(np.mean([one[name] for one in all_])) for name in all_[0]}
+    found = {f"test_{name}": value if np.isfinite(value) else None for name, value in measures.items()}
+    if data.classes:
+        own = [data.own_test(client) for client in range(len(data.members))]
+        values = [
+            task.measure(p[i], tested[i])[task.headline] for p, i in zip(each, own, strict=True) if len(i)
+        ]
+        found[f"own_{task.headline}"] = float(np.mean(values))
+    return found
+
+
+def _predict(experiment: Experiment, compiled: Compiled, read, params) -> np.ndarray:
+    params = jax.device_put(params, jax.devices()[0])  # one device predicts, however many train
     return cohort.predict(compiled.apply, params, read, experiment.data.test, experiment.eval_batch)
 
 
 def write_predictions(experiment: Experiment, predictions: np.ndarray, workdir: Path) -> None:
-    """``predictions.tsv`` of the test set, and a few test scans for the report."""
+    """``predictions.tsv`` of the test set, by the global model, and a few test examples for the report."""
     data = experiment.data
-    people, ages = [data.people[i] for i in data.test], data.targets[data.test]
-    log.write_text(workdir / "predictions.tsv", log.predictions_table(people, ages, predictions))
-    chosen = np.argsort(ages)[np.linspace(0, len(ages) - 1, min(5, len(ages))).round().astype(int)]
-    np.savez(workdir / "slices.npz", volumes=data.inputs[data.test[chosen], ..., 0], ages=ages[chosen])
+    people, targets = [data.people[i] for i in data.test], data.targets[data.test]
+    table = log.classes_table if data.classes else log.predictions_table
+    log.write_text(workdir / "predictions.tsv", table(people, targets, predictions))
+    shown = min(10 if data.classes else 5, len(targets))
+    chosen = np.argsort(targets, kind="stable")[np.linspace(0, len(targets) - 1, shown).round().astype(int)]
+    np.savez(workdir / "slices.npz", volumes=data.inputs[data.test[chosen], ..., 0], targets=targets[chosen])
 
 
 def open_workdir(experiment: Experiment, workdir: Path) -> None:
@@ -176,61 +250,73 @@ def environment(seed: int) -> dict:
 def federation(experiment: Experiment) -> dict:
     """Who holds what, for the report."""
     data = experiment.data
-    ages = data.targets.astype(float).round(1)
+    kind = "labels" if data.classes else "ages"
+    targets = data.targets.astype(int) if data.classes else data.targets.astype(float).round(1)
     clients = [
-        {"name": f"L{i + 1}", "n": len(held), "ages": ages[held].tolist()}
+        {"name": f"L{i + 1}", "n": len(held), kind: targets[held].tolist()}
         for i, held in enumerate(data.members)
     ]
     params = jax.eval_shape(experiment.model.init, jax.random.key(0))
-    layers = dict(zip(tree.names(params), [leaf.size for leaf in jax.tree.leaves(params)], strict=True))
+    sizes = [leaf.size for leaf in jax.tree.leaves(params)]
     return {
         "method": experiment.config["method"],
+        "task": experiment.config["task"],
+        "classes": data.classes,
         "clients": clients,
-        "test": {"n": len(data.test), "ages": ages[data.test].tolist()},
+        "test": {"n": len(data.test), kind: targets[data.test].tolist()},
         "dropped": experiment.dropped,
         "total_weights": tree.size(params),
-        "layers": layers,
+        "layers": dict(zip(tree.names(params), sizes, strict=True)),
+        "flops": flops.per_sample(sizes, experiment.uses),
         "shape": list(data.inputs.shape[1:-1]),
     }
 
 
-def _resume(experiment, compiled, manager, workdir, say):
+def _resume(experiment, compiled, read, manager, workdir, say):
     key = jax.random.key(experiment.seed)
     like = jax.eval_shape(experiment.algorithm.init, key)
     server = checkpoint.restore(manager, like)
     if server is None:
-        return compiled.init(key), log.truncate(workdir, 0)
+        return prepare(experiment, compiled, read, compiled.init(key)), log.truncate(workdir, 0)
     say(f"{workdir} holds {int(server.round)} of {experiment.rounds} rounds: going on from there.")
     return server, log.truncate(workdir, int(server.round))
 
 
 def _record(
-    data, server: ServerState, info: RoundInfo, ids, outcome: dict, records: list[dict], seconds: float
+    experiment: Experiment, server: ServerState, info: RoundInfo, ids, outcome: dict, records, seconds: float
 ) -> dict:
-    sizes, kept = [leaf.size for leaf in jax.tree.leaves(server.masks)], np.asarray(info.kept)
-    up = int(np.asarray(info.kept_up, np.int64).sum())
-    down = int(info.kept_down) * len(ids)
+    data, task = experiment.data, experiment.task
+    leaves, names = jax.tree.leaves(server.masks), tree.names(server.masks)
+    kept = np.asarray(info.kept)
+    kernels = [leaf.ndim > 1 for leaf in leaves]
+    up, down = (int(np.asarray(each, np.int64).sum()) for each in (info.kept_up, info.kept_down))
     before = records[-1] if records else {"params_up_total": 0, "params_down_total": 0}
+    sizes = [leaf.size for leaf in leaves]
     return {
         "round": int(info.round),
         "target_sparsity": float(info.target_sparsity),
         "sparsity": metrics.sparsity(kept, sizes),
         **outcome,
-        "predict_mean_mae": metrics.predict_mean_mae(data.train_targets, data.targets[data.test]),
+        task.baseline_key: task.baseline(data.train_targets, data.targets[data.test]),
         "params_up": up,
         "params_down": down,
         "params_up_total": before["params_up_total"] + up,
         "params_down_total": before["params_down_total"] + down,
         "agreement": float(info.agreement),
+        "drift": int(info.drift),
+        "flops": flops.per_sample(kept, experiment.uses),
         "finite": bool(info.finite),
         "cohort": ids.tolist(),
-        "density": metrics.density(kept, sizes, tree.names(server.masks)),
+        "density": metrics.density(kept, sizes, names),
+        "dead_channels": {n: int(d) for n, d, k in zip(names, info.dead, kernels, strict=True) if k},
+        "collapsed": [n for n, count, k in zip(names, kept, kernels, strict=True) if k and count == 0],
         "seconds": round(seconds, 3),
     }
 
 
-def _refuse_divergence(record: dict, workdir: Path) -> None:
-    if not (np.isfinite(record["train_loss"]) and record["finite"] and record["test_mae"] is not None):
+def _refuse_divergence(experiment: Experiment, record: dict, workdir: Path) -> None:
+    headline = record[f"test_{experiment.task.headline}"]
+    if not (np.isfinite(record["train_loss"]) and record["finite"] and headline is not None):
         raise UsageError(
             f"Training diverged in round {record['round']} (the loss, a weight or a prediction is not a number); "
             f"the rounds before it are safe in {workdir}; lower client.optimizer.learning_rate and choose another "

@@ -1,136 +1,375 @@
 """The builder: small functions plugged into one round, `begin`, `steps`, `finish`.
 
-    server, clients = algorithm.init(key), algorithm.begin(server, client_ids)
+    server = algorithm.prepare(algorithm.init(key), data, weights)
+    clients = algorithm.begin(server, client_ids, data)
     for chunk in chunks:
         clients, step_info = algorithm.steps(clients, chunk)
-    server, round_info = algorithm.finish(server, clients, weights)
+    server, round_info = algorithm.finish(server, clients, weights, data)
 
-FedAvg, FedSparsify-Global, FedSparsify-Local and their centralized kin are arguments of `build`, not loops of
-their own. Nothing here is jitted: the caller jits each function once, at the edge.
+Every method is a `Recipe`, not a loop of its own. ``data`` are a few batches of each client for those that look at
+data when they prune (``algorithm.wants`` says where). Nothing here is jitted: the caller jits each function once, at
+the edge.
 """
 
 from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from fedsparse_jax import local, masks, tree
+from fedsparse_jax import criteria, local, losses, masks, tree
+from fedsparse_jax.pruning import PLACEMENTS, Pruning, scorer
+from fedsparse_jax.regrowth import Regrowth
 from fedsparse_jax.types import (
     Aggregator,
     Array,
+    Chunk,
     ClientState,
     FedAlgorithm,
+    Key,
+    Memory,
     Model,
     RoundInfo,
-    Schedule,
     ServerState,
     UsageError,
+    Wants,
 )
 
-PLACEMENTS = ("none", "init", "client", "server")
 _INIT, _PRUNE, _ROUNDS = 0, 1, 2  # independent streams of the seed's key
 
 
-def build(
-    model: Model,
-    *,
-    loss: Callable,
-    client_tx: optax.GradientTransformation,
-    server_tx: optax.GradientTransformation,
-    aggregate: Aggregator,
-    prune: Callable,
-    schedule: Schedule,
-    placement: str,
-    client_map: local.ClientMap,
-    devices: int = 1,
-) -> FedAlgorithm:
+class Recipe(NamedTuple):
+    """A method: its parts, and how clients are executed."""
+
+    model: Model
+    loss: Callable  # (predictions, targets [B]) -> f32[B]
+    client_tx: optax.GradientTransformation  # of the local steps, on the masked gradient
+    server_tx: (
+        optax.GradientTransformation
+    )  # on the pseudo-gradient, global model minus aggregate; sgd(1) is FedAvg
+    aggregate: Aggregator
+    pruning: Pruning
+    regrowth: Regrowth | None = None
+    proximal: float = 0.0  # mu of FedProx, see `local.make_step`
+    towards: str = (
+        "global"  # the proximal term's anchor: the "global" model, or, as in a published code, "zero"
+    )
+    keep_opt_state: bool = False  # a client's optimizer goes on where it stopped in its last round
+    num_clients: int = 1  # of the federation; matters where clients keep something between rounds
+    client_map: local.ClientMap = "scan"
+    devices: int = 1
+
+    @property
+    def personal(self) -> bool:
+        """Whether every client has a mask of its own that outlives the round (LotteryFL)."""
+        return "arrival" in self.pruning.placement
+
+
+def build(recipe: Recipe) -> FedAlgorithm:
     """A federated algorithm from its parts.
 
-    Args:
-        model: the network.
-        loss: ``(predictions [B], targets [B]) -> f32[B]``.
-        client_tx: optimizer of the local steps; its state is fresh every round.
-        server_tx: optimizer on the pseudo-gradient, global model minus aggregate; ``sgd(1.0)`` is FedAvg.
-        aggregate: reduces the client axis of params and masks.
-        prune: ``(params, masks, round, key) -> masks``, from `pruning.pruner`.
-        schedule: the same one that ``prune`` follows; here it is only reported.
-        placement: who prunes: ``"none"``, ``"init"`` (once, before round 1), ``"client"`` (each after its
-            local training: FedSparsify-Local) or ``"server"`` (after aggregation: FedSparsify-Global).
-        client_map: see `local.over_clients`.
-        devices: same.
-
     Raises:
-        UsageError: ``placement`` or ``client_map`` is unknown.
+        UsageError: an unknown placement, client map, anchor or share of clients.
     """
-    if placement not in PLACEMENTS:
-        raise UsageError(f"pruning.placement is {placement!r}: it must be one of {', '.join(PLACEMENTS)}.")
-    steps = local.make_steps(local.make_step(model.apply, loss, client_tx), client_map, devices)
+    _check(recipe)
+    step = local.make_step(_objective(recipe), recipe.client_tx, recipe.proximal)
+    return FedAlgorithm(
+        init=partial(init, recipe),
+        prepare=partial(prepare, recipe),
+        begin=partial(begin, recipe),
+        steps=local.make_steps(step, recipe.client_map, recipe.devices),
+        finish=partial(finish, recipe),
+        wants=wants(recipe),
+    )
 
-    def asked(t):
-        return {"none": 0.0, "init": schedule(0)}.get(placement, schedule(t))
 
-    def init(key):
-        params = model.init(jax.random.fold_in(key, _INIT))
-        kept = masks.ones(params)
-        if placement == "init":
-            kept = prune(params, kept, 0, jax.random.fold_in(key, _PRUNE))
+def wants(recipe: Recipe) -> Wants:
+    """Where the method looks at data."""
+    pruning, regrowth = recipe.pruning, recipe.regrowth
+    on_data = criteria.takes_data(pruning.criterion)
+    grows = regrowth is not None and criteria.takes_data(regrowth.criterion)
+    return Wants(
+        prepare=pruning.over if on_data and "init" in pruning.placement else "",
+        begin=recipe.personal and (on_data or pruning.gate > 0),
+        finish=grows or (on_data and bool({"client", "server"} & set(pruning.placement))),
+    )
+
+
+# --- before round 1 -----------------------------------------------------------------------------
+
+
+def init(recipe: Recipe, key: Key) -> ServerState:
+    """The dense state before any training."""
+    params = _initial_params(recipe, key)
+    kept, remember = masks.ones(params), partial(tree.broadcast, count=recipe.num_clients)
+    memory = Memory(
+        masks=remember(kept) if recipe.personal else None,
+        opt_state=remember(recipe.client_tx.init(params)) if recipe.keep_opt_state else None,
+        prunings=jnp.zeros(recipe.num_clients, jnp.int32) if recipe.personal else None,
+    )
+    return ServerState(jnp.zeros((), jnp.int32), params, kept, recipe.server_tx.init(params), key, memory)
+
+
+def prepare(recipe: Recipe, server: ServerState, data: Chunk | None = None, weights=None) -> ServerState:
+    """Prunes before round 1, for methods that do; the others get their state back.
+
+    Args:
+        server: from `init`.
+        data: batches ``[C, T, B, ...]`` of the clients whose size-weighted mean score decides.
+        weights: ``f32[C]``.
+    """
+    pruning = recipe.pruning
+    if "init" not in pruning.placement:
+        return server
+    key, final = jax.random.fold_in(server.key, _PRUNE), pruning.schedule(0)
+    score = scorer(pruning.criterion, _objective(recipe), recipe.model.apply)
+
+    def scores(params):
+        if data is None:
+            return score(params, key, None)
+        each = local.over_clients(lambda chunk: score(params, key, chunk), recipe.client_map)(data)
+        return _mean(each, weights)
+
+    def prune(i, kept):
+        share = 1 - (1 - final) ** (i / pruning.iterations)
+        target = jnp.where(i == pruning.iterations, final, share)
+        return pruning.select(scores(masks.apply(kept, server.params)), kept, target)
+
+    kept = jax.lax.fori_loop(1, pruning.iterations + 1, prune, server.masks)
+    return server._replace(params=masks.apply(kept, server.params), masks=kept)
+
+
+# --- a round ------------------------------------------------------------------------------------
+
+
+def begin(recipe: Recipe, server: ServerState, client_ids: Array, data: Chunk | None = None) -> ClientState:
+    """The cohort ``client_ids [C]`` as it starts its local training."""
+    memory, count = server.memory, client_ids.shape[0]
+    round_key = jax.random.fold_in(jax.random.fold_in(server.key, _ROUNDS), server.round + 1)
+    params, kept = tree.broadcast((server.params, server.masks), count)
+    anchor = (tree.zeros_like(params) if recipe.towards == "zero" else params) if recipe.proximal else None
+    if recipe.personal:
+        kept = tree.gather(memory.masks, client_ids)
+        params = masks.apply(kept, params)
+    if recipe.keep_opt_state:
+        silence = lambda state, mask: _silenced(recipe.client_tx, state, mask)
+        over = local.over_clients(silence, recipe.client_map)
+        opt_state = over(tree.gather(memory.opt_state, client_ids), kept)
+    else:
+        opt_state = tree.broadcast(recipe.client_tx.init(server.params), count)
+    prunings = memory.prunings[client_ids] if recipe.personal else None
+    keys = local.client_keys(round_key, client_ids)
+    clients = ClientState(client_ids, params, kept, opt_state, keys, anchor, prunings)
+    return _arrive(recipe, server, clients, data) if recipe.personal else clients
+
+
+def finish(
+    recipe: Recipe, server: ServerState, clients: ClientState, weights: Array, data: Chunk | None = None
+) -> tuple[ServerState, RoundInfo]:
+    """Client pruning and regrowth, aggregation, the server's step, server pruning and regrowth."""
+    pruning, t = recipe.pruning, server.round + 1
+    leave = local.over_clients(partial(_leave, recipe, server), recipe.client_map, recipe.devices)
+    client_masks, client_params, evidence = leave(clients, data)
+    target, agreed = recipe.aggregate(client_params, client_masks, weights)
+    if recipe.personal:  # what nobody holds keeps its old value: the global model stays dense
+        hold = lambda mask, new, old: jnp.where(mask, new, old)
+        target, agreed = jax.tree.map(hold, agreed, target, server.params), server.masks
+    pseudo_gradient = jax.tree.map(jnp.subtract, server.params, target)
+    updates, opt_state = recipe.server_tx.update(pseudo_gradient, server.opt_state, server.params)
+    params = masks.apply(agreed, optax.apply_updates(server.params, updates))
+    kept, key = agreed, jax.random.fold_in(server.key, _PRUNE)
+    prune_scores, grow_scores = _mean(evidence, weights)
+    if "server" in pruning.placement:
+        scores = pruning.criterion(params, key=key) if prune_scores is None else prune_scores
+        kept = pruning.select(scores, kept, pruning.schedule(t))
+        params = masks.apply(kept, params)
+    regrowth = recipe.regrowth
+    if regrowth is not None and regrowth.placement == "server":
+        kept = _readjust(recipe, regrowth, params, kept, t, lambda: grow_scores)
+    new = ServerState(
+        round=t,
+        params=masks.apply(kept, params),
+        masks=kept,
+        opt_state=_silenced(recipe.server_tx, opt_state, kept),
+        key=server.key,
+        memory=_remember(recipe, server.memory, clients, client_masks, weights > 0),
+    )
+    return new, round_info(recipe, server, new, clients, client_masks, weights)
+
+
+def _arrive(recipe: Recipe, server: ServerState, clients: ClientState, data: Chunk | None) -> ClientState:
+    """Clients with a mask of their own prune it before they train, those whose gate is open, and may rewind."""
+    pruning, key = recipe.pruning, jax.random.fold_in(server.key, _PRUNE)
+    score = scorer(pruning.criterion, _objective(recipe), recipe.model.apply)
+    initial = _initial_params(recipe, server.key) if pruning.rewind else None
+
+    def arrive(client: ClientState, chunk):
+        t = client.prunings + 1
+        pruned = pruning.select(score(client.params, key, chunk), client.masks, pruning.schedule(t))
+        ready = masks.hamming(pruned, client.masks) > 0
+        if pruning.gate > 0:
+            ready &= _share_right(recipe, client.params, chunk) >= pruning.gate
+        start = client.params if initial is None else tree.where(ready, initial, client.params)
+        kept = tree.where(ready, pruned, client.masks)
+        prunings = jnp.where(ready, t, client.prunings)
+        return client._replace(params=masks.apply(kept, start), masks=kept, prunings=prunings)
+
+    return local.over_clients(arrive, recipe.client_map)(clients, data)
+
+
+def _leave(recipe: Recipe, server: ServerState, client: ClientState, chunk):
+    """What a client sends after its local training: ``(masks, params, (scores for pruning, scores for growing))``.
+
+    The scores are None where the server does not ask for them.
+    """
+    pruning, regrowth, t = recipe.pruning, recipe.regrowth, server.round + 1
+    params, kept, key = client.params, client.masks, jax.random.fold_in(server.key, _PRUNE)
+    score = partial(scorer(pruning.criterion, _objective(recipe), recipe.model.apply), key=key, chunk=chunk)
+    prune_scores = grow_scores = None
+    if "client" in pruning.placement:
+        kept = pruning.select(score(params), kept, pruning.schedule(t))
+        params = masks.apply(kept, params)
+    if "server" in pruning.placement and criteria.takes_data(pruning.criterion):
+        prune_scores = score(params)
+    if regrowth is not None:
+        grow = scorer(regrowth.criterion, _objective(recipe), recipe.model.apply)
+        if regrowth.placement == "client":
+            kept = _readjust(recipe, regrowth, params, kept, t, lambda: grow(params, key, chunk))
             params = masks.apply(kept, params)
-        return ServerState(jnp.zeros((), jnp.int32), params, kept, server_tx.init(params), key)
+        else:
+            skipped = lambda: tree.zeros_like(params)
+            grow_scores = jax.lax.cond(regrowth.due(t), lambda: grow(params, key, chunk), skipped)
+    return kept, params, (prune_scores, grow_scores)
 
-    def begin(server, client_ids):
-        round_key = jax.random.fold_in(jax.random.fold_in(server.key, _ROUNDS), server.round + 1)
-        client_keys = local.client_keys(round_key, client_ids)
-        shared = (server.params, server.masks, client_tx.init(server.params))
-        params, kept, opt_state = tree.broadcast(shared, client_ids.shape[0])
-        return ClientState(params, kept, opt_state, client_keys)
 
-    def client_prune(server, clients):
-        if placement != "client":
-            return clients.masks, clients.params
-        t, key = server.round + 1, jax.random.fold_in(server.key, _PRUNE)
-        over_clients = local.over_clients(lambda p, m: prune(p, m, t, key), client_map, devices)
-        pruned = over_clients(clients.params, clients.masks)
-        return pruned, masks.apply(pruned, clients.params)
+def _readjust(recipe: Recipe, regrowth: Regrowth, params, kept, t: Array, scores: Callable):
+    """The masks after regrowth, if round ``t`` is one of those; ``scores()`` is computed only then."""
+    flags = recipe.pruning.prunable(params)
+    change = lambda: regrowth.rule(params, kept, scores(), t, asked(recipe, t), flags)
+    return jax.lax.cond(regrowth.due(t), change, lambda: kept)
 
-    def finish(server, clients, weights):
-        client_masks, client_params = client_prune(server, clients)
-        target, agreed = aggregate(client_params, client_masks, weights)
-        pseudo_gradient = jax.tree.map(jnp.subtract, server.params, target)
-        updates, opt_state = server_tx.update(pseudo_gradient, server.opt_state, server.params)
-        params, kept = optax.apply_updates(server.params, updates), agreed
-        if placement == "server":
-            key = jax.random.fold_in(server.key, _PRUNE)
-            kept = prune(masks.apply(kept, params), kept, server.round + 1, key)
-        new = ServerState(server.round + 1, masks.apply(kept, params), kept, opt_state, server.key)
-        size_and_overlap = lambda m: (masks.kept(m).sum(), masks.jaccard(m, agreed))
-        measure = local.over_clients(size_and_overlap, client_map, devices)
-        kept_up, overlap = measure(client_masks)
-        return new, round_info(server, new, kept_up, overlap, weights, asked(new.round))
 
-    return FedAlgorithm(init, begin, steps, finish)
+def _remember(recipe: Recipe, memory: Memory, clients: ClientState, client_masks, present: Array) -> Memory:
+    new = Memory(
+        masks=client_masks if recipe.personal else None,
+        opt_state=clients.opt_state if recipe.keep_opt_state else None,
+        prunings=clients.prunings if recipe.personal else None,
+    )
+    return tree.scatter(memory, clients.id, new, present)
+
+
+# --- what is reported ---------------------------------------------------------------------------
+
+
+def asked(recipe: Recipe, t: Array) -> Array:
+    """The sparsity of the prunable weights that the schedule asks for in round ``t``; 0 for a dense method.
+
+    For `regrowth.greedy` it is a bound that is approached from a dense start.
+    """
+    placement = recipe.pruning.placement
+    if not placement and recipe.regrowth is None:
+        return jnp.float32(0)
+    return recipe.pruning.schedule(0 if placement == ("init",) else t)
 
 
 def round_info(
-    server: ServerState, new: ServerState, kept_up: Array, overlap: Array, weights: Array, target_sparsity
+    recipe: Recipe, server: ServerState, new: ServerState, clients: ClientState, client_masks, weights: Array
 ) -> RoundInfo:
     """What a round from ``server`` to ``new`` reports; clients of weight 0 do not count.
 
     Args:
-        server: the state before the round.
-        new: the state after it.
-        kept_up: ``i32[C]``, weights that each client kept.
-        overlap: ``f32[C]``, Jaccard overlap of each client's mask with the one they were merged to.
+        server, new: the states before and after it.
+        clients: the cohort after its training.
+        client_masks: what each client sent, leaves ``bool[C, ...]``.
         weights: ``f32[C]``.
-        target_sparsity: what the schedule asked for.
     """
-    present = weights > 0
+    present, over = weights > 0, partial(local.over_clients, client_map=recipe.client_map)
+    kept_of = over(lambda kept: masks.kept(kept).sum())
+    if recipe.personal:
+        received = tree.gather(server.memory.masks, clients.id)
+        each = over(_shape_of)(received, client_masks)
+        mean = lambda leaf: jnp.round(_mean(leaf.astype(jnp.float32), present.astype(jnp.float32)))
+        kept, dead, drift = jax.tree.map(lambda leaf: mean(leaf).astype(jnp.int32), each)
+        target = _mean(over(recipe.pruning.schedule)(clients.prunings), present.astype(jnp.float32))
+        kept_down = kept_of(received)
+    else:
+        kept, dead, drift = _shape_of(server.masks, new.masks)
+        target = asked(recipe, new.round)
+        kept_down = jnp.full(present.shape, masks.kept(server.masks).sum())
     return RoundInfo(
         round=new.round,
-        target_sparsity=jnp.asarray(target_sparsity, jnp.float32),
-        kept=masks.kept(new.masks),
-        kept_down=masks.kept(server.masks).sum(),
-        kept_up=jnp.where(present, kept_up, 0),
-        agreement=jnp.where(present, overlap, 0).sum() / present.sum(),
+        target_sparsity=jnp.asarray(target * _prunable_share(recipe, new.params), jnp.float32),
+        kept=kept,
+        dead=dead,
+        drift=drift,
+        kept_down=jnp.where(present, kept_down, 0),
+        kept_up=jnp.where(present, kept_of(client_masks), 0),
+        agreement=masks.agreement(client_masks, present),
         finite=tree.all_finite(new.params),
     )
+
+
+def _shape_of(before, after):
+    """``(kept [L], dead channels [L], drift [])`` of a mask and the one before it."""
+    return masks.kept(after), masks.dead_channels(after), masks.hamming(before, after)
+
+
+# --- small parts --------------------------------------------------------------------------------
+
+
+def _objective(recipe: Recipe) -> Callable:
+    return local.make_objective(recipe.model.apply, recipe.loss)
+
+
+def _prunable_share(recipe: Recipe, params) -> float:
+    """Share of the weights that may be pruned at all."""
+    flags = jax.tree.leaves(recipe.pruning.prunable(params))
+    sizes = [leaf.size for leaf in jax.tree.leaves(params)]
+    return sum(size for size, flag in zip(sizes, flags, strict=True) if flag) / sum(sizes)
+
+
+def _initial_params(recipe: Recipe, key: Key):
+    return recipe.model.init(jax.random.fold_in(key, _INIT))
+
+
+def _mean(each, weights: Array):
+    """Weighted mean over the client axis."""
+    return tree.weighted_sum(each, weights / weights.sum())
+
+
+def _silenced(tx: optax.GradientTransformation, opt_state, kept):
+    """An optimizer's state without the moments of pruned weights: what grows back later starts afresh."""
+    quiet = lambda moment, mask: jnp.where(mask, moment, jnp.zeros((), moment.dtype))
+    return optax.tree_utils.tree_map_params(tx, quiet, opt_state, kept)
+
+
+def _share_right(recipe: Recipe, params, chunk: Chunk) -> Array:
+    """Share of right predictions among the valid examples of ``chunk [T, B, ...]``."""
+
+    def count(_, batch: Chunk):
+        right = losses.right(recipe.model.apply(params, batch.inputs), batch.targets)
+        return None, (jnp.where(batch.valid, right, 0).sum(), batch.valid.sum())
+
+    _, (right, valid) = jax.lax.scan(count, None, chunk)
+    return right.sum() / jnp.maximum(valid.sum(), 1)
+
+
+def _check(recipe: Recipe) -> None:
+    for place in recipe.pruning.placement:
+        if place not in PLACEMENTS:
+            raise UsageError(
+                f"pruning.placement is {place!r}: it must be none, or one or more of {', '.join(PLACEMENTS)}."
+            )
+    for key, value, known in (
+        ("pruning.over", recipe.pruning.over, ("one", "all")),
+        ("client.towards", recipe.towards, ("global", "zero")),
+        (
+            "regrowth.placement",
+            recipe.regrowth.placement if recipe.regrowth else "client",
+            ("client", "server"),
+        ),
+    ):
+        if value not in known:
+            raise UsageError(f"{key} is {value!r}: it must be one of {', '.join(known)}.")

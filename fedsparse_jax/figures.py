@@ -19,14 +19,14 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 
-from fedsparse_jax.metrics import column, exchanged, number, regression
+from fedsparse_jax.metrics import REGRESSION, column, exchanged, number, regression
 
 BLUE, ORANGE, GREEN, RED, SKY, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#6b7280"
 METHOD_COLOURS = {
     "fedavg": "#000000",
     "fedsparsify_global": BLUE,
     "fedsparsify_local": RED,
-    "oneshot": GREEN,
+    "one_shot": GREEN,
     "random": GREY,
     "snip": "#CC79A7",
     "grasp": ORANGE,
@@ -196,15 +196,14 @@ def _age_histograms(axes, panels, edges, colours):
 
 
 @styled
-def mae_by_round(rounds, method=""):
-    """Test MAE over the rounds, beside predicting the mean; under it the sparsity asked and reached."""
+def quality_by_round(rounds, method="", task=REGRESSION):
+    """The headline measure over the rounds, beside its baseline; under it the sparsity asked and reached."""
     figure = Figure(figsize=(7, 3.6))
     figure.subplots_adjust(left=0.09, right=0.98, top=0.92, bottom=0.12, hspace=0.14)
     top, strip = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1.1))
-    at, mae = column(rounds, "round"), column(rounds, "test_mae")
-    colour = METHOD_COLOURS.get(method, BLUE)
-    _mae_curve(top, at, mae, column(rounds, "predict_mean_mae"), colour)
-    top.set_title("Test error by round")
+    at, colour = column(rounds, "round"), METHOD_COLOURS.get(method, BLUE)
+    _curve(top, at, rounds, task, colour)
+    top.set_title(f"Test {task.label} by round")
     strip.step(at, column(rounds, "target_sparsity"), where="mid", color=GREY, ls="--", lw=1, label="asked")
     strip.plot(at, column(rounds, "sparsity"), "o-", color=colour, ms=2.5, lw=1.2, label="reached")
     strip.set(xlabel="round", ylabel="sparsity", ylim=(-0.05, 1.08))
@@ -215,26 +214,35 @@ def mae_by_round(rounds, method=""):
     return figure
 
 
-def _mae_curve(ax, x, mae, baseline, colour):
-    """MAE in years against ``x``; values far above the axis become triangles at its upper edge."""
-    ok = np.isfinite(mae)
-    reference = _last(baseline)
-    low, high = _mae_limits(mae[ok], reference)
-    shown = ok & (mae <= high)
-    ax.plot(x[ok], mae[ok], "-", color=colour)
-    ax.plot(x[shown], mae[shown], "o", color=colour)
+def _curve(ax, x, rounds, task, colour):
+    """The headline measure against ``x``; values far above the axis become triangles at its upper edge."""
+    values = column(rounds, f"test_{task.headline}")
+    ok = np.isfinite(values)
+    reference = _last(column(rounds, task.baseline_key))
+    low, high = limits(values[ok], reference, task)
+    shown = ok & (values <= high)
+    ax.plot(x[ok], values[ok], "-", color=colour)
+    ax.plot(x[shown], values[shown], "o", color=colour)
     above = ok & ~shown
     ax.plot(x[above], np.full(above.sum(), high), "^", color=colour, clip_on=False, in_layout=False)
     if np.isfinite(reference):
         ax.axhline(reference, color=GREY, ls=":", lw=1.3)
-        text = f"predicting the mean: {reference:.2f}"
+        text = f"{task.naive}: {reference:.2f}"
         _note(ax, text, (np.max(x), reference), (-4, 3), ha="right", color="#4b5563")
     if ok.any():
-        end = (x[ok][-1], min(mae[ok][-1], high))
-        _note(ax, f"{mae[ok][-1]:.2f}", end, (7, -3), fontsize=8, color=colour, fontweight="bold")
+        end = (x[ok][-1], min(values[ok][-1], high))
+        text = f"{values[ok][-1]:.{task.digits}f}"
+        _note(ax, text, end, (7, -3), fontsize=8, color=colour, fontweight="bold")
     else:
-        ax.text(0.5, 0.5, "no round has a test MAE", transform=ax.transAxes, ha="center", color=GREY)
-    ax.set(ylim=(low, high), ylabel="test MAE (years)")
+        ax.text(
+            0.5, 0.5, f"no round has a test {task.label}", transform=ax.transAxes, ha="center", color=GREY
+        )
+    ax.set(ylim=(low, high), ylabel=axis_label(task))
+
+
+def axis_label(task):
+    """What the headline measure's axis says."""
+    return f"test {task.label}" + (" (years)" if task.unit else "")
 
 
 def _note(ax, text, at, offset, coordinates="data", **look):
@@ -248,39 +256,41 @@ def _last(values):
     return float(finite[-1]) if len(finite) else math.nan
 
 
-def _mae_limits(mae, reference):
+def limits(values, reference, task):
     """Limits that show the curve and the reference; a wild start must not flatten the rest."""
-    known = np.append(mae, reference)[np.isfinite(np.append(mae, reference))]
+    known = np.append(values, reference)[np.isfinite(np.append(values, reference))]
     if not len(known):
         return 0.0, 1.0
     cap = 1.6 * max(reference if np.isfinite(reference) else 0.0, np.median(known))
-    low, high = known.min(), min(known.max(), cap)
+    low, high = known.min(), min(known.max(), cap) if task.lower_is_better else known.max()
     pad = 0.14 * max(high - low, 0.1 * high, 1e-3)
     return max(0.0, low - 1.6 * pad), high + pad
 
 
 @styled
-def mae_by_parameters(rounds, dense_total=math.nan, method=""):
-    """Test MAE against the parameters exchanged so far, up and down, on a log axis.
+def quality_by_parameters(rounds, dense_total=math.nan, method="", task=REGRESSION):
+    """The headline measure against the parameters exchanged so far, up and down, on a log axis.
 
     Args:
         rounds: metrics, one dict a round.
         dense_total: what dense FedAvg would have exchanged in the same rounds; NaN leaves the mark out.
         method: key into METHOD_COLOURS.
+        task: what is measured.
     """
     figure = Figure(figsize=(7, 2.9), layout="constrained")
     ax = figure.subplots()
     x, colour = np.maximum(exchanged(rounds), 1), METHOD_COLOURS.get(method, BLUE)
-    _mae_curve(ax, x, column(rounds, "test_mae"), column(rounds, "predict_mean_mae"), colour)
-    ax.set_title("Test error by parameters exchanged")
+    _curve(ax, x, rounds, task, colour)
+    ax.set_title(f"Test {task.label} by parameters exchanged")
     parameter_axis(ax)
-    ax.plot(x[-1:], column(rounds, "test_mae")[-1:], "o", ms=8, mfc="none", color=colour)
+    ax.plot(x[-1:], column(rounds, f"test_{task.headline}")[-1:], "o", ms=8, mfc="none", color=colour)
     if np.isfinite(dense_total) and dense_total > 0:
         ax.axvline(dense_total, color="black", ls="--", lw=1)
         ax.set_xlim(right=1.4 * max(dense_total, x[-1]))
         times = f", {dense_total / x[-1]:.1f} times as many" if 0 < 1.05 * x[-1] < dense_total else ""
         text = f"dense FedAvg: {short(dense_total)}{times}"
-        _note(ax, text, (dense_total, 0.76), (-6, 0), ("data", "axes fraction"), ha="right", bbox=BOX)
+        height = 0.76 if task.lower_is_better else 0.3
+        _note(ax, text, (dense_total, height), (-6, 0), ("data", "axes fraction"), ha="right", bbox=BOX)
     return figure
 
 
@@ -294,26 +304,26 @@ def parameter_axis(ax):
 
 
 @styled
-def compare_runs(runs):
-    """Several runs on common axes: MAE by round and by parameters exchanged.
+def compare_runs(runs, task=REGRESSION):
+    """Several runs on common axes: the headline measure by round and by parameters exchanged.
 
     Args:
         runs: list of ``(label, rounds)``; a label that names a method takes that method's colour.
+        task: what is measured.
     """
-    figure = Figure(figsize=(7, 2.9), layout="constrained")
+    figure = Figure(figsize=(7, 2.9 + 0.16 * (len(runs) // 4)), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     spare = [BLUE, RED, GREEN, ORANGE, "#CC79A7", SKY, "black", GREY]
+    key = f"test_{task.headline}"
     for i, (label, rounds) in enumerate(runs):
         colour = METHOD_COLOURS.get(label, spare[i % len(spare)])
         look = {"marker": "osD^vPX*"[i % 8], "markevery": max(1, len(rounds) // 10), "color": colour}
-        mae = column(rounds, "test_mae")
-        left.plot(column(rounds, "round"), mae, label=clip_name(label, 28), **look)
-        right.plot(exchanged(rounds), mae, **look)
-    every = np.concatenate([column(rounds, "test_mae") for _, rounds in runs])
-    reference = _last(column(runs[0][1], "predict_mean_mae"))
-    left.set(
-        xlabel="round", ylabel="test MAE (years)", ylim=_mae_limits(every[np.isfinite(every)], reference)
-    )
+        values = column(rounds, key)
+        left.plot(column(rounds, "round"), values, label=clip_name(label, 28), **look)
+        right.plot(exchanged(rounds), values, **look)
+    every = np.concatenate([column(rounds, key) for _, rounds in runs])
+    reference = _last(column(runs[0][1], task.baseline_key))
+    left.set(xlabel="round", ylabel=axis_label(task), ylim=limits(every[np.isfinite(every)], reference, task))
     for ax in (left, right):
         ax.axhline(reference, color=GREY, ls=":", lw=1.3)
     parameter_axis(right)
@@ -378,14 +388,12 @@ def _density_bar(figure, ax, mesh, collapsed):
 
 @styled
 def mask_agreement(rounds):
-    """Overlap of the clients' masks with the new global mask (mean Jaccard index) over the rounds."""
+    """Overlap of the clients' masks with one another (Jaccard, pooled over pairs) over the rounds."""
     figure = Figure(figsize=(7, 2.2), layout="constrained")
     ax = figure.subplots()
     ax.plot(column(rounds, "round"), column(rounds, "agreement"), "o-", color=BLUE)
     ax.axhline(1, color=GREY, ls=":", lw=1.2)
-    ax.set(
-        xlabel="round", ylabel="Jaccard overlap", title="Agreement of the clients' masks with the global mask"
-    )
+    ax.set(xlabel="round", ylabel="Jaccard overlap", title="Agreement of the clients' masks")
     ax.set_ylim(top=1.02)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     return figure

@@ -16,7 +16,22 @@ from fedsparse_jax.types import Array, Chunk, ClientState, Key, StepInfo, UsageE
 ClientMap = str | int
 
 
-def make_step(apply: Callable, loss: Callable, tx: optax.GradientTransformation) -> Callable:
+def make_objective(apply: Callable, loss: Callable) -> Callable:
+    """``(params, batch) -> f32[]``: the mean loss of the batch's valid examples.
+
+    Args:
+        apply: ``(params, inputs [B, ...]) -> predictions [B]`` or ``[B, K]``.
+        loss: ``(predictions, targets [B]) -> f32[B]``.
+    """
+
+    def objective(params, batch: Chunk):
+        per_example = loss(apply(params, batch.inputs), batch.targets)
+        return losses.masked_mean(per_example, batch.valid)
+
+    return objective
+
+
+def make_step(objective: Callable, tx: optax.GradientTransformation, proximal: float = 0.0) -> Callable:
     """``(client, batch) -> (client, StepInfo)``: one masked step of stochastic gradient descent.
 
     The gradient is masked before the optimizer, so that pruned weights enter neither clipping norms nor
@@ -24,18 +39,22 @@ def make_step(apply: Callable, loss: Callable, tx: optax.GradientTransformation)
     the client bit-identical (and costs nothing where clients run one after another).
 
     Args:
-        apply: ``(params, inputs [B, ...]) -> predictions [B]``.
-        loss: ``(predictions [B], targets [B]) -> f32[B]``.
+        objective: from `make_objective`.
         tx: the client's optimizer.
+        proximal: mu of FedProx (arXiv 1812.06127): the gradient of ``mu/2 |w - anchor|^2`` is added; it counts
+            in clipping norms, and not in the loss that is reported.
     """
 
-    def objective(params, batch):
-        per_example = loss(apply(params, batch.inputs), batch.targets)
-        return losses.masked_mean(per_example, batch.valid)
+    def slope(client: ClientState, batch: Chunk):
+        value, gradient = jax.value_and_grad(objective)(client.params, batch)
+        if proximal:
+            pull = lambda g, w, a: g + proximal * (w - a)
+            gradient = jax.tree.map(pull, gradient, client.params, client.anchor)
+        return value, masks.apply(client.masks, gradient)
 
     def train(client: ClientState, batch: Chunk):
-        value, gradient = jax.value_and_grad(objective)(client.params, batch)
-        updates, opt_state = tx.update(masks.apply(client.masks, gradient), client.opt_state, client.params)
+        value, gradient = slope(client, batch)
+        updates, opt_state = tx.update(gradient, client.opt_state, client.params)
         params = masks.apply(client.masks, optax.apply_updates(client.params, updates))
         count = batch.valid.sum(dtype=jnp.int32)
         return client._replace(params=params, opt_state=opt_state), StepInfo(value * count, count)

@@ -7,6 +7,10 @@ import os
 import shutil
 from pathlib import Path
 
+import numpy as np
+
+from fedsparse_jax.metrics import Task
+
 METRICS = "metrics.jsonl"
 
 
@@ -75,16 +79,41 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
-def round_line(record: dict, rounds: int, seconds_left: float) -> str:
+def round_line(record: dict, task: Task, rounds: int, seconds_left: float) -> str:
     """One round as one line of the console."""
-    width = len(str(rounds))
+    width, form = len(str(rounds)), f".{task.digits}f"
+    own = record.get(f"own_{task.headline}")
     return (
         f"round {record['round']:{width}d}/{rounds}"
         f"  sparsity {record['sparsity']:.3f} (asked {record['target_sparsity']:.3f})"
-        f"  train loss {record['train_loss']:8.2f}"
-        f"  test MAE {record['test_mae']:5.2f} y (mean {record['predict_mean_mae']:.2f})"
-        f"  {record['seconds']:4.1f} s, {duration(seconds_left)} left"
+        f"  train loss {record['train_loss']:{8 if task.unit else 6}.{2 if task.unit else 3}f}"
+        f"  test {task.label} {record[f'test_{task.headline}']:5{form}}{task.unit}"
+        f" ({task.brief} {record[task.baseline_key]:{form}})"
+        + (f"  own classes {own:{form}}" if own is not None else "")
+        + f"  {record['seconds']:4.1f} s, {duration(seconds_left)} left"
     )
+
+
+def warnings(record: dict, before: dict) -> list[str]:
+    """What went wrong with the masks in this round and had not in the round before, as sentences."""
+    new = [name for name in record["collapsed"] if name not in before.get("collapsed", ())]
+    if not new:
+        return []
+    return [
+        f"Warning: {', '.join(new)} {'keep' if len(new) > 1 else 'keeps'} no weight any more, which cuts the network; "
+        "begin pruning later, set pruning.floor, or choose another pruning.scope."
+    ]
+
+
+def classes_table(people: list[dict], labels, logits) -> str:
+    """Predictions as TSV: participant_id, label, predicted_label, probability of the predicted one."""
+    lines = ["participant_id\tlabel\tpredicted_label\tprobability"]
+    z = np.asarray(logits, np.float64)
+    shares = np.exp(z - z.max(-1, keepdims=True))
+    shares /= shares.sum(-1, keepdims=True)
+    for person, label, share in zip(people, labels, shares, strict=True):
+        lines.append(f"{person['participant_id']}\t{int(label)}\t{share.argmax()}\t{share.max():.4f}")
+    return "\n".join(lines) + "\n"
 
 
 @contextlib.contextmanager

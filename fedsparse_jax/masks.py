@@ -34,11 +34,48 @@ def union(a: Masks, b: Masks) -> Masks:
     return jax.tree.map(jnp.logical_or, a, b)
 
 
-def jaccard(a: Masks, b: Masks) -> Array:
-    """Overlap of two masks, kept in both over kept in either, ``f32[]`` in [0, 1]; 1 where both keep nothing."""
-    both = kept(intersect(a, b)).astype(jnp.float32).sum()
-    either = kept(union(a, b)).astype(jnp.float32).sum()
-    return jnp.where(either > 0, both / jnp.maximum(either, 1), 1.0)
+def hamming(a: Masks, b: Masks) -> Array:
+    """Number of weights that one keeps and the other does not, ``i32[]``."""
+    return kept(jax.tree.map(jnp.logical_xor, a, b)).sum()
+
+
+def dead_channels(masks: Masks) -> Array:
+    """Output channels (last axis) that no kept weight leads to, ``i32[L]``; 0 for leaves with fewer than two axes.
+
+    >>> dead_channels({"kernel": jnp.array([[True, False, False], [True, True, False]])}).tolist()
+    [1]
+    """
+
+    def dead(leaf):
+        if leaf.ndim < 2:
+            return jnp.zeros((), jnp.int32)
+        return (~leaf.reshape(-1, leaf.shape[-1]).any(0)).sum(dtype=jnp.int32)
+
+    return jnp.stack([dead(leaf) for leaf in jax.tree.leaves(masks)])
+
+
+def agreement(masks: Masks, present: Array) -> Array:
+    """Jaccard overlap of the clients' masks, pooled over all pairs of present clients: kept in both over kept in
+    either, summed over pairs and weights.
+
+    Args:
+        masks: leaves ``bool[C, ...]``.
+        present: ``bool[C]``.
+
+    Returns:
+        ``f32[]`` in [0, 1]; 1 for a single client, and where nobody keeps anything.
+    """
+    count = present.sum()
+
+    def pairs(leaf_votes):
+        without = count - leaf_votes
+        both = (leaf_votes * (leaf_votes - 1)).astype(jnp.float32).sum()
+        either = (count * (count - 1) - without * (without - 1)).astype(jnp.float32).sum()
+        return both, either
+
+    both, either = zip(*[pairs(leaf) for leaf in jax.tree.leaves(votes(masks, present))], strict=True)
+    total = sum(either)
+    return jnp.where(total > 0, sum(both) / jnp.maximum(total, 1), 1.0)
 
 
 def votes(masks: Masks, present: Array):

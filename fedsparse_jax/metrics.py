@@ -1,6 +1,8 @@
 """How good predictions are, how sparse a model is and what was exchanged, in plain numbers."""
 
 import math
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
@@ -28,11 +30,85 @@ def regression(predictions, targets) -> dict[str, float]:
     }
 
 
+def classification(logits, labels) -> dict[str, float]:
+    """How well a classifier does.
+
+    Args:
+        logits: ``[N, K]``.
+        labels: ``[N]``, whole numbers below K.
+
+    Returns:
+        ``accuracy``; ``balanced_accuracy``, the mean over the classes that occur of the share found; ``f1``, the mean
+        over the same classes of the harmonic mean of precision and recall; ``nll``, the mean cross-entropy in nats.
+    """
+    z, y = np.asarray(logits, np.float64), np.asarray(labels).astype(int)
+    found = z.argmax(-1)
+    shifted = z - z.max(-1, keepdims=True)
+    log_share = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+    hits = {k: ((found == k) & (y == k)).sum() for k in np.unique(y)}
+    recall = [hits[k] / (y == k).sum() for k in hits]
+    f1 = [2 * hits[k] / ((found == k).sum() + (y == k).sum()) for k in hits]
+    return {
+        "accuracy": float((found == y).mean()),
+        "balanced_accuracy": float(np.mean(recall)),
+        "f1": float(np.mean(f1)),
+        "nll": float(-log_share[np.arange(len(y)), y].mean()),
+    }
+
+
+def commonest_class_accuracy(train_labels, test_labels) -> float:
+    """Accuracy of always naming the class that is commonest in the training set."""
+    values, counts = np.unique(np.asarray(train_labels), return_counts=True)
+    return float((np.asarray(test_labels) == values[counts.argmax()]).mean())
+
+
 def predict_mean_mae(train_targets, test_targets) -> float:
     """MAE in years of the predictor that knows nothing but the mean age of the training set."""
     return float(
         np.abs(np.asarray(test_targets, np.float64) - np.mean(train_targets, dtype=np.float64)).mean()
     )
+
+
+class Task(NamedTuple):
+    """What is predicted, and how it is judged."""
+
+    measure: Callable  # (predictions, targets) -> measures by name
+    headline: str  # the measure that is shown first
+    label: str
+    unit: str  # with a leading space, or empty
+    digits: int  # behind the point
+    lower_is_better: bool
+    baseline: Callable  # (train_targets, test_targets) -> the headline measure of knowing nothing
+    baseline_key: str
+    naive: str  # what the baseline does, in words
+    brief: str  # the same in a word
+
+
+REGRESSION = Task(
+    regression,
+    "mae",
+    "MAE",
+    " y",
+    2,
+    True,
+    predict_mean_mae,
+    "predict_mean_mae",
+    "predicting the mean",
+    "mean",
+)
+CLASSIFICATION = Task(
+    classification,
+    "accuracy",
+    "accuracy",
+    "",
+    3,
+    False,
+    commonest_class_accuracy,
+    "commonest_class_accuracy",
+    "naming the commonest class",
+    "commonest",
+)
+TASKS = {"regression": REGRESSION, "classification": CLASSIFICATION}
 
 
 def sparsity(kept, sizes) -> float:

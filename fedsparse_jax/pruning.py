@@ -1,15 +1,21 @@
-"""Exact selection of what to prune, and how a budget is spread over the leaves.
+"""Exact selection of what to prune, how a budget is spread over the leaves, and who prunes when.
 
 The count is exact to the weight: ties, all-equal scores and weights that are already pruned change which
-weights go, never how many. A pruned weight never comes back.
+weights go, never how many. A pruned weight never comes back here; `regrowth` is where it may.
 """
 
+import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from fedsparse_jax.types import Array, Criterion, Key, Masks, Params, Schedule, Scope
+from fedsparse_jax import criteria
+from fedsparse_jax.types import Array, Chunk, Criterion, Key, Masks, Params, Schedule, Scope, UsageError
+
+PLACEMENTS = ("init", "arrival", "client", "server")
 
 
 def share_of(share: Array, count: int) -> Array:
@@ -20,11 +26,12 @@ def share_of(share: Array, count: int) -> Array:
 
     Args:
         share: ``f32[]`` in [0, 1], traced or not.
-        count: a static whole number below 2**30.
+        count: a whole number below 2**30, traced or not.
     """
     fixed = jnp.round(jnp.clip(share, 0, 1) * 2.0**24).astype(jnp.uint32)
     high, low = fixed >> 12, fixed & 0xFFF
-    count_high, count_low = jnp.uint32(count >> 12), jnp.uint32(count & 0xFFF)
+    whole = jnp.asarray(count, jnp.uint32)
+    count_high, count_low = whole >> 12, whole & 0xFFF
     middle = high * count_low + low * count_high + ((low * count_low) >> 12)
     return (high * count_high + ((middle + 0x800) >> 12)).astype(jnp.int32)
 
@@ -32,23 +39,21 @@ def share_of(share: Array, count: int) -> Array:
 def keep_largest(scores: Array, alive: Array, num_pruned: Array) -> Array:
     """The mask without the ``num_pruned`` smallest scores; what is not ``alive`` counts as smallest of all.
 
-    A radix select on the bits of the scores: non-negative floats order as their bits do, so a histogram of the
-    upper bits and one of the lower bits find the k-th smallest without a sort. Among equal scores, earlier
-    positions go first.
+    A radix select on the bits of the scores: a histogram of the upper 16 bits and one of the lower 16 find the k-th
+    smallest without a sort. Among equal scores, earlier positions go first; NaN is smaller than any number.
 
     Args:
-        scores: ``f32[n]``, not negative.
+        scores: ``f32[n]``, of either sign.
         alive: ``bool[n]``, what is kept so far.
         num_pruned: ``i32[]``, zeros wanted in the result; more if more are pruned already.
 
     Returns:
         ``bool[n]``
     """
-    bits = jax.lax.bitcast_convert_type(scores.astype(jnp.float32), jnp.uint32)
-    rank = jnp.where(alive, (bits & 0x7FFFFFFF) + 1, 0)
+    rank = jnp.where(alive, _ordered_bits(scores) + 1, 0)
     upper, lower = rank >> 16, rank & 0xFFFF
-    bin_upper, below = _bin_of(upper, jnp.ones_like(alive), num_pruned, 2**15 + 1)
-    bin_lower, below_lower = _bin_of(lower, upper == bin_upper, num_pruned - below, 2**16)
+    bin_upper, below = _bin_of(upper, jnp.ones_like(alive), num_pruned)
+    bin_lower, below_lower = _bin_of(lower, upper == bin_upper, num_pruned - below)
     threshold = (bin_upper << 16) | bin_lower
     ties = rank == threshold
     tie_position = jnp.cumsum(ties, dtype=jnp.int32)
@@ -56,12 +61,23 @@ def keep_largest(scores: Array, alive: Array, num_pruned: Array) -> Array:
     return alive & ((rank > threshold) | (ties & (tie_position > excess)))
 
 
-def _bin_of(digits: Array, counted: Array, k: Array, bins: int) -> tuple[Array, Array]:
-    """The bin that holds the k-th smallest counted digit (from 1), and how many lie in the bins before it."""
-    histogram = jnp.zeros(bins, jnp.int32).at[digits].add(counted.astype(jnp.int32))
+def _ordered_bits(scores: Array) -> Array:
+    """``u32[n]`` in the order of the floats, both zeros alike, NaN as 0; below 2**32 - 1."""
+    bits = jax.lax.bitcast_convert_type(scores.astype(jnp.float32), jnp.uint32)
+    magnitude, sign = bits & 0x7FFFFFFF, jnp.uint32(0x80000000)
+    ordered = jnp.where((bits & sign) != 0, sign - magnitude, sign + magnitude)
+    return jnp.where(magnitude > 0x7F800000, 0, ordered)
+
+
+def _bin_of(digits: Array, counted: Array, k: Array) -> tuple[Array, Array]:
+    """The bin that holds the k-th smallest counted 16-bit digit (from 1), and how many lie in the bins before."""
+    histogram = jnp.zeros(2**16, jnp.int32).at[digits].add(counted.astype(jnp.int32))
     total = jnp.cumsum(histogram)
     bin_ = (total < k).sum(dtype=jnp.int32)
     return bin_.astype(jnp.uint32), total[bin_] - histogram[bin_]
+
+
+# --- scopes -------------------------------------------------------------------------------------
 
 
 def global_(scores, masks: Masks, sparsity: Array, prunable) -> Masks:
@@ -94,30 +110,142 @@ def per_layer(scores, masks: Masks, sparsity: Array, prunable) -> Masks:
     return jax.tree.map(prune, scores, masks, prunable)
 
 
-def pruner(
-    criterion: Criterion, scope: Scope, schedule: Schedule, prunable
-) -> Callable[[Params, Masks, Array, Key], Masks]:
-    """``(params, masks, round, key) -> masks``: a criterion, a scope and a schedule as one function."""
+def erk(scores, masks: Masks, sparsity: Array, prunable) -> Masks:
+    """Erdos-Renyi-Kernel: the same budget as `global_`, spread by the shapes of the leaves (Evci et al., arXiv
+    1911.11134, after Mocanu et al., 2018).
 
-    def prune(params, masks, t, key):
-        return scope(criterion(params, key=key), masks, schedule(t), prunable)
+    A leaf of sides ``d_1 ... d_m`` gets a density in proportion to ``(d_1 + ... + d_m) / (d_1 ... d_m)``, at most 1:
+    small leaves stay denser than large ones, and no leaf is emptied while others are full.
+    """
+    leaves, treedef = jax.tree.flatten(masks)
+    chosen = [i for i, flag in enumerate(jax.tree.leaves(prunable)) if flag]
+    if not chosen:
+        return masks
+    total = sum(leaves[i].size for i in chosen)
+    counts = erk_counts([leaves[i].shape for i in chosen], total - share_of(sparsity, total))
+    for i, count in zip(chosen, counts, strict=True):
+        score, leaf = jax.tree.leaves(scores)[i], leaves[i]
+        leaves[i] = keep_largest(score.ravel(), leaf.ravel(), leaf.size - count).reshape(leaf.shape)
+    return jax.tree.unflatten(treedef, leaves)
 
-    return prune
+
+def erk_counts(shapes, total: Array) -> list[Array]:
+    """Weights kept in each leaf, ``i32[]`` each, that sum up to ``total`` exactly.
+
+    >>> [int(count) for count in erk_counts([(4, 4), (10, 10)], 45)]
+    [13, 32]
+    """
+    sizes = np.array([math.prod(shape) for shape in shapes], np.int32)
+    raw = np.array(
+        [sum(shape) or 1 for shape in shapes], np.float32
+    )  # density before scaling, times the size
+    full = jnp.zeros(len(shapes), bool)
+    for _ in shapes:  # a leaf that is full leaves the rest of its share to the others
+        left = total - jnp.where(full, sizes, 0).sum()
+        scale = left / jnp.maximum(jnp.where(full, 0, raw).sum(), 1e-9)
+        full = full | (scale * raw >= sizes)
+    ideal = jnp.where(full, sizes, scale * raw)
+    counts = jnp.clip(jnp.floor(ideal).astype(jnp.int32), 0, sizes)
+    by_remainder = jnp.argsort(jnp.argsort(counts - ideal))
+    counts = jnp.minimum(counts + (by_remainder < total - counts.sum()), sizes)
+    exact, missing = [], total - counts.sum()
+    for count, size in zip(counts, sizes, strict=True):  # what float32 rounded away, on large models
+        change = jnp.clip(missing, -count, int(size) - count)
+        exact.append(count + change)
+        missing = missing - change
+    return exact
 
 
-def everything(params: Params):
+def with_floor(scope: Scope, floor: float) -> Scope:
+    """A scope that leaves at least the share ``floor`` of every prunable leaf, rounded up: no leaf collapses.
+
+    The count of the whole stays exact as long as the floors leave room for it; where they do not, they win. A leaf
+    that is below its floor already stays as it is: nothing is revived.
+    """
+    if not 0 <= floor < 1:
+        raise UsageError(
+            f"pruning.floor is {floor}: it is a share of each leaf, from 0 up to, but not including, 1."
+        )
+    if floor == 0:
+        return scope
+
+    def floored(scores, masks, sparsity, prunable):
+        def best(score, mask):
+            return keep_largest(
+                score.ravel(), mask.ravel(), mask.size - math.ceil(floor * mask.size)
+            ).reshape(mask.shape)
+
+        safe = jax.tree.map(best, scores, masks)
+        lifted = jax.tree.map(lambda keep, score: jnp.where(keep, jnp.inf, score), safe, scores)
+        kept = scope(lifted, masks, sparsity, prunable)
+        return jax.tree.map(lambda keep, mask, flag: keep | mask if flag else mask, safe, kept, prunable)
+
+    return floored
+
+
+# --- the rule of a method -----------------------------------------------------------------------
+
+
+class Pruning(NamedTuple):
+    """What a method prunes by: a choice from each registry, and who does it."""
+
+    criterion: Criterion
+    scope: Scope
+    schedule: Schedule
+    prunable: Callable[[Params], object]  # which leaves, a member of ``PRUNABLE``
+    placement: tuple[str, ...] = ()  # any of ``PLACEMENTS``; none for a dense method
+    iterations: int = (
+        1  # at initialization: score and prune so many times, an equal factor of the density each
+    )
+    over: str = "all"  # at initialization: the batches of "all" clients, or of "one" that the seed chooses
+    gate: float = 0.0  # on arrival: least share of right predictions with which a client prunes
+    rewind: bool = True  # on arrival: a client that has pruned begins again from the initial weights
+
+    def select(self, scores, masks: Masks, sparsity: Array) -> Masks:
+        """The masks with ``sparsity`` reached."""
+        return self.scope(scores, masks, sparsity, self.prunable(masks))
+
+
+def scorer(criterion: Criterion, objective: Callable, apply: Callable) -> Callable:
+    """``(params, key, chunk) -> scores``: a criterion on the batches of one client.
+
+    Args:
+        criterion: scores one batch, or needs none.
+        objective: ``(params, batch) -> f32[]``, the mean loss of the valid examples.
+        apply: the network.
+
+    Returns:
+        The mean over the batches ``[T, B, ...]`` that hold a valid example; without data, the criterion itself.
+    """
+    if not criteria.takes_data(criterion):
+        return lambda params, key, chunk: criterion(params, key=key)
+
+    def score(params: Params, key: Key, chunk: Chunk):
+        def add(total, batch):
+            fresh = criterion(params, key=key, objective=objective, apply=apply, batch=batch)
+            present = batch.valid.any()
+            return jax.tree.map(lambda a, b: a + jnp.where(present, b, 0), total, fresh), present
+
+        total, present = jax.lax.scan(add, jax.tree.map(jnp.zeros_like, params), chunk)
+        return jax.tree.map(lambda leaf: leaf / jnp.maximum(present.sum(), 1), total)
+
+    return score
+
+
+def everything(params: Params | Masks):
     """All leaves may be pruned, biases included: the paper's choice."""
     return jax.tree.map(lambda _: True, params)
 
 
-def kernels(params: Params):
+def kernels(params: Params | Masks):
     """Only leaves with at least two axes: biases stay whole."""
     return jax.tree.map(lambda w: w.ndim > 1, params)
 
 
-SCOPES = {
+SCOPES: dict[str, Scope] = {
     "global": global_,
     "per_layer": per_layer,
+    "erk": erk,
 }
 
 PRUNABLE = {

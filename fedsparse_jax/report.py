@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
-from fedsparse_jax import figures, log, metrics, slices
+from fedsparse_jax import classes, figures, log, metrics, slices
 from fedsparse_jax.types import UsageError
 
 PAGE = "report.html"
@@ -25,9 +25,12 @@ KEYS = (
     "target_sparsity",
     "sparsity",
     "train_loss",
-    "test_mae",
+    "{headline}",
     "params_down",
     "params_up",
+    "agreement",
+    "drift",
+    "flops",
     "seconds",
 )
 
@@ -40,8 +43,18 @@ class Run(NamedTuple):
     config: dict
     environment: dict
     federation: dict
-    predictions: dict[str, np.ndarray]  # age and predicted_age, f64[N], and participant_id
-    slices: dict[str, np.ndarray]  # volumes f32[K, X, Y, Z] and ages f32[K]
+    predictions: dict[str, np.ndarray]  # the truth and what was predicted, f64[N] each, and participant_id
+    slices: dict[str, np.ndarray]  # volumes f32[K, X, Y, Z], or images f32[K, H, W], and targets f32[K]
+
+    @property
+    def task(self) -> metrics.Task:
+        """What was predicted; runs of before there was a choice are regressions."""
+        return metrics.TASKS.get(str(self.config.get("task")), metrics.REGRESSION)
+
+    @property
+    def classified(self) -> bool:
+        """Whether the targets are classes."""
+        return self.task is metrics.CLASSIFICATION
 
 
 class Section(NamedTuple):
@@ -101,13 +114,14 @@ def _predictions(path: Path) -> dict[str, np.ndarray]:
     """The columns of the predictions whose age and prediction are numbers; empty if there are none."""
     head, *rows = [line.split("\t") for line in _lines(path)] or [[]]
     table = [dict(zip(head, row)) for row in rows]
-    pairs = [[metrics.number(row.get(name)) for name in ("age", "predicted_age")] for row in table]
+    names = ("label", "predicted_label") if "label" in head else ("age", "predicted_age")
+    pairs = [[metrics.number(row.get(name)) for name in names] for row in table]
     good = [i for i, pair in enumerate(pairs) if np.isfinite(pair).all()]
     if not good:
         return {}
-    age, predicted = np.array([pairs[i] for i in good]).T
-    names = np.array([table[i].get("participant_id", "") for i in good])
-    return {"age": age, "predicted_age": predicted, "participant_id": names}
+    truth, predicted = np.array([pairs[i] for i in good]).T
+    who = np.array([table[i].get("participant_id", "") for i in good])
+    return {"truth": truth, "predicted": predicted, "participant_id": who}
 
 
 def _lines(path: Path) -> list[str]:
@@ -119,6 +133,8 @@ def _slices(path: Path) -> dict[str, np.ndarray]:
         found = dict(np.load(path))
     except (OSError, ValueError, zipfile.BadZipFile):
         return {}
+    if "ages" in found:  # the name of before there were classes
+        found["targets"] = found.pop("ages")
     return found if len(found.get("volumes", ())) else {}
 
 
@@ -132,42 +148,61 @@ def federation(run: Run) -> Section:
         return _absent("Federation", "federation.json")
     clients, test = data["clients"], data["test"]
     total = sum(client["n"] for client in clients)
-    owners = [(client["name"], client["ages"]) for client in clients]
+    things, others = ("images", "images") if run.classified else ("scans", "people")
+    kind = "labels" if run.classified else "ages"
+    owners = [(client["name"], client[kind]) for client in clients]
     dropped = ", ".join(f"{count} × {reason}" for reason, count in data.get("dropped", {}).items())
     text = (
-        f"<p>{len(clients)} client{'s' * (len(clients) > 1)} hold {total:,} scans; {test['n']:,} scans of other "
-        f"people form the central test set. Grid {' × '.join(map(str, data['shape']))}, "
+        f"<p>{len(clients)} client{'s' * (len(clients) > 1)} hold {total:,} {things}; {test['n']:,} {things} of other "
+        f"{others} form the central test set. Grid {' × '.join(map(str, data['shape']))}, "
         f"{data['total_weights']:,} trainable weights. Left out: {_text(dropped or 'nothing')}.</p>"
     )
-    return Section(
-        "Federation",
-        text,
-        {"federation": figures.federation_overview(owners, test["ages"])},
-        {"federation": "Scans and ages of each client and of the test set."},
-    )
+    if run.classified:
+        text = text.replace(" images of other images", " more images")
+        drawn = classes.class_overview(owners, test[kind], data["classes"])
+    else:
+        drawn = figures.federation_overview(owners, test[kind])
+    caption = f"{things.capitalize()} and {'classes' if run.classified else 'ages'} of each client and of the test set."
+    return Section("Federation", text, {"federation": drawn}, {"federation": caption})
+
+
+MEASURES = {
+    "mae": ("MAE", ".2f", " y"),
+    "rmse": ("RMSE", ".2f", " y"),
+    "r": ("Pearson r", ".3f", ""),
+    "r2": ("R²", ".3f", ""),
+    "accuracy": ("accuracy", ".3f", ""),
+    "balanced_accuracy": ("balanced accuracy", ".3f", ""),
+    "f1": ("F1, mean over classes", ".3f", ""),
+    "nll": ("cross-entropy (nats)", ".3f", ""),
+}
 
 
 def accuracy(run: Run) -> Section:
     """Error by round."""
-    quality = _quality(run)
+    task, last = run.task, run.rounds[-1]
     rows = [
-        ("MAE", _number(quality["test_mae"], ".2f", " y")),
-        ("MAE of predicting the training mean", _number(quality["predict_mean_mae"], ".2f", " y")),
-        ("RMSE", _number(quality["test_rmse"], ".2f", " y")),
-        ("Pearson r", _number(quality["test_r"], ".3f")),
-        ("R²", _number(quality["test_r2"], ".3f")),
+        (label, _number(metrics.number(last[f"test_{name}"]), form, unit))
+        for name, (label, form, unit) in MEASURES.items()
+        if f"test_{name}" in last
     ]
+    baseline = _number(metrics.number(last.get(task.baseline_key)), f".{task.digits}f", task.unit)
+    rows.insert(1, (f"{task.label} of {task.naive}", baseline))
+    if f"own_{task.headline}" in last:
+        own = _number(metrics.number(last[f"own_{task.headline}"]), ".3f")
+        rows.append((f"{task.label} on the classes that a client holds, mean over clients", own))
     return Section(
         "Accuracy",
-        _undefined(run) + _table((f"on the test set, round {run.rounds[-1]['round']}", ""), rows),
-        {"mae_by_round": figures.mae_by_round(run.rounds, _method(run))},
-        {"mae_by_round": "Test error after each round, and the sparsity asked for and reached."},
+        _undefined(run) + _table((f"on the test set, round {last['round']}", ""), rows),
+        {"quality_by_round": figures.quality_by_round(run.rounds, _method(run), task)},
+        {"quality_by_round": f"Test {task.label} after each round, and the sparsity asked for and reached."},
     )
 
 
 def _undefined(run: Run) -> str:
     """A warning that names the rounds whose test error is no number."""
-    lost = [str(entry["round"]) for entry in run.rounds if math.isnan(metrics.number(entry.get("test_mae")))]
+    key = f"test_{run.task.headline}"
+    lost = [str(entry["round"]) for entry in run.rounds if math.isnan(metrics.number(entry.get(key)))]
     text = f"<p class=warning>No test error in round {', '.join(lost)}: it is no number there.</p>"
     return text if lost else ""
 
@@ -185,8 +220,12 @@ def communication(run: Run) -> Section:
     return Section(
         "Communication",
         _table(("run", "weights exchanged", "of dense"), rows) + note,
-        {"mae_by_parameters": figures.mae_by_parameters(run.rounds, dense or math.nan, _method(run))},
-        {"mae_by_parameters": "Test error against the weights exchanged so far."},
+        {
+            "quality_by_parameters": figures.quality_by_parameters(
+                run.rounds, dense or math.nan, _method(run), run.task
+            )
+        },
+        {"quality_by_parameters": f"Test {run.task.label} against the weights exchanged so far."},
     )
 
 
@@ -196,14 +235,21 @@ def layers(run: Run) -> Section:
     collapsed = [name for name, share in density.items() if share == 0 and not name.endswith("bias")]
     warning = (
         f"<p class=warning>Collapsed: {_text(', '.join(collapsed))} keeps no weight, which cuts the network. Begin "
-        "pruning later, or choose another scope.</p>"
+        "pruning later, set pruning.floor, or choose another scope.</p>"
         if collapsed
         else ""
     )
+    dead = run.rounds[-1].get("dead_channels") or {}
     names = figures.layer_order(list(density))
     kept = [density[name] * sizes.get(name, 0) for name in names]
     rows = [
-        (_text(name), f"{sizes.get(name, 0):,}", f"{count:,.0f}", f"{density[name]:.2%}")
+        (
+            _text(name),
+            f"{sizes.get(name, 0):,}",
+            f"{count:,.0f}",
+            f"{density[name]:.2%}",
+            f"{dead.get(name, '–')}",
+        )
         for name, count in zip(names, kept)
     ]
     drawn = {"density_by_layer": figures.density_by_layer(run.rounds, sizes)} if sizes else {}
@@ -211,18 +257,37 @@ def layers(run: Run) -> Section:
     if any(metrics.number(entry.get("agreement")) < 1 for entry in run.rounds):
         drawn["mask_agreement"] = figures.mask_agreement(run.rounds)
         captions["mask_agreement"] = (
-            "Mean overlap (Jaccard) of the clients' masks with the one they were merged to."
+            "Overlap (Jaccard) of the clients' masks with one another, pooled over all pairs."
         )
     return Section(
-        "Sparsity by layer", warning + _table(("leaf", "weights", "kept", "density"), rows), drawn, captions
+        "Sparsity by layer",
+        warning + _operations(run) + _table(("leaf", "weights", "kept", "density", "dead outputs"), rows),
+        drawn,
+        captions,
+    )
+
+
+def _operations(run: Run) -> str:
+    """A sentence on the cost of one prediction; empty for runs that did not count it."""
+    dense, left = run.federation.get("flops"), run.rounds[-1].get("flops")
+    if not dense or left is None:
+        return ""
+    return (
+        f"<p>One prediction takes {figures.short(left)} floating-point operations on kept weights, "
+        f"{left / dense:.1%} of the dense {figures.short(dense)} (products only; a count, not a measured time).</p>"
     )
 
 
 def predictions(run: Run) -> Section:
-    """Predicted against true age."""
+    """What was predicted against the truth."""
     if not run.predictions:
         return _absent("Predictions", "predictions.tsv")
-    age, predicted = run.predictions["age"], run.predictions["predicted_age"]
+    if run.classified:
+        drawn = classes.confusion(run.predictions["truth"], run.predictions["predicted"])
+        return Section(
+            "Predictions", "", {"confusion": drawn}, {"confusion": "True against predicted class."}
+        )
+    age, predicted = run.predictions["truth"], run.predictions["predicted"]
     note = (
         "<p class=note>The gap falls with age in every such model (regression to the mean). No correction for it "
         "is applied here.</p>"
@@ -245,7 +310,11 @@ def scans(run: Run) -> Section:
     """What the network saw."""
     if not run.slices:
         return _absent("Scans", "slices.npz")
-    titles = [f"{age:.0f} y" for age in run.slices["ages"]]
+    if run.classified:
+        titles = [f"{label:.0f}" for label in run.slices["targets"]]
+        drawn = {"images": classes.montage(run.slices["volumes"], titles)}
+        return Section("Images", "<p>Some of the test set.</p>", drawn, {"images": "Class above each image."})
+    titles = [f"{age:.0f} y" for age in run.slices["targets"]]
     return Section(
         "Scans",
         "<p>Test people from young to old, as the network sees them.</p>",
@@ -262,7 +331,8 @@ def reproduce(run: Run) -> Section:
         (key, _text(run.environment.get(key, "–")))
         for key in ("python", "platform", "devices", "seed", "started")
     ]
-    table = _table(KEYS, [[_cell(entry.get(key)) for key in KEYS] for entry in run.rounds])
+    keys = [key.format(headline=f"test_{run.task.headline}") for key in KEYS]
+    table = _table(keys, [[_cell(entry.get(key)) for key in keys] for entry in run.rounds])
     config = _text(json.dumps(run.config, indent=1, default=str))
     return Section(
         "Reproduce",
@@ -282,9 +352,12 @@ def _absent(title: str, file: str) -> Section:
 # --- numbers ------------------------------------------------------------------------------------
 
 
-def _quality(run: Run) -> dict[str, float]:
-    keys = ("test_mae", "predict_mean_mae", "test_rmse", "test_r", "test_r2")
-    return {key: metrics.number(run.rounds[-1].get(key)) for key in keys}
+def _quality(run: Run) -> tuple[float, float]:
+    """The headline measure of the last round, and of knowing nothing."""
+    last = run.rounds[-1]
+    return metrics.number(last.get(f"test_{run.task.headline}")), metrics.number(
+        last.get(run.task.baseline_key)
+    )
 
 
 def _method(run: Run) -> str:
@@ -301,26 +374,27 @@ def _dense_total(run: Run) -> float:
 
 def tiles(run: Run) -> list[tuple[str, str, str]]:
     """The headline numbers: ``(label, value, remark)``."""
-    quality, last = _quality(run), run.rounds[-1]
+    task, last, (value, baseline) = run.task, run.rounds[-1], _quality(run)
     ours, dense = float(metrics.exchanged(run.rounds)[-1]), _dense_total(run)
     weights = run.federation.get("total_weights", 0)
     kept = round((1 - last["sparsity"]) * weights)
     seconds = sum(metrics.number(entry.get("seconds")) for entry in run.rounds)
     total = run.config.get("rounds", len(run.rounds))
     return [
-        ("test MAE", _number(quality["test_mae"], ".2f", " y"), _against_mean(quality)),
+        (f"test {task.label}", _number(value, f".{task.digits}f", task.unit), _against_naive(task, value, baseline)),
         ("sparsity", f"{last['sparsity']:.1%}", f"{kept:,} of {weights:,} weights kept" if weights else ""),
         ("weights exchanged", figures.short(ours), _against_dense(ours, dense)),
         ("rounds", f"{len(run.rounds)} of {total}", f"{log.duration(seconds)} in all"),
     ]  # fmt: skip
 
 
-def _against_mean(quality: dict[str, float]) -> str:
-    mae, mean = quality["test_mae"], quality["predict_mean_mae"]
-    if not (math.isfinite(mae) and mean > 0):
+def _against_naive(task: metrics.Task, value: float, baseline: float) -> str:
+    if not (math.isfinite(value) and baseline > 0):
         return ""
-    side = "below" if mae <= mean else "above"
-    return f"{abs(1 - mae / mean):.0%} {side} predicting the mean ({mean:.2f} y)"
+    if not task.lower_is_better:
+        return f"{task.naive}: {baseline:.{task.digits}f}"
+    side = "below" if value <= baseline else "above"
+    return f"{abs(1 - value / baseline):.0%} {side} {task.naive} ({baseline:.{task.digits}f}{task.unit})"
 
 
 def _against_dense(ours: float, dense: float) -> str:

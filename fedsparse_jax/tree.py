@@ -45,3 +45,19 @@ def all_finite(tree) -> Array:
 def broadcast(tree, count: int):
     """A leading axis of ``count`` equal copies."""
     return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (count, *leaf.shape)), tree)
+
+
+def gather(tree, index):
+    """The rows ``index`` of the leading axis; a single row without that axis if it is a whole number."""
+    return jax.tree.map(lambda leaf: leaf[index], tree)
+
+
+def scatter(tree, index: Array, rows, present: Array):
+    """``tree`` with its rows ``index`` replaced, where ``present``; index and present ``[C]``, no index twice."""
+    outside = lambda leaf: jnp.where(present, index, leaf.shape[0])
+    return jax.tree.map(lambda leaf, new: leaf.at[outside(leaf)].set(new, mode="drop"), tree, rows)
+
+
+def zeros_like(tree):
+    """Zeros computed from the leaves, so that inside a ``shard_map`` they vary over devices as the leaves do."""
+    return jax.tree.map(lambda leaf: leaf - leaf, tree)

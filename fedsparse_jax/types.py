@@ -27,24 +27,35 @@ class Model(NamedTuple):
     """A network as a pair of pure functions; which library built it stays inside ``models/``."""
 
     init: Callable[[Key], Params]
-    apply: Callable[[Params, Array], Array]  # (params, inputs [B, ...]) -> predictions [B]
+    apply: Callable[[Params, Array], Array]  # (params, inputs [B, ...]) -> predictions [B], or logits [B, K]
 
 
 class Chunk(NamedTuple):
     """Consecutive training steps; leading axes ``[T, C, B]`` (steps, clients, batch) or a suffix of them."""
 
     inputs: Array  # f32[..., *shape]
-    targets: Array  # f32[...]
+    targets: Array  # f32[...]; a class is a whole number
     valid: Array  # bool[...]; False marks padding, which changes nothing
 
 
 class ClientState(NamedTuple):
     """One client during one round. With a leading axis ``[C]`` it is the cohort."""
 
+    id: Array  # i32[], its number in the federation
     params: Params
     masks: Masks
     opt_state: Any
     key: Key  # from (seed, round, client id) alone
+    anchor: Params | None = None  # what a proximal term pulls towards
+    prunings: Any = None  # i32[], how often a client with a mask of its own has pruned it
+
+
+class Memory(NamedTuple):
+    """What clients keep between their rounds: leaves ``[N, ...]`` by client id, None where a method keeps nothing."""
+
+    masks: Masks | None = None
+    opt_state: Any = None
+    prunings: Any = None
 
 
 class ServerState(NamedTuple):
@@ -55,6 +66,7 @@ class ServerState(NamedTuple):
     masks: Masks
     opt_state: Any
     key: Key  # from the seed; never advanced
+    memory: Memory = Memory()
 
 
 class StepInfo(NamedTuple):
@@ -65,24 +77,43 @@ class StepInfo(NamedTuple):
 
 
 class RoundInfo(NamedTuple):
-    """What a round reports to humans."""
+    """What a round reports to humans.
+
+    Where clients have masks of their own (``arrival``), ``kept``, ``dead`` and ``drift`` are means over the present
+    clients' masks, rounded; else they are those of the global one.
+    """
 
     round: Array  # i32[], counted from 1
-    target_sparsity: Array  # f32[], what the schedule asked for
-    kept: Array  # i32[L], weights kept in each leaf of the new global model
-    kept_down: Array  # i32[], weights sent to each client at the start of the round
+    target_sparsity: Array  # f32[], what the schedule asked for, as a share of all weights
+    kept: Array  # i32[L], weights kept in each leaf of the new model
+    dead: Array  # i32[L], output channels (last axis) without any kept weight, in each leaf
+    drift: Array  # i32[], weights whose mask changed in this round (Hamming distance)
+    kept_down: Array  # i32[C], weights sent to each client at the start of the round; 0 for an absent client
     kept_up: Array  # i32[C], weights that each client sent back; 0 for an absent client
-    agreement: Array  # f32[], mean Jaccard overlap of the clients' masks with the one they were merged to
+    agreement: Array  # f32[], Jaccard overlap of the clients' masks, pooled over all pairs of present clients
     finite: Array  # bool[], whether every weight of the new global model is a number
 
 
+class Wants(NamedTuple):
+    """Where an algorithm asks for a few of each client's batches, a `Chunk` ``[C, T, B, ...]`` as ``data``."""
+
+    prepare: str = ""  # batches of "one" client or of "all"; empty for none
+    begin: bool = False
+    finish: bool = False
+
+
 class FedAlgorithm(NamedTuple):
-    """A federated algorithm as four pure functions; a round is begin, steps (repeated), finish."""
+    """A federated algorithm as pure functions: init and prepare start it; a round is begin, steps (repeated), finish.
+
+    ``data`` is None unless ``wants`` asks for it; ``weights [C]`` are the examples behind each client of it.
+    """
 
     init: Callable[[Key], ServerState]
-    begin: Callable[[ServerState, Array], ClientState]  # (server, client_ids [C])
+    prepare: Callable[..., ServerState]  # (server, data, weights): pruning before round 1
+    begin: Callable[..., ClientState]  # (server, client_ids [C], data)
     steps: Callable[[ClientState, Chunk], tuple[ClientState, StepInfo]]
-    finish: Callable[[ServerState, ClientState, Array], tuple[ServerState, RoundInfo]]
+    finish: Callable[..., tuple[ServerState, RoundInfo]]  # (server, clients, weights, data)
+    wants: Wants = Wants()
 
 
 # --- extension points -----------------------------------------------------------------------
@@ -91,11 +122,14 @@ class FedAlgorithm(NamedTuple):
 class Criterion(Protocol):
     """``CRITERIA``: which weights matter.
 
-    Contract: the scores have the tree and shapes of the params, are float32 and not negative; the
-    function is traced once under jit; it takes and ignores context that it does not use.
+    Called as ``criterion(params, key=..., objective=..., apply=..., batch=...)``; it names what it uses
+    and takes the rest as ``**unused``. One that names ``batch`` is given data; the others get ``params`` and ``key``.
+
+    Contract: the scores have the tree and shapes of the params, are float32 and finite; the function is traced once
+    under jit.
     """
 
-    def __call__(self, params: Params, *, key: Key) -> Any: ...
+    def __call__(self, *args: Any, **context: Any) -> Any: ...
 
 
 class Schedule(Protocol):
@@ -115,6 +149,18 @@ class Scope(Protocol):
     """
 
     def __call__(self, scores: Any, masks: Masks, sparsity: Array, prunable: Any) -> Masks: ...
+
+
+class Regrow(Protocol):
+    """``REGROWTH`` hold factories of these: which weights are dropped, and which come back in round ``t``.
+
+    Contract: leaves that are not prunable stay as they are; never denser than ``sparsity`` or, if that is more, than
+    before; traced once.
+    """
+
+    def __call__(
+        self, params: Params, masks: Masks, scores: Any, t: Array, sparsity: Array, prunable: Any
+    ) -> Masks: ...
 
 
 class Aggregator(Protocol):

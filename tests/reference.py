@@ -1,6 +1,14 @@
-"""Plain NumPy, written from the formulas: the second opinion on pruning, aggregation and a round."""
+"""Plain NumPy, written from the formulas: the second opinion on every part of the algebra and on whole methods.
+
+Trees are flat dicts of float64 arrays; leaves are taken in the order of their sorted names. Loops instead of array
+tricks wherever that is clearer: nothing here shares code with the package.
+"""
+
+import math
 
 import numpy as np
+
+# --- selection and scopes -----------------------------------------------------------------------
 
 
 def keep_mask(scores, alive, num_pruned):
@@ -9,18 +17,63 @@ def keep_mask(scores, alive, num_pruned):
         range(len(scores)), key=lambda i: (bool(alive[i]), float(scores[i]) if alive[i] else 0.0, i)
     )
     keep = np.array(alive, bool).copy()
-    keep[order[:num_pruned]] = False
+    keep[order[: max(int(num_pruned), 0)]] = False
     return keep
 
 
-def global_magnitude(params, masks, sparsity):
-    """The masks of ``{name: array}`` params after global magnitude pruning."""
-    names = sorted(params)
-    flat = np.concatenate([np.abs(params[n]).ravel() for n in names])
-    alive = np.concatenate([masks[n].ravel() for n in names])
-    keep = keep_mask(flat, alive, round(float(np.float32(sparsity)) * flat.size))
-    cuts = np.cumsum([params[n].size for n in names])[:-1]
-    return {n: part.reshape(params[n].shape) for n, part in zip(names, np.split(keep, cuts))}
+def share_of(share, count):
+    """The nearest whole number, halves up."""
+    return math.floor(float(np.float32(share)) * count + 0.5)
+
+
+def global_(scores, masks, sparsity, prunable):
+    names = [n for n in sorted(masks) if prunable[n]]
+    flat = np.concatenate([np.ravel(scores[n]) for n in names])
+    alive = np.concatenate([np.ravel(masks[n]) for n in names])
+    keep = keep_mask(flat, alive, share_of(sparsity, flat.size))
+    cuts = np.cumsum([masks[n].size for n in names])[:-1]
+    parts = {n: part.reshape(masks[n].shape) for n, part in zip(names, np.split(keep, cuts))}
+    return {n: parts.get(n, masks[n]) for n in masks}
+
+
+def per_layer(scores, masks, sparsity, prunable):
+    one = lambda n: global_({n: scores[n]}, {n: masks[n]}, sparsity, {n: True})[n]
+    return {n: one(n) if prunable[n] else masks[n] for n in masks}
+
+
+def erk_counts(shapes, total):
+    sizes, raw = [math.prod(s) for s in shapes], [sum(s) or 1 for s in shapes]
+    full = set()
+    while True:
+        rest = [i for i in range(len(shapes)) if i not in full]
+        scale = (total - sum(sizes[i] for i in full)) / sum(raw[i] for i in rest) if rest else 0.0
+        over = {i for i in rest if scale * raw[i] >= sizes[i]}
+        if not over:
+            break
+        full |= over
+    ideal = [sizes[i] if i in full else scale * raw[i] for i in range(len(shapes))]
+    counts = [math.floor(value) for value in ideal]
+    by_remainder = sorted(range(len(shapes)), key=lambda i: (counts[i] - ideal[i], i))
+    for i in by_remainder[: total - sum(counts)]:
+        counts[i] += 1
+    return counts
+
+
+def erk(scores, masks, sparsity, prunable):
+    names = [n for n in sorted(masks) if prunable[n]]
+    size = sum(masks[n].size for n in names)
+    counts = erk_counts([masks[n].shape for n in names], size - share_of(sparsity, size))
+    keep = dict(masks)
+    for n, count in zip(names, counts):
+        flat = keep_mask(np.ravel(scores[n]), np.ravel(masks[n]), masks[n].size - count)
+        keep[n] = flat.reshape(masks[n].shape)
+    return keep
+
+
+SCOPES = {"global": global_, "per_layer": per_layer, "erk": erk}
+
+
+# --- schedules ----------------------------------------------------------------------------------
 
 
 def gradual(t, initial, final, begin, end, power=3, every=1):
@@ -31,22 +84,292 @@ def gradual(t, initial, final, begin, end, power=3, every=1):
     return final + (initial - final) * (1 - (q - begin) / (end - begin)) ** power
 
 
-def weighted_mean(stacked, weights):
-    return np.tensordot(weights / weights.sum(), stacked, axes=1)
+def step_wise(t, final, at):
+    return final * sum(t >= one for one in at) / len(at)
 
 
-def majority_vote(params, masks, weights, quorum=0.5):
-    """One leaf: ``[C, ...]`` params and masks, ``[C]`` weights."""
-    present = weights > 0
-    votes = masks[present].sum(0)
-    elected = (votes >= quorum * present.sum()) & (votes > 0)
-    return np.where(elected, weighted_mean(np.where(masks, params, 0), weights), 0), elected
+def multiplicative(t, final, rate, begin=1, every=1):
+    remaining = 1.0
+    for round_ in range(begin, t + 1, every):
+        remaining *= 1 - rate
+        assert round_ >= begin
+    return min(1 - remaining, final)
 
 
-def linear_sgd(w, b, mask_w, mask_b, batches, rate):
-    """Masked SGD on the mean squared error of ``x @ w + b``."""
+# --- aggregation: leaves [C, ...] -----------------------------------------------------------------
+
+
+def present_of(weights):
+    return np.flatnonzero(np.asarray(weights) > 0)
+
+
+def mean(params, masks, weights):
+    out, total = 0.0, sum(weights[k] for k in present_of(weights))
+    for k in present_of(weights):
+        out = out + weights[k] / total * np.where(masks[k], params[k], 0)
+    return out, np.any([masks[k] for k in present_of(weights)], axis=0)
+
+
+def keepers_mean(params, masks, weights, weighted=True):
+    above, below = 0.0, 0.0
+    for k in present_of(weights):
+        p = weights[k] if weighted else 1.0
+        above = above + p * np.where(masks[k], params[k], 0)
+        below = below + p * masks[k]
+    return np.where(below > 0, above / np.where(below > 0, below, 1), 0), below > 0
+
+
+def elect(masks, weights, quorum="at_least_half"):
+    n = len(present_of(weights))
+    votes = sum(masks[k].astype(int) for k in present_of(weights))
+    if quorum == "strict_majority":
+        return votes > n / 2
+    if quorum == "at_least_half":
+        return votes >= n / 2
+    if quorum == "as_coded":
+        return votes >= n // 2
+    return (votes >= quorum * n) & (votes > 0)
+
+
+def majority_vote(params, masks, weights, quorum="at_least_half"):
+    elected = elect(masks, weights, quorum)
+    return np.where(elected, mean(params, masks, weights)[0], 0), elected
+
+
+def vote_keepers(params, masks, weights, quorum="at_least_half"):
+    elected = elect(masks, weights, quorum)
+    return np.where(elected, keepers_mean(params, masks, weights)[0], 0), elected
+
+
+def median(params, masks, weights):
+    here = present_of(weights)
+    union = np.any([masks[k] for k in here], axis=0)
+    return np.where(union, np.median([np.where(masks[k], params[k], 0) for k in here], axis=0), 0), union
+
+
+def trimmed_mean(params, masks, weights, trim=0.1):
+    here = present_of(weights)
+    union = np.any([masks[k] for k in here], axis=0)
+    cut = math.floor(trim * len(here) + 1e-6)
+    ordered = np.sort([np.where(masks[k], params[k], 0) for k in here], axis=0)
+    return np.where(union, ordered[cut : len(here) - cut].mean(0), 0), union
+
+
+AGGREGATORS = {
+    "mean": mean, "keepers_mean": keepers_mean, "majority_vote": majority_vote, "vote_keepers": vote_keepers,
+    "median": median, "trimmed_mean": trimmed_mean,
+}  # fmt: skip
+
+
+# --- a network of two linear layers, y = x w v + b --------------------------------------------------
+
+
+def forward(p, x):
+    return (x @ p["w"] @ p["v"])[:, 0] + p["b"][0]
+
+
+def gradient(p, x, y):
+    """Of the mean squared error."""
+    slope = 2 * (forward(p, x) - y)[:, None] / len(y)
+    return {"b": slope.sum(0), "v": (x @ p["w"]).T @ slope, "w": x.T @ slope @ p["v"].T}
+
+
+def hessian_times(p, x, y, direction, step=1e-6):
+    """Central difference of the gradient; the loss is a polynomial, so that this is exact to 1e-8 or so."""
+    ahead = gradient({n: p[n] + step * direction[n] for n in p}, x, y)
+    behind = gradient({n: p[n] - step * direction[n] for n in p}, x, y)
+    return {n: (ahead[n] - behind[n]) / (2 * step) for n in p}
+
+
+def score(criterion, p, x, y):
+    """One batch's scores."""
+    if criterion == "magnitude":
+        return {n: np.abs(p[n]) for n in p}
+    if criterion == "synflow":  # R = sum(1 |w| |v|) + |b|: |w_ij| |v_j|, |v_j| sum_i |w_ij|, |b|
+        w, v = np.abs(p["w"]), np.abs(p["v"])
+        return {"b": np.abs(p["b"]), "v": w.sum(0)[:, None] * v, "w": w * v.T}
+    g = gradient(p, x, y)
+    if criterion == "squared_gradient":
+        return {n: g[n] ** 2 for n in p}
+    if criterion == "snip":
+        return {n: np.abs(p[n] * g[n]) for n in p}
+    if criterion == "grasp":
+        curved = hessian_times(p, x, y, g)
+        return {n: p[n] * curved[n] for n in p}
+    raise KeyError(criterion)
+
+
+# --- regrowth -----------------------------------------------------------------------------------
+
+
+def swap(p, masks, scores, t, prunable, fraction, end):
+    share = fraction / 2 * (1 + math.cos(math.pi * min(t / end, 1)))
+    out = dict(masks)
+    for n in masks:
+        alive = np.ravel(masks[n])
+        kept = int(alive.sum())
+        count = min(share_of(share, kept), alive.size - kept)
+        if not prunable[n] or count == 0:
+            continue
+        active, idle = np.flatnonzero(alive), np.flatnonzero(~alive)
+        dropped = sorted(active, key=lambda i: (abs(np.ravel(p[n])[i]), i))[:count]
+        grown = sorted(idle, key=lambda i: (np.ravel(scores[n])[i], i))[-count:]
+        new = alive.copy()
+        new[dropped], new[grown] = False, True
+        out[n] = new.reshape(masks[n].shape)
+    return out
+
+
+def greedy(p, masks, scores, t, sparsity, prunable, fraction, halving=10_000, fixed=0.1):
+    names = [n for n in sorted(masks) if prunable[n]]
+    held, flat = {}, {}
+    for n in names:
+        alive = np.ravel(masks[n])
+        kept = int(alive.sum())
+        gone = share_of(fraction * 0.5 ** (t / halving), kept)
+        held[n] = keep_mask(np.abs(np.ravel(p[n])), alive, alive.size - kept + gone)
+    total = sum(masks[n].size for n in names)
+    gain = sum(float(np.ravel(scores[n])[held[n]].sum()) for n in names)
+    count = sum(int(held[n].sum()) for n in names)
+    pool = [(float(np.ravel(scores[n])[i]), n, i) for n in names for i in np.flatnonzero(~held[n])]
+    for value, n, i in sorted(pool, key=lambda entry: -entry[0]):
+        if count >= total - share_of(sparsity, total) or value <= gain / (fixed * total + count):
+            break
+        held[n][i] = True
+        gain, count = gain + value, count + 1
+    flat = {n: held[n].reshape(masks[n].shape) for n in names}
+    return {n: flat.get(n, masks[n]) for n in masks}
+
+
+# --- a whole federated run ------------------------------------------------------------------------
+
+
+class Adam:
+    """Of Kingma and Ba, on a dict of arrays."""
+
+    def __init__(self, rate, b1=0.9, b2=0.99, eps=1e-3):
+        self.rate, self.b1, self.b2, self.eps, self.t, self.m, self.v = rate, b1, b2, eps, 0, {}, {}
+
+    def step(self, g, masks):
+        self.t += 1
+        out = {}
+        for n in g:
+            self.m[n] = self.b1 * self.m.get(n, 0) + (1 - self.b1) * g[n]
+            self.v[n] = self.b2 * self.v.get(n, 0) + (1 - self.b2) * g[n] ** 2
+            unbiased = self.m[n] / (1 - self.b1**self.t), self.v[n] / (1 - self.b2**self.t)
+            out[n] = -self.rate * unbiased[0] / (np.sqrt(unbiased[1]) + self.eps)
+        return out
+
+    def silence(self, masks):
+        self.m = {n: np.where(masks[n], self.m[n], 0) for n in masks}
+        self.v = {n: np.where(masks[n], self.v[n], 0) for n in masks}
+
+
+def select(method, p, masks, sparsity, batches, random):
+    """Client or server pruning; scores are means over the batches."""
+    if method["criterion"] == "random":
+        scores = random
+    else:
+        each = [score(method["criterion"], p, x, y) for x, y in batches] or [
+            score("magnitude", p, None, None)
+        ]
+        scores = {n: np.mean([one[n] for one in each], axis=0) for n in p}
+    return SCOPES[method["scope"]](scores, masks, sparsity, method["prunable"])
+
+
+def zeroed(masks, p):
+    return {n: np.where(masks[n], p[n], 0.0) for n in p}
+
+
+def weighted(trees, weights):
+    weights = np.asarray(weights, float) / sum(weights)
+    return {n: sum(w * tree[n] for w, tree in zip(weights, trees)) for n in trees[0]}
+
+
+def train(p, masks, batches, rate, proximal=0.0):
+    """Masked SGD; the proximal term pulls towards where training began."""
+    start = p
     for x, y in batches:
-        error = x @ w + b - y
-        w = np.where(mask_w, w - rate * 2 * x.T @ error / len(y), 0)
-        b = np.where(mask_b, b - rate * 2 * error.mean(), 0)
-    return w, b
+        g = gradient(p, x, y)
+        step = {n: g[n] + proximal * (p[n] - start[n]) for n in p}
+        p = {n: np.where(masks[n], p[n] - rate * step[n], 0.0) for n in p}
+    return p
+
+
+def federated(method, initial, rounds, rate, sizes, batches_of, probe_of, ids_of, random=None):
+    """Plays ``rounds`` rounds from the formulas.
+
+    Args:
+        method: dict with placement, criterion, scope, prunable, schedule, aggregate, and what else a method has.
+        initial: params.
+        sizes: examples of every client.
+        batches_of, probe_of: ``(round, client) -> [(x, y), ...]``.
+        ids_of: ``round -> clients``; round 0 for pruning before training.
+
+    Returns:
+        ``(params, masks, the clients' own masks)``
+    """
+    place, prunable = method["placement"], method["prunable"]
+    p, masks = dict(initial), {n: np.ones(w.shape, bool) for n, w in initial.items()}
+    if "init" in place:
+        for i in range(1, method.get("iterations", 1) + 1):
+            ids, s = ids_of(0), 1 - (1 - method["schedule"](0)) ** (i / method.get("iterations", 1))
+            if method["criterion"] == "magnitude":
+                masks = select(method, zeroed(masks, p), masks, s, [], random)
+            else:
+                each = [
+                    weighted(
+                        [score(method["criterion"], zeroed(masks, p), x, y) for x, y in probe_of(0, k)], [1]
+                    )
+                    for k in ids
+                ]
+                merged = weighted(each, [sizes[k] for k in ids])
+                masks = SCOPES[method["scope"]](merged, masks, s, prunable)
+        p = zeroed(masks, p)
+    own = {k: masks for k in range(len(sizes))}
+    prunings = dict.fromkeys(own, 0)
+    server = method["server"]() if "server" in method else None
+    for t in range(1, rounds + 1):
+        models, theirs, grow = [], [], []
+        for k in ids_of(t):
+            w, m = p, masks
+            if "arrival" in place:
+                w = zeroed(own[k], p)
+                m = select(method, w, own[k], method["schedule"](prunings[k] + 1), [], random)
+                if any((m[n] != own[k][n]).any() for n in m):
+                    prunings[k], w = prunings[k] + 1, zeroed(m, initial)
+                own[k] = m
+            w = train(w, m, batches_of(t, k), rate, method.get("proximal", 0.0))
+            if "client" in place:
+                m = select(method, w, m, method["schedule"](t), probe_of(t, k), random)
+                w = zeroed(m, w)
+            regrow = method.get("regrow")
+            if regrow:
+                growing = weighted([score("squared_gradient", w, x, y) for x, y in probe_of(t, k)], [1])
+                grow.append(growing)
+                if regrow["place"] == "client" and regrow["due"](t):
+                    m = swap(w, m, growing, t, prunable, regrow["fraction"], regrow["end"])
+                    w = zeroed(m, w)
+            models.append(w)
+            theirs.append(m)
+        counts = np.array([sizes[k] for k in ids_of(t)], float)
+        merged = {
+            n: method["aggregate"](np.stack([w[n] for w in models]), np.stack([m[n] for m in theirs]), counts)
+            for n in p
+        }
+        target, agreed = ({n: merged[n][i] for n in p} for i in (0, 1))
+        if "arrival" in place:
+            target, agreed = {n: np.where(agreed[n], target[n], p[n]) for n in p}, masks
+        if server:
+            change = server.step({n: p[n] - target[n] for n in p}, masks)
+            target = {n: p[n] + change[n] for n in p}
+        p, masks = zeroed(agreed, target), agreed
+        if "server" in place:
+            masks = select(method, p, masks, method["schedule"](t), [], random)
+        if regrow and regrow["place"] == "server" and regrow["due"](t):
+            scores = weighted(grow, counts)
+            masks = greedy(p, masks, scores, t, method["schedule"](t), prunable, regrow["fraction"])
+        p = zeroed(masks, p)
+        if server:
+            server.silence(masks)
+    return p, masks, own

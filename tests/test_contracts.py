@@ -5,13 +5,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fedsparse_jax import local, masks, pruning, tree
+from fedsparse_jax import local, losses, masks, pruning, tree
 from fedsparse_jax.aggregation import AGGREGATORS
 from fedsparse_jax.criteria import CRITERIA
 from fedsparse_jax.data import partition
 from fedsparse_jax.losses import LOSSES
 from fedsparse_jax.pruning import PRUNABLE, SCOPES
+from fedsparse_jax.regrowth import REGROWTH
 from fedsparse_jax.schedules import SCHEDULES
+from fedsparse_jax.types import Chunk
 from tests.counting import count_traces
 
 
@@ -32,13 +34,64 @@ def same_tree(a, b, dtype=None):
         assert x.shape == y.shape and x.dtype == (dtype or y.dtype)
 
 
+def apply(p, x):
+    """A network of every leaf of `params`."""
+    hidden = jnp.tanh(jnp.einsum("bij,ijk->bk", x, p["conv"]["kernel"]) + p["conv"]["bias"])
+    return (hidden @ p["head"]["kernel"]).sum(-1)
+
+
+def chunk(seed=0, batches=2, valid=None):
+    rng = np.random.default_rng(seed)
+    inputs = jnp.asarray(rng.normal(size=(batches, 4, 3, 2)), jnp.float32)
+    targets = jnp.asarray(rng.normal(size=(batches, 4)), jnp.float32)
+    return Chunk(inputs, targets, jnp.ones((batches, 4), bool) if valid is None else valid)
+
+
+def score_by(name):
+    objective = local.make_objective(apply, losses.squared)
+    return pruning.scorer(CRITERIA[name], objective, apply)
+
+
 @pytest.mark.parametrize("name", CRITERIA)
-def test_criteria(name):
-    score, traces = count_traces(lambda p, key: CRITERIA[name](p, key=key))
-    for seed in range(3):
-        scores = score(params(seed), jax.random.key(seed))
-        same_tree(scores, params(), jnp.float32)
-        assert all(bool((leaf >= 0).all()) for leaf in jax.tree.leaves(scores))
+class TestCriteria:
+    def test_tree_dtype_and_one_trace(self, name):
+        score, traces = count_traces(score_by(name))
+        for seed in range(3):
+            scores = score(params(seed), jax.random.key(seed), chunk(seed))
+            same_tree(scores, params(), jnp.float32)
+            assert all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(scores))
+        assert traces() == 1
+
+    def test_batches_are_averaged_and_padding_is_ignored(self, name):
+        score, key = score_by(name), jax.random.key(0)
+        both = score(params(), key, chunk())
+        each = [
+            score(params(), key, jax.tree.map(lambda leaf, i=i: leaf[i : i + 1], chunk())) for i in range(2)
+        ]
+        mean = jax.tree.map(lambda a, b: (a + b) / 2, *each)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), both, mean)
+        padded = chunk(valid=jnp.array([[True] * 4, [False] * 4]))
+        padded = padded._replace(inputs=padded.inputs.at[1].set(jnp.nan))
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), score(params(), key, padded), each[0]
+        )
+
+
+@pytest.mark.parametrize("name", REGROWTH)
+def test_regrowth(name):
+    rng = np.random.default_rng(0)
+    rule = REGROWTH[name](fraction=0.3)
+    kept = jax.tree.map(lambda w: jnp.asarray(rng.random(w.shape) < 0.5), params())
+    weights = masks.apply(kept, params())
+    scores = jax.tree.map(lambda w: jnp.asarray(rng.random(w.shape), jnp.float32), params())
+    regrow, traces = count_traces(lambda t, s: rule(weights, kept, scores, t, s, pruning.kernels(weights)))
+    for t in (1, 5):
+        new = regrow(t, jnp.float32(0.5))
+        same_tree(new, kept, bool)
+        assert new["conv"]["bias"].tolist() == kept["conv"]["bias"].tolist()
+        total = lambda m: int(m["conv"]["kernel"].sum() + m["head"]["kernel"].sum())
+        assert total(new) <= max(total(kept), round(0.5 * 50))
+        assert int(masks.hamming(new, kept)) > 0
     assert traces() == 1
 
 
@@ -65,7 +118,7 @@ def test_scopes(name, ties):
         pruned = tree.size(new) - int(masks.kept(new).sum())
         already = tree.size(current) - int(masks.kept(current).sum())
         sizes = [leaf.size for leaf in jax.tree.leaves(weights)]
-        groups = [sum(sizes)] if name == "global" else sizes
+        groups = sizes if name == "per_layer" else [sum(sizes)]
         wanted = sum(round(sparsity * size) for size in groups)
         assert pruned == max(already, wanted)
         current = new
@@ -135,6 +188,11 @@ class TestAggregators:
 @pytest.mark.parametrize("name", LOSSES)
 def test_losses(name):
     predictions, targets = jnp.array([1.0, 2.0, 5.0]), jnp.array([1.0, 4.0, 4.0])
+    if name == "cross_entropy":  # logits; sure and right, sure and wrong twice
+        predictions, targets = (
+            200.0 * jnp.array([[0.0, 1.0], [1.0, 0.0], [1.0, 0.0]]),
+            jnp.array([1.0, 1.0, 1.0]),
+        )
     values = LOSSES[name](predictions, targets)
     assert values.shape == (3,) and values[0] == 0 and bool((values[1:] > 0).all())
 

@@ -5,22 +5,23 @@ import re
 from fedsparse_jax import losses, models, pruning
 from fedsparse_jax.aggregation import AGGREGATORS
 from fedsparse_jax.criteria import CRITERIA
-from fedsparse_jax.data import partition, sources
+from fedsparse_jax.data import images, partition, sources
+from fedsparse_jax.regrowth import REGROWTH
 from fedsparse_jax.schedules import SCHEDULES
 
 REGISTRIES = (
     CRITERIA, SCHEDULES, pruning.SCOPES, AGGREGATORS, losses.LOSSES, models.MODELS, partition.PARTITIONS,
-    sources.DATASETS,
+    sources.DATASETS, images.IMAGES, REGROWTH,
 )  # fmt: skip
 
 
 def test_extending(repository):
     blocks = re.findall(r"```python\n(.*?)```", (repository / "docs/extending.md").read_text(), re.DOTALL)
-    assert len(blocks) == 9
+    assert len(blocks) == 11
     before = [dict(registry) for registry in REGISTRIES]
     try:
         exec("\n".join(blocks), {})
-        assert all(len(now) == len(old) + 1 for now, old in zip(REGISTRIES, before))
+        assert all(len(now) > len(old) for now, old in zip(REGISTRIES, before))
     finally:
         for registry, old in zip(REGISTRIES, before):
             registry.clear()

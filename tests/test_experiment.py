@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from fedsparse_jax import checkpoint, experiment, log
+from fedsparse_jax import checkpoint, criteria, experiment, log, pruning, schedules, tree
 from fedsparse_jax.types import UsageError
 from tests import toy
 
@@ -72,7 +72,8 @@ def test_a_round_is_one_complete_line(tmp_path):
     experiment.run(toy.experiment(tensorboard=True), tmp_path / "run", say=lambda _: None)
     records = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
     asked = {"round", "target_sparsity", "sparsity", "train_loss", "test_mae", "test_rmse", "test_r", "test_r2",
-             "predict_mean_mae", "params_up", "params_down", "seconds", "density", "agreement"}  # fmt: skip
+             "predict_mean_mae", "params_up", "params_down", "seconds", "density", "agreement", "drift", "flops",
+             "dead_channels", "collapsed"}  # fmt: skip
     assert [record["round"] for record in records] == [1, 2, 3, 4, 5]
     assert all(asked <= record.keys() for record in records)
     assert all(len(record["cohort"]) == 2 for record in records)
@@ -91,7 +92,7 @@ def test_parameters_are_counted_by_hand(tmp_path):
 
 
 def test_the_predict_the_mean_error_by_hand(tmp_path):
-    one = toy.experiment(rounds=1, config={"method": "x"})
+    one = toy.experiment(rounds=1, config={"method": "x", "task": "regression"})
     records = experiment.run(one, tmp_path / "run", say=lambda _: None)
     data = one.data
     expected = np.abs(data.targets[-8:] - data.targets[:-8].mean()).mean()
@@ -106,6 +107,53 @@ def test_divergence_is_one_sentence_and_loses_nothing(tmp_path):
     with pytest.raises(UsageError, match=r"diverged in round 3 .*client.optimizer.learning_rate"):
         experiment.run(good._replace(data=broken), tmp_path, say=lambda _: None)
     assert int(final_state(tmp_path).round) == 2 and len(log.read(tmp_path)) == 2
+
+
+def test_mask_analytics_by_hand(tmp_path):
+    records = experiment.run(toy.experiment(), tmp_path / "run", say=lambda _: None)
+    server = final_state(tmp_path / "run")
+    sizes = {name: leaf.size for name, leaf in zip(tree.names(server.masks), jax.tree.leaves(server.masks))}
+    kept = lambda record: {name: round(share * sizes[name]) for name, share in record["density"].items()}
+    before = sizes
+    for record in records:
+        # Masks nest here, so that what changed is what went.
+        assert record["drift"] == sum(before.values()) - sum(kept(record).values())
+        assert record["flops"] == 2 * sum(kept(record).values())  # the toy counts one use a weight
+        before = kept(record)
+    kernel = np.asarray(server.masks["conv2"]["kernel"]).reshape(-1, 4)
+    assert records[-1]["dead_channels"]["conv2/kernel"] == int((~kernel.any(0)).sum())
+    assert set(records[-1]["dead_channels"]) == {"conv1/kernel", "conv2/kernel", "head/kernel"}
+
+
+def test_a_collapsed_layer_is_said_once(tmp_path):
+    lines = []
+    one = toy.experiment(rounds=3)
+    schedule = schedules.step_wise(0.99, at=(2,))
+    rule = pruning.Pruning(criteria.magnitude, pruning.global_, schedule, pruning.everything, ("server",))
+    experiment.run(one._replace(algorithm=toy.algorithm(rule)), tmp_path, say=lines.append)
+    records = log.read(tmp_path)
+    assert not records[0]["collapsed"] and records[1]["collapsed"] == records[2]["collapsed"] != []
+    warned = [line for line in lines if line.startswith("Warning")]
+    assert len(warned) == 1 and all(name in warned[0] for name in records[1]["collapsed"])
+    assert "set pruning.floor" in warned[0]
+
+
+@pytest.mark.parametrize("every", [2, 4])
+def test_fewer_checkpoints_give_the_same_run(tmp_path, every):
+    whole = experiment.run(toy.experiment(), tmp_path / "whole", say=lambda _: None)
+    sparse = toy.experiment(every=every)
+    with pytest.raises(Killed):
+        experiment.run(sparse, tmp_path / "parts", say=stop_after(3))
+    parts = experiment.run(sparse, tmp_path / "parts", say=lambda _: None)
+    assert without_time(whole) == without_time(parts)
+    with checkpoint.open_manager(tmp_path / "parts") as manager:
+        assert 5 in manager.all_steps() and not {1, 3} & set(manager.all_steps())
+
+
+def test_one_client_alone_in_the_first_rounds(tmp_path):
+    records = experiment.run(toy.experiment(solo_rounds=2), tmp_path, say=lambda _: None)
+    cohorts = [record["cohort"] for record in records]
+    assert len(cohorts[0]) == 1 and cohorts[0] == cohorts[1] and all(len(c) == 2 for c in cohorts[2:])
 
 
 def test_another_experiment_in_the_folder_is_refused(tmp_path):

@@ -39,9 +39,9 @@ def agree(ours, theirs, *args):
 
 
 @pytest.mark.parametrize(("size", "channels", "out"), [(3, 1, 2), (3, 3, 2), (1, 3, 4)])
-def test_conv3d(float64, size, channels, out):
+def test_convolve(float64, size, channels, out):
     kernel = random(size, size, size, channels, out, seed=1)
-    agree(layers.conv3d, xla_conv, random(2, 4, 5, 3, channels), kernel, random(out, seed=2))
+    agree(layers.convolve, xla_conv, random(2, 4, 5, 3, channels), kernel, random(out, seed=2))
 
 
 @pytest.mark.parametrize("shape", [(4, 6, 2), (5, 7, 3)])

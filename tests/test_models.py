@@ -48,9 +48,10 @@ def test_an_untrained_flat_cnn_predicts_the_mean():
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_every_model_maps_scans_to_ages(name):
+def test_every_model_maps_scans_to_ages_or_images_to_logits(name):
     model = MODELS[name]((32, 32, 32))
     params = jax.eval_shape(model.init, jax.random.key(0))
     assert all(type(layer) is dict for layer in params.values())
     predictions = jax.eval_shape(model.apply, params, jax.ShapeDtypeStruct((2, 32, 32, 32, 1), jnp.float32))
-    assert predictions.shape == (2,) and predictions.dtype == jnp.float32
+    assert predictions.shape == ((2, 10) if name in ("mlp", "image_cnn") else (2,))
+    assert predictions.dtype == jnp.float32

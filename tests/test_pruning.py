@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedsparse_jax import criteria, masks, pruning, schedules
+from fedsparse_jax import criteria, masks, pruning
 from tests import reference
 
 keep_largest = jax.jit(pruning.keep_largest)
@@ -34,7 +34,9 @@ def test_pruned_weights_count_and_never_return():
 @settings(deadline=None, max_examples=60)
 @given(
     st.lists(
-        st.tuples(st.sampled_from([0.0, 1e-40, 1e-3, 1.0, 1.5, 3e38]), st.booleans()), min_size=8, max_size=8
+        st.tuples(st.sampled_from([-2.0, -1e-40, 0.0, 1e-40, 1e-3, 1.0, 1.5, 3e38]), st.booleans()),
+        min_size=8,
+        max_size=8,
     ),
     st.integers(0, 8),
 )
@@ -65,32 +67,87 @@ def test_share_of_the_paper():
     assert int(pruning.share_of(0.95, 2_948_801)) == 2_801_361
 
 
-@settings(deadline=None, max_examples=20)
-@given(st.integers(0, 2**31), st.floats(0, 1))
-def test_global_scope_agrees_with_numpy(seed, sparsity):
+@settings(deadline=None, max_examples=40)
+@given(seed=st.integers(0, 2**31), sparsity=st.floats(0, 1))
+@pytest.mark.parametrize("name", pruning.SCOPES)
+def test_scopes_agree_with_numpy(name, seed, sparsity):
     rng = np.random.default_rng(seed)
-    params = {"a": rng.integers(-3, 4, (3, 5)).astype(np.float32), "b": rng.normal(size=7).astype(np.float32)}
-    alive = {"a": rng.random((3, 5)) < 0.7, "b": np.ones(7, bool)}
-    everything = {"a": True, "b": True}
-    found = pruning.global_(criteria.magnitude(params), alive, jnp.float32(sparsity), everything)
-    expected = reference.global_magnitude(params, alive, sparsity)
-    for name in params:
-        np.testing.assert_array_equal(found[name], expected[name])
+    scores = {
+        "a": rng.integers(-3, 4, (3, 5)).astype(np.float32),  # ties
+        "b": rng.normal(size=7).astype(np.float32),
+        "c": rng.normal(size=(2, 4, 3)).astype(np.float32),
+    }
+    alive = {name: rng.random(leaf.shape) < 0.7 for name, leaf in scores.items()}
+    prunable = {"a": True, "b": bool(rng.random() < 0.5), "c": True}
+    found = jax.jit(lambda *args: pruning.SCOPES[name](*args, prunable))(scores, alive, jnp.float32(sparsity))
+    expected = reference.SCOPES[name](scores, alive, sparsity, prunable)
+    for leaf in scores:
+        np.testing.assert_array_equal(found[leaf], expected[leaf])
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.lists(st.lists(st.integers(1, 40), min_size=1, max_size=4).map(tuple), min_size=1, max_size=6),
+    st.floats(0, 1),
+)
+def test_erk_counts_are_exact_and_those_of_the_formula(shapes, share):
+    sizes = [int(np.prod(shape)) for shape in shapes]
+    total = round(share * sum(sizes))
+    counts = [int(count) for count in pruning.erk_counts(shapes, jnp.int32(total))]
+    assert sum(counts) == total and all(0 <= c <= size for c, size in zip(counts, sizes))
+    expected = reference.erk_counts(shapes, total)
+    assert all(abs(c - e) <= 1 for c, e in zip(counts, expected))  # float32 may round another remainder up
+
+
+def test_erk_by_hand():
+    # Sides 2+2 and 6+6 over 4 and 36 weights, 20 kept: a unit is 20/16, so 5 > 4 and the first leaf is full.
+    masks_ = {"a": jnp.ones((2, 2), bool), "b": jnp.ones((6, 6), bool)}
+    scores = {"a": jnp.arange(4.0).reshape(2, 2), "b": jnp.arange(36.0).reshape(6, 6)}
+    found = pruning.erk(scores, masks_, jnp.float32(0.5), {"a": True, "b": True})
+    assert found["a"].all() and found["b"].ravel().tolist() == [False] * 20 + [True] * 16
+
+
+def test_erk_of_the_papers_network_is_exact():
+    shapes = [(3, 3, 3, i, o) for i, o in ((1, 32), (32, 64), (64, 128), (128, 256), (256, 256))]
+    total = 146_604
+    counts = [int(count) for count in pruning.erk_counts(shapes, jnp.int32(total))]
+    assert sum(counts) == total and counts[0] == 864  # the first layer is full
+
+
+@pytest.mark.parametrize("scope", pruning.SCOPES)
+def test_a_floor_per_layer_by_hand(scope):
+    # The small scores of "a" would all go; a floor of 20 % keeps ceil(.2 * 6) = 2 of them.
+    scores = {"a": jnp.array([0.1, 0.3, 0.2, 0.1, 0.1, 0.1]), "b": 1 + jnp.arange(14.0)}
+    start, flags = masks.ones(scores), {"a": True, "b": True}
+    plain = pruning.SCOPES[scope](scores, start, jnp.float32(0.5), flags)
+    floored = pruning.with_floor(pruning.SCOPES[scope], 0.2)(scores, start, jnp.float32(0.5), flags)
+    total = lambda m: int(m["a"].sum() + m["b"].sum())
+    assert total(floored) == total(plain) == 10
+    if scope == "global":
+        assert not plain["a"].any() and floored["a"].tolist() == [False, True, True, False, False, False]
+    empty = pruning.with_floor(pruning.SCOPES[scope], 0.2)(scores, start, jnp.float32(1.0), flags)
+    assert (int(empty["a"].sum()), int(empty["b"].sum())) == (2, 3)
+
+
+def test_a_floor_revives_nothing():
+    scores = {"a": jnp.arange(1.0, 6.0)}
+    alive = {"a": jnp.array([True, False, False, False, False])}
+    found = pruning.with_floor(pruning.global_, 0.6)(scores, alive, jnp.float32(0.9), {"a": True})
+    assert found["a"].tolist() == [True, False, False, False, False]
+
+
+def test_scores_of_either_sign_and_what_is_no_number():
+    scores = jnp.array([-1.0, 2.0, -jnp.inf, 0.0, -0.0, jnp.nan, jnp.inf, -3.0])
+    for num_pruned, gone in enumerate([5, 2, 7, 0, 3, 4, 1, 6]):  # in this order
+        keep = keep_largest(scores, jnp.ones(8, bool), num_pruned + 1)
+        before = keep_largest(scores, jnp.ones(8, bool), num_pruned)
+        assert (before & ~keep).nonzero()[0].tolist() == [gone]
 
 
 def test_biases_stay_whole_when_only_kernels_are_prunable():
     params = {"bias": jnp.zeros(4), "kernel": jnp.arange(12.0).reshape(3, 4)}
     found = pruning.global_(criteria.magnitude(params), masks.ones(params), 0.5, pruning.kernels(params))
     assert found["bias"].all() and int(found["kernel"].sum()) == 6
-
-
-def test_pruner_puts_the_parts_together():
-    params = {"w": jnp.array([4.0, -1.0, 3.0, 2.0])}
-    prune = pruning.pruner(criteria.magnitude, pruning.global_, schedules.one_shot(0.5, at=2), {"w": True})
-    first = prune(params, masks.ones(params), 1, None)
-    second = prune(params, first, 2, None)
-    assert first["w"].tolist() == [True] * 4
-    assert second["w"].tolist() == [True, False, True, False]
 
 
 def test_random_scores_nest():

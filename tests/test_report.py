@@ -80,8 +80,8 @@ def test_the_page_is_whole_and_loads_nothing(workdir):
     pictures = {path.name for path in (workdir / "figures").iterdir()}
     for name in (
         "federation",
-        "mae_by_round",
-        "mae_by_parameters",
+        "quality_by_round",
+        "quality_by_parameters",
         "density_by_layer",
         "predicted_vs_true",
         "scans",

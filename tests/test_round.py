@@ -20,22 +20,22 @@ LINEAR = Model(
 
 
 def algorithm(
-    placement="server", aggregate="mean", client_map="vmap", schedule=None, tx=None, server_tx=None, devices=1
+    placement="server", aggregate="mean", schedule=None, tx=None, server_tx=None, model=LINEAR, **more
 ):
     schedule = schedule or schedules.gradual(0.0, 0.6, begin=0, end=3)
-    everything = {"b": True, "w": True}
-    return federated.build(
-        LINEAR,
+    places = () if placement == "none" else (placement,)
+    rule = pruning.Pruning(criteria.magnitude, pruning.global_, schedule, pruning.everything, places)
+    recipe = federated.Recipe(
+        model,
         loss=losses.squared,
         client_tx=tx or optax.sgd(RATE),
         server_tx=server_tx or optax.sgd(1.0),
         aggregate=AGGREGATORS[aggregate],
-        prune=pruning.pruner(criteria.magnitude, pruning.global_, schedule, everything),
-        schedule=schedule,
-        placement=placement,
-        client_map=client_map,
-        devices=devices,
+        pruning=rule,
+        num_clients=3,
+        **{"client_map": "vmap", **more},
     )
+    return federated.build(recipe)
 
 
 def problem(sizes=(7, 4, 10)):
@@ -54,6 +54,7 @@ def plan_of(members, round_=1, batch_size=3, epochs=2, extra=0, seed=0, ids=None
 
 def play(algo, rounds=3, ids=(0, 1, 2), extra=0, weights=None, chunk=10**6):
     inputs, targets, members = problem()
+    algo = algo._replace(begin=jax.jit(algo.begin), steps=jax.jit(algo.steps), finish=jax.jit(algo.finish))
     server, info = algo.init(jax.random.key(0)), None
     for round_ in range(1, rounds + 1):
         clients = algo.begin(server, jnp.asarray(ids))
@@ -63,6 +64,20 @@ def play(algo, rounds=3, ids=(0, 1, 2), extra=0, weights=None, chunk=10**6):
         sizes = [len(members[i]) for i in ids] if weights is None else weights
         server, info = algo.finish(server, clients, jnp.asarray(sizes, jnp.float32))
     return server, info
+
+
+def linear_sgd(w, b, mask_w, mask_b, batches):
+    """Masked SGD on the mean squared error of ``x @ w + b``."""
+    for x, y in batches:
+        error = x @ w + b - y
+        w = np.where(mask_w, w - RATE * 2 * x.T @ error / len(y), 0)
+        b = np.where(mask_b, b - RATE * 2 * error.mean(), 0)
+    return w, b
+
+
+def magnitude_masks(params, masks, sparsity):
+    scores = {name: np.abs(params[name]) for name in params}
+    return reference.global_(scores, masks, sparsity, {"b": True, "w": True})
 
 
 def numpy_rounds(placement, rounds=3, ids=(0, 1, 2)):
@@ -77,21 +92,21 @@ def numpy_rounds(placement, rounds=3, ids=(0, 1, 2)):
         for k in ids:
             index, valid = plan.rows[k], plan.valid[k]
             batches = [(inputs[i[v]], targets[i[v]]) for i, v in zip(index, valid) if v.any()]
-            models.append(reference.linear_sgd(w, b, mask["w"], mask["b"], batches, RATE))
+            models.append(linear_sgd(w, b, mask["w"], mask["b"], batches))
         weights = np.array([len(members[k]) for k in ids], float)
         stacked = {"b": np.array([m[1] for m in models]), "w": np.stack([m[0] for m in models])}
         if placement == "client":
             one = [{n: stacked[n][k] for n in stacked} for k in range(len(ids))]
-            kept = [reference.global_magnitude(p, mask, sparsity) for p in one]
+            kept = [magnitude_masks(p, mask, sparsity) for p in one]
             voted = {
                 n: reference.majority_vote(stacked[n], np.stack([m[n] for m in kept]), weights)
                 for n in stacked
             }
             (b, w), mask = (voted["b"][0], voted["w"][0]), {n: voted[n][1] for n in voted}
         else:
-            b, w = (reference.weighted_mean(stacked[n], weights) for n in ("b", "w"))
+            b, w = (np.tensordot(weights / weights.sum(), stacked[n], 1) for n in ("b", "w"))
             if placement == "server":
-                mask = reference.global_magnitude({"b": b, "w": w}, mask, sparsity)
+                mask = magnitude_masks({"b": b, "w": w}, mask, sparsity)
                 b, w = np.where(mask["b"], b, 0), np.where(mask["w"], w, 0)
     return {"b": b, "w": w}, mask
 
@@ -101,7 +116,7 @@ def numpy_rounds(placement, rounds=3, ids=(0, 1, 2)):
 )
 @pytest.mark.parametrize("client_map", ["vmap", "scan", 2])
 def test_golden_rounds(placement, aggregate, client_map):
-    server, info = play(algorithm(placement, aggregate, client_map))
+    server, info = play(algorithm(placement, aggregate, client_map=client_map))
     params, kept = numpy_rounds(placement)
     for name in params:
         np.testing.assert_allclose(server.params[name], params[name], atol=1e-5)
@@ -153,8 +168,8 @@ def test_a_padded_client_is_no_client(aggregate):
 def test_four_devices_give_what_one_gives(placement, aggregate, client_map):
     # A gradient that is summed over devices by mistake is four times too large.
     ids, weights = (0, 1, 2, 1), [7, 4, 10, 4]
-    one = play(algorithm(placement, aggregate, client_map), ids=ids, weights=weights)
-    four = play(algorithm(placement, aggregate, client_map, devices=4), ids=ids, weights=weights)
+    one = play(algorithm(placement, aggregate, client_map=client_map), ids=ids, weights=weights)
+    four = play(algorithm(placement, aggregate, client_map=client_map, devices=4), ids=ids, weights=weights)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), one[0].params, four[0].params)
     jax.tree.map(np.testing.assert_array_equal, one[0].masks, four[0].masks)
     assert one[1].kept_up.tolist() == four[1].kept_up.tolist()
@@ -186,19 +201,7 @@ def test_keys_come_from_round_and_client_id_alone():
 def test_nothing_is_traced_twice():
     traces = []
     model = LINEAR._replace(apply=lambda p, x: (traces.append(1), LINEAR.apply(p, x))[1])
-    schedule = schedules.gradual(0.0, 0.6, 0, 3)
-    prune = pruning.pruner(criteria.magnitude, pruning.global_, schedule, {"b": True, "w": True})
-    algo = federated.build(
-        model,
-        loss=losses.squared,
-        client_tx=optax.sgd(RATE),
-        server_tx=optax.sgd(1.0),
-        aggregate=AGGREGATORS["mean"],
-        prune=prune,
-        schedule=schedule,
-        placement="server",
-        client_map="scan",
-    )
+    algo = algorithm(model=model, client_map="scan")
     jitted = algo._replace(begin=jax.jit(algo.begin), steps=jax.jit(algo.steps), finish=jax.jit(algo.finish))
     play(jitted, rounds=1)
     after_one = len(traces)
@@ -207,7 +210,8 @@ def test_nothing_is_traced_twice():
 
 
 def test_pruning_at_initialization():
-    server = algorithm("init", schedule=schedules.constant(0.6)).init(jax.random.key(0))
+    algo = algorithm("init", schedule=schedules.constant(0.6))
+    server = algo.prepare(algo.init(jax.random.key(0)))
     assert int(masks.kept(server.masks).sum()) == tree.size(server.params) - round(0.6 * 7)
 
 
@@ -215,3 +219,61 @@ def test_pruning_at_initialization():
 def test_refusals(wrong):
     with pytest.raises(UsageError, match="must be"):
         algorithm(**wrong)
+
+
+def test_agreement_dead_channels_and_drift_by_hand():
+    ballots = {"w": jnp.array([[1, 1, 0, 0], [1, 0, 1, 0], [1, 1, 0, 0]], bool)}
+    # Pairs: 1-2 share 1 of 3, 1-3 share 2 of 2, 2-3 share 1 of 3: (1 + 2 + 1) / (3 + 2 + 3).
+    assert float(masks.agreement(ballots, jnp.ones(3, bool))) == 0.5
+    assert float(masks.agreement(ballots, jnp.array([True, False, True]))) == 1.0
+    assert float(masks.agreement(ballots, jnp.array([True, False, False]))) == 1.0
+    kernel = jnp.array([[[1, 0, 0], [0, 0, 1]]], bool)
+    assert masks.dead_channels({"bias": jnp.zeros(3, bool), "kernel": kernel}).tolist() == [0, 1]
+    assert int(masks.hamming({"a": kernel, "b": kernel}, {"a": ~kernel, "b": kernel})) == 6
+
+
+def test_the_asked_sparsity_is_a_share_of_all_weights():
+    rule = pruning.Pruning(
+        criteria.magnitude, pruning.global_, schedules.constant(0.5), pruning.kernels, ("server",)
+    )
+    model = LINEAR._replace(init=lambda key: {"b": jnp.ones(4), "w": jnp.ones((2, 6))})
+    recipe = federated.Recipe(
+        model, losses.squared, optax.sgd(1.0), optax.sgd(1.0), AGGREGATORS["mean"], rule
+    )
+    algo = federated.build(recipe)
+    server = algo.init(jax.random.key(0))
+    _, info = algo.finish(server, algo.begin(server, jnp.arange(1)), jnp.ones(1))
+    assert int(info.kept.sum()) == 10 and float(info.target_sparsity) == pytest.approx(6 / 16)
+
+
+@pytest.mark.parametrize("name", ["feddst", "prunefl", "fedsparsify_local", "lotteryfl", "salient_grads"])
+def test_four_devices_run_every_kind_of_method(name, repository, monkeypatch):
+    monkeypatch.chdir(repository)
+    from fedsparse_jax import build
+    from fedsparse_jax.data import cohort as cohorts
+    from tests import test_methods
+
+    data = test_methods.problem()
+    config = test_methods.config_of(name)
+    config.partition.num_clients = 4
+    found = []
+    for devices, client_map in ((1, "vmap"), (4, "scan")):
+        recipe = build.recipe(config, test_methods.tiny_model())._replace(
+            devices=devices, client_map=client_map
+        )
+        algo = federated.build(recipe)
+        rows = np.arange(24).reshape(4, 2, 3)
+        chunk = cohorts.chunk_of(
+            cohorts.resident(data.inputs), data.targets, cohorts.Plan(rows, np.ones(rows.shape, bool))
+        )
+        server = algo.init(jax.random.key(0))
+        server = algo.prepare(server, chunk, jnp.ones(4)) if algo.wants.prepare else algo.prepare(server)
+        for _ in range(2):
+            clients = jax.jit(algo.begin)(server, jnp.arange(4))
+            clients, _ = jax.jit(algo.steps)(clients, chunk)
+            server, _ = jax.jit(algo.finish)(
+                server, clients, jnp.ones(4), chunk if algo.wants.finish else None
+            )
+        found.append(server)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), found[0].params, found[1].params)
+    jax.tree.map(np.testing.assert_array_equal, found[0].masks, found[1].masks)

@@ -3,8 +3,10 @@
 import jax
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from fedsparse_jax.schedules import gradual, one_shot
+from fedsparse_jax.schedules import constant, gradual, multiplicative, one_shot, step_wise
 from fedsparse_jax.types import UsageError
 from tests import reference
 
@@ -28,6 +30,61 @@ def test_agrees_with_the_formula_and_reaches_its_end(begin, end, every):
 
 def test_one_shot():
     assert [float(one_shot(0.8, at=2)(t)) for t in (1, 2, 3)] == [0.0, np.float32(0.8), np.float32(0.8)]
+
+
+def test_constant():
+    assert [float(constant(0.8)(t)) for t in (0, 7)] == [np.float32(0.8)] * 2
+
+
+def test_step_wise_by_hand():
+    stairs = step_wise(0.8, at=(2, 5), levels=(0.5, 0.8))
+    assert [round(float(stairs(t)), 6) for t in (1, 2, 4, 5, 9)] == [0.0, 0.5, 0.5, 0.8, 0.8]
+
+
+def test_multiplicative_takes_a_fifth_of_what_remains():
+    schedule = multiplicative(0.95, rate=0.2, begin=3, every=2)
+    kept = [1 - float(schedule(t)) for t in (2, 3, 4, 5, 7)]
+    assert kept == pytest.approx([1.0, 0.8, 0.8, 0.64, 0.512])
+    assert (
+        float(schedule(3 + 2 * 12)) < np.float32(0.95) == float(schedule(3 + 2 * 13))
+    )  # .8^13 = .055, .8^14 = .044
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    final=st.floats(0, 1),
+    rate=st.floats(0.01, 1),
+    begin=st.integers(0, 9),
+    every=st.integers(1, 5),
+    t=st.integers(0, 30),
+)
+def test_multiplicative_agrees_with_the_formula(final, rate, begin, every, t):
+    found = float(multiplicative(final, rate, begin, every)(t))
+    assert found == pytest.approx(reference.multiplicative(t, final, rate, begin, every), abs=1e-5)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.floats(0, 1), st.sets(st.integers(1, 40), min_size=1, max_size=6), st.integers(0, 45))
+def test_step_wise_agrees_with_the_formula(final, at, t):
+    found = float(step_wise(final, at=tuple(sorted(at)))(t))
+    assert found == pytest.approx(reference.step_wise(t, final, at), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: step_wise(at=()),
+        lambda: step_wise(at=(5, 2)),
+        lambda: step_wise(0.9, at=(1, 2), levels=(0.5,)),
+        lambda: step_wise(0.9, at=(1, 2), levels=(0.5, 0.8)),
+        lambda: multiplicative(rate=0.0),
+        lambda: multiplicative(every=0),
+        lambda: constant(-0.1),
+    ],
+)
+def test_refuses_other_impossible_schedules(make):
+    with pytest.raises(UsageError, match="pruning.schedule"):
+        make()
 
 
 @pytest.mark.parametrize("options", [dict(final=1.2), dict(begin=5, end=5), dict(every=0)])

@@ -12,8 +12,9 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = [
     {"types"},
     {"tree"},
-    {"masks", "criteria", "schedules", "losses", "metrics", "models", "data", "attacks", "defaults"},
-    {"local", "pruning", "aggregation", "wire", "figures", "slices", "log"},
+    {"masks", "criteria", "schedules", "losses", "metrics", "flops", "models", "data", "attacks", "defaults"},
+    {"local", "pruning", "aggregation", "wire", "figures", "slices", "classes", "log"},
+    {"regrowth"},
     {"federated", "checkpoint", "report"},
     {"experiment"},
     {"build"},

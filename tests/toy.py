@@ -3,7 +3,7 @@
 import numpy as np
 import optax
 
-from fedsparse_jax import criteria, federated, losses, pruning, schedules
+from fedsparse_jax import criteria, federated, losses, metrics, pruning, schedules
 from fedsparse_jax.aggregation import AGGREGATORS
 from fedsparse_jax.data import cohort
 from fedsparse_jax.experiment import Experiment
@@ -22,26 +22,31 @@ def federation(people=30, clients=3):
     return cohort.Federation(inputs, ages, members, np.arange(people - 8, people), rows)
 
 
-def experiment(rounds=5, placement="server", rate=1e-2, devices=1, **changes):
-    model = flat_cnn(SHAPE, widths=(3, 4), poolings=1, output_mean=62.0, output_scale=10.0)
-    schedule = schedules.gradual(0.0, 0.8, begin=0, end=rounds)
-    names = ("conv1", "conv2", "head")
-    prunable = {name: {"bias": True, "kernel": True} for name in names}
-    algorithm = federated.build(
-        model,
+def network():
+    return flat_cnn(SHAPE, widths=(3, 4), poolings=1, output_mean=62.0, output_scale=10.0)
+
+
+def algorithm(rule, rate=1e-2, devices=1):
+    recipe = federated.Recipe(
+        network(),
         loss=losses.squared,
         client_tx=optax.adam(rate),
         server_tx=optax.adam(0.1, eps=1e-3),
-        aggregate=AGGREGATORS["majority_vote" if placement == "client" else "mean"],
-        prune=pruning.pruner(criteria.magnitude, pruning.global_, schedule, prunable),
-        schedule=schedule,
-        placement=placement,
-        client_map="scan",
+        aggregate=AGGREGATORS["majority_vote" if "client" in rule.placement else "mean"],
+        pruning=rule,
+        num_clients=3,
         devices=devices,
     )
+    return federated.build(recipe)
+
+
+def experiment(rounds=5, placement="server", rate=1e-2, devices=1, **changes):
+    schedule = schedules.gradual(0.0, 0.8, begin=0, end=rounds)
+    rule = pruning.Pruning(criteria.magnitude, pruning.global_, schedule, pruning.everything, (placement,))
     settings = dict(
-        config={"method": placement, "seed": 3, "client": {"rate": rate}, "log": {}}, seed=3, rounds=rounds,
-        model=model, algorithm=algorithm, data=federation(), cohort_size=2, batch_size=3, epochs=2,
-        steps_per_chunk=4, resident=True, eval_batch=5, keep=3, tensorboard=False, dropped={},
+        config={"method": placement, "seed": 3, "client": {"rate": rate}, "log": {}, "task": "regression"},
+        seed=3, rounds=rounds, task=metrics.REGRESSION, solo_rounds=0, probe_batches=1, every=1, uses=np.ones(6),
+        model=network(), algorithm=algorithm(rule, rate, devices), data=federation(), cohort_size=2, batch_size=3,
+        epochs=2, steps_per_chunk=4, resident=True, eval_batch=5, keep=3, tensorboard=False, dropped={},
     )  # fmt: skip
     return Experiment(**{**settings, **changes})

@@ -25,14 +25,30 @@ class Federation(NamedTuple):
     test: np.ndarray  # indices of the central test set
     people: list[dict]  # one row an example: participant_id, session, site
 
+    classes: int = 0  # number of classes; 0 where the target is a number
+
     @property
     def train_targets(self) -> np.ndarray:
         """Targets of all clients together."""
         return self.targets[np.concatenate(self.members)]
 
+    def own_test(self, client: int) -> np.ndarray:
+        """Which places of the test set are of classes that the client holds, ``i64[..]``; all, without classes."""
+        if not self.classes:
+            return np.arange(len(self.test))
+        return np.flatnonzero(np.isin(self.targets[self.test], self.targets[self.members[client]]))
+
 
 def federate(
-    inputs, targets, people: list[dict], *, divide: Callable, test_share: float, seed: int
+    inputs,
+    targets,
+    people: list[dict],
+    *,
+    divide: Callable,
+    test_share: float,
+    seed: int,
+    test=None,
+    classes: int = 0,
 ) -> Federation:
     """Splits the people, never the scans: nobody is in two clients, or in both train and test.
 
@@ -42,15 +58,21 @@ def federate(
         people: one row an example, with ``participant_id`` and ``site``.
         divide: ``(ages [P], sites [P], seed) -> list of index arrays``, see `partition.divide`.
         test_share: share of the people in the central test set.
+        test: people of the central test set, by index, for data that come with one; ``test_share`` is not used then.
+        classes: number of classes, 0 for none.
     """
     ids, first, who = np.unique(
         [row["participant_id"] for row in people], return_index=True, return_inverse=True
     )
-    train, test = partition.split_test(len(ids), test_share, seed)
+    if test is None:
+        train, tested = partition.split_test(len(ids), test_share, seed)
+    else:
+        train, tested = np.setdiff1d(np.arange(len(ids)), test), np.asarray(test)
     sites = np.array([people[i]["site"] for i in first])
     parts = divide(targets[first][train], sites[train], seed=seed)
     members = [partition.expand(who, train[part]) for part in parts]
-    return Federation(inputs, np.asarray(targets, np.float32), members, partition.expand(who, test), people)
+    held_out = partition.expand(who, tested)
+    return Federation(inputs, np.asarray(targets, np.float32), members, held_out, people, classes)
 
 
 class Plan(NamedTuple):
@@ -106,6 +128,24 @@ def plan(seed: int, round_: int, client_ids, members, *, batch_size: int, epochs
     return Plan(rows, valid)
 
 
+def probe(seed: int, round_: int, client_ids, members, *, batch_size: int, batches: int) -> Plan:
+    """A few batches of every client, drawn apart from its training: for methods that look at data when they prune.
+
+    Args:
+        client_ids, members: see `plan`.
+        batches: T; a client with fewer examples than they hold shows each of them once.
+    """
+    rows = np.zeros((len(client_ids), batches * batch_size), np.int32)
+    valid = np.zeros(rows.shape, bool)
+    for place, client in enumerate(client_ids):
+        held = members[client]
+        count = min(len(held), batches * batch_size)
+        rows[place, :count] = np.random.default_rng([seed, 8, round_, int(client)]).permutation(held)[:count]
+        valid[place, :count] = True
+    shape = (len(client_ids), batches, batch_size)
+    return Plan(rows.reshape(shape), valid.reshape(shape))
+
+
 def chunks(plan_: Plan, steps_per_chunk: int) -> Iterator[Plan]:
     """The plan in pieces of equal length, the last one padded; pieces without a valid example are left out."""
     for start in range(0, plan_.rows.shape[1], steps_per_chunk):
@@ -127,16 +167,18 @@ def streamed(inputs) -> Callable[[np.ndarray], jax.Array]:
     return lambda index: jnp.asarray(np.take(inputs, index, axis=0))
 
 
+def chunk_of(read: Callable[[np.ndarray], jax.Array], targets, piece: Plan) -> Chunk:
+    """The examples that a plan names, on the device."""
+    return Chunk(read(piece.rows), jnp.asarray(targets[piece.rows]), jnp.asarray(piece.valid))
+
+
 def load(read: Callable[[np.ndarray], jax.Array], targets, plans: Iterator[Plan]) -> Iterator[Chunk]:
     """Plans to chunks; each is read while the device works on the one before."""
-
-    def chunk(piece):
-        return Chunk(read(piece.rows), jnp.asarray(targets[piece.rows]), jnp.asarray(piece.valid))
 
     with ThreadPoolExecutor(1) as pool:
         ahead = None
         for piece in plans:
-            following = pool.submit(chunk, piece)
+            following = pool.submit(chunk_of, read, targets, piece)
             if ahead is not None:
                 yield ahead.result()
             ahead = following

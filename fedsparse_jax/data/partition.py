@@ -142,6 +142,33 @@ def dirichlet(ages, sites, num_clients, seed, *, alpha=0.5, bins=5):
     return [np.sort(np.array(held, int)) for held in members]
 
 
+def classes_per_client(ages, sites, num_clients, seed, *, classes=2):
+    """Every client holds examples of so many classes only, in near equal parts (targets are class labels).
+
+    A class is shared out evenly among the clients that hold it. Where ``num_clients * classes`` is less than the number
+    of classes, clients hold more of them, because every example must be held by somebody.
+    """
+    rng = np.random.default_rng([seed, 7])
+    labels = np.unique(ages)
+    if not 1 <= classes <= len(labels):
+        raise UsageError(
+            f"partition.classes is {classes}: the data have {len(labels)} classes; choose 1 to that."
+        )
+    each = max(classes, -(-len(labels) // num_clients))
+    holders, held_by = [], np.zeros(len(labels), int)
+    for _ in range(num_clients):  # the least held classes first, chance deciding among equals
+        held = np.lexsort((rng.random(len(labels)), held_by))[:each]
+        held_by[held] += 1
+        holders.append(held)
+    members: list[list[int]] = [[] for _ in range(num_clients)]
+    for label in range(len(labels)):
+        who = [client for client, held in enumerate(holders) if label in held]
+        people = rng.permutation(np.flatnonzero(ages == labels[label]))
+        for client, part in zip(who, np.array_split(people, len(who)), strict=True):
+            members[client].extend(part)
+    return [np.sort(np.array(held, int)) for held in members]
+
+
 def divide(ages, sites, *, partition, num_clients: int, seed: int) -> list[np.ndarray]:
     """Applies a partition and holds its result to the contract: everybody once, no client empty.
 
@@ -187,4 +214,5 @@ PARTITIONS = {
     "skewed_noniid": skewed_noniid,
     "site": by_site,
     "dirichlet": dirichlet,
+    "classes_per_client": classes_per_client,
 }

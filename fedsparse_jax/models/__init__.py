@@ -4,9 +4,12 @@ from collections.abc import Callable
 
 from fedsparse_jax.models.brain_age_cnn import brain_age_cnn
 from fedsparse_jax.models.flat_cnn import flat_cnn
+from fedsparse_jax.models.image import image_cnn, mlp
 from fedsparse_jax.types import Model
 
 MODELS: dict[str, Callable[..., Model]] = {
     "brain_age_cnn": brain_age_cnn,
     "flat_cnn": flat_cnn,
+    "mlp": mlp,
+    "image_cnn": image_cnn,
 }

@@ -20,7 +20,7 @@ GAIN = 0.25  # the flattened features are divided by (their number)**GAIN
 class FlatCNN(nnx.Module):
     """``[B, X, Y, Z, 1] -> [B]`` years."""
 
-    def __init__(self, shape, widths, poolings, output_mean, output_scale, *, rngs: nnx.Rngs):
+    def __init__(self, shape, widths, poolings, output_mean, output_scale, zero, *, rngs: nnx.Rngs):
         channels = (1, *widths)
         self.depth, self.poolings, self.scale = len(widths), poolings, output_scale
         for i in range(self.depth):
@@ -29,7 +29,7 @@ class FlatCNN(nnx.Module):
         for side in shape:
             voxels *= side // 2**poolings
         bias = output_mean / output_scale
-        self.head = layers.Dense(voxels * widths[-1], 1, rngs=rngs, bias=bias, zero=True)
+        self.head = layers.Dense(voxels * widths[-1], 1, rngs=rngs, bias=bias, zero=zero)
 
     def __call__(self, scans: Array) -> Array:
         features = scans
@@ -41,7 +41,9 @@ class FlatCNN(nnx.Module):
         return self.scale * self.head(flat / flat.shape[1] ** GAIN)[:, 0]
 
 
-def flat_cnn(shape, *, widths=(8, 16, 16), poolings=2, output_mean=None, output_scale=None) -> Model:
+def flat_cnn(
+    shape, *, widths=(8, 16, 16), poolings=2, output_mean=None, output_scale=None, zero_head=True
+) -> Model:
     """Blocks of convolution 3x3x3, instance norm, max-pool (in the first ``poolings`` blocks) and ReLU.
 
     Args:
@@ -50,10 +52,14 @@ def flat_cnn(shape, *, widths=(8, 16, 16), poolings=2, output_mean=None, output_
         poolings: how many blocks halve the volume.
         output_mean: prediction in years before any training; `build.model` puts the training ages' mean for None.
         output_scale: years for one unit of the output; `build.model` puts the training ages' SD for None.
+        zero_head: whether the head's weights start at zero: faster here, but criteria that look at gradients before
+            any training (SNIP, GraSP) then find all weights alike.
 
     Raises:
         UsageError: ``shape`` is too small for the poolings.
     """
     layers.check_poolings(shape, poolings)
     mean, scale = output_mean or 0.0, output_scale or 1.0
-    return functional(lambda rngs: FlatCNN(tuple(shape), tuple(widths), poolings, mean, scale, rngs=rngs))
+    return functional(
+        lambda rngs: FlatCNN(tuple(shape), tuple(widths), poolings, mean, scale, zero_head, rngs=rngs)
+    )

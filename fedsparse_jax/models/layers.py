@@ -1,4 +1,4 @@
-"""The layers of a 3D CNN as plain functions of arrays, and the Flax modules that hold their weights.
+"""The layers of a CNN as plain functions of arrays, and the Flax modules that hold their weights.
 
 Convolution is written as matrix products: XLA's own 3D convolution is slow on CPU when it is differentiated
 inside a loop, and over per-client kernels (under ``vmap``) it becomes a grouped convolution, slow on every
@@ -15,25 +15,25 @@ from fedsparse_jax.types import Array, UsageError
 
 
 def _shifts(inputs: Array, size: int) -> list[Array]:
-    """The ``size**3`` shifted copies of a zero-padded ``[B, X, Y, Z, C]`` that a SAME convolution reads."""
-    pad = size // 2
-    padded = jnp.pad(inputs, ((0, 0), *[(pad, pad)] * 3, (0, 0)))
-    x, y, z = inputs.shape[1:4]
+    """The ``size**d`` shifted copies of a zero-padded ``[B, *space, C]`` that a SAME convolution reads."""
+    space, pad = inputs.shape[1:-1], size // 2
+    padded = jnp.pad(inputs, ((0, 0), *[(pad, pad)] * len(space), (0, 0)))
     return [
-        padded[:, i : i + x, j : j + y, k : k + z] for i, j, k in itertools.product(range(size), repeat=3)
+        padded[(slice(None), *(slice(i, i + n) for i, n in zip(start, space, strict=True)))]
+        for start in itertools.product(range(size), repeat=len(space))
     ]
 
 
-def conv3d(inputs: Array, kernel: Array, bias: Array) -> Array:
-    """SAME convolution with stride 1, of an odd cubic kernel.
+def convolve(inputs: Array, kernel: Array, bias: Array) -> Array:
+    """SAME convolution with stride 1, of an odd kernel of equal sides, in any number of dimensions.
 
     Args:
-        inputs: ``[B, X, Y, Z, I]``.
-        kernel: ``[K, K, K, I, O]``.
+        inputs: ``[B, *space, I]``.
+        kernel: ``[K, ..., K, I, O]``.
         bias: ``[O]``.
 
     Returns:
-        ``[B, X, Y, Z, O]``.
+        ``[B, *space, O]``.
     """
     size, *_, out = kernel.shape
     columns = inputs if size == 1 else jnp.concatenate(_shifts(inputs, size), axis=-1)
@@ -41,15 +41,15 @@ def conv3d(inputs: Array, kernel: Array, bias: Array) -> Array:
 
 
 def max_pool(inputs: Array) -> Array:
-    """Maximum over blocks of 2 x 2 x 2; an odd last plane is left out (VALID).
+    """Maximum over blocks of side 2; an odd last plane is left out (VALID).
 
     Strided slices, because the gradient of ``reduce_window`` is about ten times slower on CPU.
     """
-    x, y, z = (n // 2 * 2 for n in inputs.shape[1:4])
-    pooled = inputs[:, :x, :y, :z]
-    for axis in (1, 2, 3):
-        even = jax.lax.slice_in_dim(pooled, 0, None, stride=2, axis=axis)
-        odd = jax.lax.slice_in_dim(pooled, 1, None, stride=2, axis=axis)
+    pooled = inputs
+    for axis, size in enumerate(inputs.shape[1:-1], 1):
+        whole = jax.lax.slice_in_dim(pooled, 0, size // 2 * 2, axis=axis)
+        even = jax.lax.slice_in_dim(whole, 0, None, stride=2, axis=axis)
+        odd = jax.lax.slice_in_dim(whole, 1, None, stride=2, axis=axis)
         pooled = jnp.maximum(even, odd)
     return pooled
 
@@ -59,7 +59,7 @@ def instance_norm(inputs: Array, epsilon: float = 1e-3) -> Array:
 
     ``epsilon`` is the default of the library that the paper's authors used.
     """
-    axes = (1, 2, 3)
+    axes = tuple(range(1, inputs.ndim - 1))
     mean = inputs.mean(axes, keepdims=True)
     variance = jnp.square(inputs - mean).mean(axes, keepdims=True)
     return (inputs - mean) * jax.lax.rsqrt(variance + epsilon)
@@ -75,15 +75,17 @@ def check_poolings(shape, poolings: int) -> None:
 
 
 class Conv(nnx.Module):
-    """SAME convolution of a cubic kernel; Glorot-uniform weights, a constant bias."""
+    """SAME convolution of a kernel of equal sides; Glorot-uniform weights, a constant bias."""
 
-    def __init__(self, inputs: int, outputs: int, size: int, *, rngs: nnx.Rngs, bias: float = 0.0):
+    def __init__(
+        self, inputs: int, outputs: int, size: int, *, rngs: nnx.Rngs, bias: float = 0.0, dims: int = 3
+    ):
         glorot = nnx.initializers.glorot_uniform()
-        self.kernel = nnx.Param(glorot(rngs.params(), (size, size, size, inputs, outputs)))
+        self.kernel = nnx.Param(glorot(rngs.params(), (*[size] * dims, inputs, outputs)))
         self.bias = nnx.Param(jnp.full((outputs,), bias, jnp.float32))
 
     def __call__(self, inputs: Array) -> Array:
-        return conv3d(inputs, self.kernel[...], self.bias[...])
+        return convolve(inputs, self.kernel[...], self.bias[...])
 
 
 class Dense(nnx.Module):

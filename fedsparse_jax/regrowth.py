@@ -1,0 +1,150 @@
+"""What may come back: rules that drop small weights and let others grow in their place.
+
+A rule knows one model: its params, its mask, and a score for every weight, pruned ones included, that says how
+much the loss would feel it (`criteria.squared_gradient`). What grows back starts from zero. Nothing here changes a
+leaf that is not prunable.
+"""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from fedsparse_jax.pruning import keep_largest, share_of
+from fedsparse_jax.types import Array, Criterion, Masks, Params, Regrow, UsageError
+
+PLACEMENTS = ("client", "server")
+
+
+class Regrowth(NamedTuple):
+    """When, where and by what rule a method lets weights come back."""
+
+    rule: Regrow
+    criterion: Criterion  # scores what may grow
+    placement: str  # "client", after local training (FedDST), or "server", after aggregation (PruneFL)
+    begin: int  # first round
+    every: int  # rounds between two
+    end: int  # last round
+
+    def due(self, t: Array) -> Array:
+        """bool[]: whether masks are readjusted in round ``t``."""
+        return (t >= self.begin) & (t <= self.end) & ((t - self.begin) % self.every == 0)
+
+
+def swap(*, fraction: float = 0.5, end: int = 20) -> Regrow:
+    r"""As many back as dropped, leaf by leaf: the counts stay what they are (FedDST, arXiv 2112.09824).
+
+    .. math:: \alpha_t = \tfrac{\alpha}{2} (1 + \cos(\pi t / T_{end}))
+
+    of the kept weights of a leaf, the smallest ones, are dropped, and as many of those that were pruned before, the
+    highest scores, grow. A full leaf stays as it is.
+
+    Args:
+        fraction: alpha, share of the kept weights. (The published code multiplies by alpha twice: for its reading
+            give the square.)
+        end: T_end, the round in which the share reaches zero.
+    """
+    _check_fraction(fraction)
+
+    def rule(params: Params, masks: Masks, scores, t: Array, sparsity: Array, prunable) -> Masks:
+        progress = jnp.clip(t / end, 0, 1)
+        share = fraction / 2 * (1 + jnp.cos(jnp.pi * progress))
+
+        def readjust(weight, mask, score, flag):
+            if not flag:
+                return mask
+            flat, alive = jnp.abs(weight).ravel(), mask.ravel()
+            kept = alive.sum(dtype=jnp.int32)
+            count = jnp.minimum(share_of(share, kept), flat.size - kept)
+            stay = keep_largest(flat, alive, flat.size - kept + count)
+            grown = keep_largest(score.ravel(), ~alive, flat.size - count)
+            return (stay | grown).reshape(mask.shape)
+
+        return jax.tree.map(readjust, params, masks, scores, prunable)
+
+    return rule
+
+
+def greedy(*, fraction: float = 0.3, halving: float = 10_000, fixed: float = 0.1) -> Regrow:
+    r"""Grow while it pays: what raises the importance won per unit of a round's time (PruneFL, arXiv 1909.12326).
+
+    Every leaf frees the share :math:`d_t = d\,2^{-t / h}` of its kept weights, the smallest. Freed and pruned weights
+    of all leaves then come (back) from the highest score on, as long as the score is above
+
+    .. math:: \Gamma = \sum_{kept} g^2 / (c_0 + n_{kept}),
+
+    the importance per unit of time so far, and until the sparsity falls to the one that the schedule asks for (the
+    paper's bound on the density). Density is therefore an outcome. Time is counted in weights sent and trained: every
+    weight costs 1, where the paper measures a cost for each layer.
+
+    Args:
+        fraction: d, .3 in the published code.
+        halving: h, rounds in which the share halves; 10,000 there.
+        fixed: c_0, what a round costs at any density, as a share of what all prunable weights cost.
+    """
+    _check_fraction(fraction)
+    if fixed < 0 or halving <= 0:
+        raise UsageError(
+            f"regrowth.rule.fixed is {fixed} and halving is {halving}: fixed may not be negative, and halving must "
+            "be positive."
+        )
+
+    def rule(params: Params, masks: Masks, scores, t: Array, sparsity: Array, prunable) -> Masks:
+        share = fraction * 0.5 ** (t / halving)
+
+        def free(weight, mask, flag):
+            kept = mask.sum(dtype=jnp.int32)
+            gone = mask.size - kept + share_of(share, kept)
+            return (
+                keep_largest(jnp.abs(weight).ravel(), mask.ravel(), gone).reshape(mask.shape)
+                if flag
+                else mask
+            )
+
+        held = jax.tree.map(free, params, masks, prunable)
+        flags = jax.tree.leaves(prunable)
+        pick = lambda tree: [leaf for leaf, flag in zip(jax.tree.leaves(tree), flags, strict=True) if flag]
+        if not pick(held):
+            return masks
+        flat = lambda tree: jnp.concatenate([leaf.ravel() for leaf in pick(tree)])
+        grown = iter(jnp.split(_worthwhile(flat(held), flat(scores), fixed, sparsity), _cuts(pick(held))))
+        leaves = [
+            leaf | next(grown).reshape(leaf.shape) if flag else leaf
+            for leaf, flag in zip(jax.tree.leaves(held), flags, strict=True)
+        ]
+        return jax.tree.unflatten(jax.tree.structure(held), leaves)
+
+    return rule
+
+
+def _worthwhile(held: Array, scores: Array, fixed: float, sparsity: Array) -> Array:
+    """The weights outside ``held [n]`` that `greedy` adds, ``bool[n]``."""
+    order = jnp.argsort(jnp.where(held, -jnp.inf, scores), descending=True)
+    gain = scores[order]
+    place = jnp.arange(held.size)
+    before = jnp.where(held, scores, 0).sum() + jnp.cumsum(gain) - gain  # importance without this one
+    cost = fixed * held.size + held.sum() + place
+    pays = (gain * cost > before) & ~held[order]
+    room = held.size - share_of(sparsity, held.size) - held.sum()
+    count = jnp.minimum(jnp.cumprod(pays.astype(jnp.int32)).sum(), room)
+    return jnp.zeros(held.size, bool).at[order].set(place < count)
+
+
+def _cuts(leaves) -> list[int]:
+    sizes = [leaf.size for leaf in leaves]
+    return [sum(sizes[: i + 1]) for i in range(len(sizes) - 1)]
+
+
+def _check_fraction(fraction: float) -> None:
+    if not 0 <= fraction <= 1 or not math.isfinite(fraction):
+        raise UsageError(
+            f"regrowth.rule.fraction is {fraction}: it is a share of the kept weights, from 0 to 1."
+        )
+
+
+REGROWTH: dict[str, Callable[..., Regrow]] = {
+    "swap": swap,
+    "greedy": greedy,
+}

@@ -32,7 +32,7 @@ def save(manager: ocp.CheckpointManager, server: ServerState) -> None:
     """Starts to write the state after ``server.round`` rounds; returns before it is on disk."""
     round_ = int(server.round)
     args = ocp.args.Composite(
-        state=ocp.args.StandardSave(server),
+        state=ocp.args.StandardSave(_stored(server)),
         meta=ocp.args.JsonSave({"round": round_, "digest": digest(server)}),
     )
     if round_ not in manager.all_steps() and not manager.save(round_, args=args):
@@ -80,17 +80,24 @@ def digest(server: ServerState) -> str:
 
 
 def _read(manager, like, step: int) -> ServerState | None:
-    abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+    abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, _stored(like))
     args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract), meta=ocp.args.JsonRestore())
     try:
         found = manager.restore(step, args=args)
-        sound = found["meta"]["digest"] == digest(found["state"])
+        server = like._replace(**found["state"])
+        sound = found["meta"]["digest"] == digest(server)
     except Exception as error:  # whatever Orbax raises for a damaged folder
         print(f"Checkpoint of round {step} cannot be read ({type(error).__name__}); trying an older one.")
         return None
     if not sound:
         print(f"Checkpoint of round {step} is damaged (its digest differs); trying an older one.")
-    return jax.tree.map(_uncommitted, found["state"]) if sound else None
+    return jax.tree.map(_uncommitted, server) if sound else None
+
+
+def _stored(server: ServerState) -> dict:
+    """The state as it lies on disk: without a memory that holds nothing, as in runs of before there was one."""
+    fields = server._asdict()
+    return fields if jax.tree.leaves(server.memory) else {k: v for k, v in fields.items() if k != "memory"}
 
 
 def _uncommitted(leaf):

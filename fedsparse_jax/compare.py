@@ -8,21 +8,33 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import scipy.stats
 
-from fedsparse_jax import build, experiment, figures
-
-HEADER = (
-    "config",
-    "seeds",
-    "sparsity",
-    "test MAE (y)",
-    "below predict-the-mean",
-    "against the first row",
-    "weights exchanged",
-)
-
+from fedsparse_jax import build, experiment, figures, metrics
+from fedsparse_jax.types import UsageError
 
 Results = dict[str, list[list[dict]]]  # for each config, for each seed, the log of its rounds
+
+
+def listed(specs: list[str]) -> list[str]:
+    """The specs, with every ``@file`` replaced by its lines; what follows a ``#`` is a remark.
+
+    Raises:
+        UsageError: there is no such file.
+    """
+    found = []
+    for spec in specs:
+        if not spec.startswith("@"):
+            found.append(spec)
+            continue
+        path = Path(spec[1:])
+        if not path.is_file():
+            raise UsageError(
+                f"There is no list of configs {path}; write one spec a line, or give them by commas."
+            )
+        lines = [line.partition("#")[0].strip() for line in path.read_text(encoding="utf-8").splitlines()]
+        found += [line for line in lines if line]
+    return found
 
 
 def run(specs: list[str], seeds: list[int], workdir: Path, say: Callable[[str], None] = print) -> Results:
@@ -39,44 +51,81 @@ def run(specs: list[str], seeds: list[int], workdir: Path, say: Callable[[str], 
 
 
 def picture(results: Results) -> bytes:
-    """MAE by round and by weights exchanged, the mean over the seeds, as PNG."""
-    runs = [(str(method_of(spec)), average(logs)) for spec, logs in results.items()]
-    return figures.render(figures.compare_runs(runs), "png")
+    """The headline measure by round and by weights exchanged, the mean over the seeds, as PNG."""
+    task = task_of(results)
+    runs = [(str(build.load(spec).method), average(logs, task)) for spec, logs in results.items()]
+    return figures.render(figures.compare_runs(runs, task), "png")
 
 
-def method_of(spec: str) -> str:
-    """The method that a config says it is."""
-    return build.load(spec).method
+def task_of(results: Results) -> metrics.Task:
+    """What the runs measured.
+
+    Raises:
+        UsageError: some measured one thing, some another.
+    """
+    last = [records[-1] for runs in results.values() for records in runs]
+    for task in metrics.TASKS.values():
+        measured = [f"test_{task.headline}" in record for record in last]
+        if all(measured):
+            return task
+        if any(measured):
+            break
+    raise UsageError("--configs holds regressions and classifications; compare them apart.")
 
 
-def average(logs: list[list[dict]]) -> list[dict]:
+def average(logs: list[list[dict]], task: metrics.Task) -> list[dict]:
     """The mean over the seeds of what a picture shows, round by round."""
-    keys = ("round", "test_mae", "predict_mean_mae", "params_up_total", "params_down_total")
+    keys = ("round", f"test_{task.headline}", task.baseline_key, "params_up_total", "params_down_total")
     return [
         {key: float(np.mean([entry[key] for entry in same])) for key in keys}
         for same in zip(*logs, strict=True)
     ]
 
 
+def interval(values, digits: int, sign: str = "") -> str:
+    """Mean and half the width of its 95 % interval (Student's t over the seeds), as text.
+
+    >>> interval([1.0, 2.0, 3.0], 2), interval([1.0], 1)
+    ('2.00 ± 2.48', '1.0')
+    """
+    values = np.asarray(values, float)
+    text = f"{values.mean():{sign}.{digits}f}"
+    if len(values) < 2:
+        return text
+    half = scipy.stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
+    return f"{text} ± {half:.{digits}f}"
+
+
 def table(results: Results) -> str:
-    """Mean and SD over the seeds at the last round, one row a config, as Markdown."""
-    rows = [HEADER, ("---",) * len(HEADER)]
-    first = None
-    for spec, runs in results.items():
-        last = [records[-1] for records in runs]
-        mae = np.array([record["test_mae"] for record in last])
-        mean_mae = np.mean([record["predict_mean_mae"] for record in last])
-        exchanged = np.mean([r["params_up_total"] + r["params_down_total"] for r in last])
-        first = mae.mean() if first is None else first
-        rows.append(
-            (
-                f"`{spec}`",
-                str(len(runs)),
-                f"{np.mean([record['sparsity'] for record in last]):.3f}",
-                f"{mae.mean():.2f} ± {mae.std(ddof=1) if len(mae) > 1 else 0:.2f}",
-                f"{1 - mae.mean() / mean_mae:.1%} of {mean_mae:.2f}",
-                f"{mae.mean() / first - 1:+.1%}",
-                f"{exchanged / 1e6:.2f} M",
-            )
-        )
+    """Means over the seeds at the last round with their 95 % intervals, one row a config, as Markdown."""
+    task = task_of(results)
+    first = [records[-1][f"test_{task.headline}"] for records in next(iter(results.values()))]
+    cells = [_row(spec, [records[-1] for records in runs], first, task) for spec, runs in results.items()]
+    head = list(cells[0])
+    rows = [head, ["---"] * len(head), *[list(row.values()) for row in cells]]
     return "\n".join("| " + " | ".join(row) + " |" for row in rows) + "\n"
+
+
+def _row(spec: str, last: list[dict], first: list[float], task: metrics.Task) -> dict[str, str]:
+    """One config's cells by heading; ``first`` is the headline measure of the first row, seed by seed."""
+    values = np.array([record[f"test_{task.headline}"] for record in last])
+    exchanged = np.mean([record["params_up_total"] + record["params_down_total"] for record in last])
+    row = {
+        "config": f"`{spec}`",
+        "seeds": str(len(last)),
+        "sparsity": f"{np.mean([record['sparsity'] for record in last]):.3f}",
+    }
+    if task.lower_is_better:
+        baseline = np.mean([record[task.baseline_key] for record in last])
+        row[f"test {task.label}{f' ({task.unit.strip()})' if task.unit else ''}"] = interval(
+            values, task.digits
+        )
+        row[f"below {task.naive}"] = f"{1 - values.mean() / baseline:.1%} of {baseline:.2f}"
+        row["against the first row"] = f"{values.mean() / np.mean(first) - 1:+.1%}"
+    else:
+        own = [100 * record[f"own_{task.headline}"] for record in last]
+        row[f"test {task.label} (%)"] = interval(100 * values, 1)
+        row["on own classes (%)"] = f"{np.mean(own):.1f}"
+        row["against the first row (points)"] = interval(100 * (values - first), 1, "+")
+    row["weights exchanged"] = f"{exchanged / 1e6:.2f} M"
+    return row

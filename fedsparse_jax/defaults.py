@@ -84,7 +84,7 @@ def defaults() -> ConfigDict:
 def digits() -> ConfigDict:
     """FedAvg of a two-layer MLP over ten clients with three classes each, on scikit-learn's handwritten digits."""
     config = defaults()
-    config.task, config.rounds = "classification", 60
+    config.task, config.rounds = "classification", 100
     with config.unlocked():
         config.data.options = dict()
         config.partition = dict(name="classes_per_client", num_clients=10, classes=3)
@@ -93,7 +93,7 @@ def digits() -> ConfigDict:
     config.data.source, config.data.shape = "digits", (8, 8)
     config.client.loss, config.client.batch_size, config.client.epochs = "cross_entropy", 16, 2
     config.execution.eval_batch, config.execution.steps_per_chunk = 360, 32
-    config.checkpoint.every, config.log.tensorboard = 20, False
+    config.checkpoint.every, config.log.tensorboard = 50, False
     return config
 
 
@@ -101,8 +101,9 @@ def start(mode: str, *others: str) -> tuple[ConfigDict, set[str]]:
     """Where a method's config begins: the task that the forms behind the file name ask for.
 
     Args:
-        mode: forms joined by ``+``, such as ``digits+90``. ``digits``: the second task instead of the phantom;
-            ``smoke``: a run of seconds; a number: the sparsity in percent; and ``others``.
+        mode: forms joined by ``+``, such as ``digits+90``. ``digits``: the second task instead of the phantom, with
+            ``cnn`` by a CNN instead of an MLP, with ``iid`` over clients that are alike; ``smoke``: a run of seconds; a
+            number: the sparsity in percent; and ``others``.
         others: forms of this config.
 
     Returns:
@@ -113,8 +114,14 @@ def start(mode: str, *others: str) -> tuple[ConfigDict, set[str]]:
     """
     forms = set(filter(None, mode.split("+")))
     percent = {form for form in forms if form.replace(".", "", 1).isdigit()}
-    check_forms(forms - percent, "smoke", "digits", *others, "a sparsity in percent")
+    task = ("cnn", "iid") if "digits" in forms else ()
+    check_forms(forms - percent, "smoke", "digits", *task, *others, "a sparsity in percent")
     config = digits() if "digits" in forms else defaults()
+    with config.unlocked():
+        if "cnn" in forms:
+            config.model = dict(name="image_cnn")
+        if "iid" in forms:
+            config.partition = dict(name="uniform_iid", num_clients=10)
     if "smoke" in forms:
         small(config)
     for form in percent:

@@ -2,6 +2,8 @@
 
 python scripts/compare.py --configs=configs/quickstart.py:dense,configs/quickstart.py --seeds=1,2,3 \
     --workdir=runs/compare --output=table.md --picture=curves.png
+
+A name with @ before it is a file that lists configs, one a line: --configs=@configs/comparison.txt.
 """
 
 from pathlib import Path
@@ -10,7 +12,9 @@ from absl import flags
 
 from fedsparse_jax import cli
 
-CONFIGS = flags.DEFINE_list("configs", None, "Configs, such as configs/quickstart.py:dense.", required=True)
+CONFIGS = flags.DEFINE_list(
+    "configs", None, "Configs, such as configs/quickstart.py:dense, or @FILE.", required=True
+)
 SEEDS = flags.DEFINE_list("seeds", ["1", "2", "3"], "Seeds.")
 OUTPUT = flags.DEFINE_string("output", "", "File for the table, beside printing it.")
 PICTURE = flags.DEFINE_string("picture", "", "PNG file for the curves.")
@@ -21,7 +25,8 @@ def main():
     from fedsparse_jax import compare, log
 
     cli.cache_compilations()
-    results = compare.run(CONFIGS.value, [int(seed) for seed in SEEDS.value], Path(WORKDIR.value))
+    specs = compare.listed(CONFIGS.value)
+    results = compare.run(specs, [int(seed) for seed in SEEDS.value], Path(WORKDIR.value))
     table = compare.table(results)
     print(table)
     if OUTPUT.value:

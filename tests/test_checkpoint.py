@@ -1,13 +1,16 @@
 """Checkpoints: what is saved comes back, and damage is noticed."""
 
+from typing import Any, NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import orbax.checkpoint as ocp
 import pytest
 
 from fedsparse_jax import checkpoint
-from fedsparse_jax.types import ServerState, UsageError
+from fedsparse_jax.types import Memory, ServerState, UsageError
 
 
 def state(round_):
@@ -45,6 +48,33 @@ def test_what_is_saved_comes_back_bit_for_bit(folder):
     assert jax.tree.structure(found) == jax.tree.structure(expected)
     assert checkpoint.digest(found) == checkpoint.digest(expected)
     assert jax.random.key_data(found.key).tolist() == jax.random.key_data(expected.key).tolist()
+
+
+def test_memory_comes_back(tmp_path):
+    params = {"w": jnp.arange(6.0)}
+    memory = Memory({"w": jnp.arange(12).reshape(2, 6) % 5 == 0}, optax.adam(0.1).init(params), jnp.arange(2))
+    full = state(1)._replace(memory=memory)
+    with checkpoint.open_manager(tmp_path) as manager:
+        checkpoint.save(manager, full)
+    with checkpoint.open_manager(tmp_path) as manager:
+        found = checkpoint.restore(manager, jax.eval_shape(lambda: full))
+    assert checkpoint.digest(found) == checkpoint.digest(full) != checkpoint.digest(state(1))
+
+
+def test_states_of_before_there_was_a_memory_can_be_read(tmp_path):
+    class Old(NamedTuple):
+        round: Any
+        params: Any
+        masks: Any
+        opt_state: Any
+        key: Any
+
+    old = Old(*state(1)[:5])
+    with checkpoint.open_manager(tmp_path) as manager:
+        meta = {"round": 1, "digest": checkpoint.digest(old)}
+        items = ocp.args.Composite(state=ocp.args.StandardSave(old), meta=ocp.args.JsonSave(meta))
+        manager.save(1, args=items)
+    assert checkpoint.digest(restore(tmp_path)) == checkpoint.digest(state(1))
 
 
 def test_any_round_can_be_asked_for(folder):

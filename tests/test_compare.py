@@ -1,6 +1,9 @@
 """The table of a comparison, by hand."""
 
+import pytest
+
 from fedsparse_jax import compare
+from fedsparse_jax.types import UsageError
 
 
 def log(mae, up):
@@ -10,10 +13,56 @@ def log(mae, up):
     ]  # fmt: skip
 
 
-def test_table():
-    rows = compare.table(
-        {"dense": [log(4.0, 10**6), log(5.0, 10**6)], "sparse": [log(4.0, 10**5), log(4.1, 10**5)]}
+def cells(table):
+    return [row.strip("| ").split(" | ") for row in table.splitlines()]
+
+
+def test_regressions():
+    # Two seeds: t = 12.706, so the half width is 12.706 * .7071 / sqrt(2) = 6.35.
+    head, _, dense, sparse = cells(
+        compare.table(
+            {"dense": [log(4.0, 10**6), log(5.0, 10**6)], "sparse": [log(4.0, 10**5), log(4.1, 10**5)]}
+        )
     )
-    dense, sparse = (row.strip("| ").split(" | ") for row in rows.splitlines()[2:])
-    assert dense == ["`dense`", "2", "0.500", "4.50 ± 0.71", "25.0% of 6.00", "+0.0%", "2.00 M"]
-    assert sparse == ["`sparse`", "2", "0.500", "4.05 ± 0.07", "32.5% of 6.00", "-10.0%", "0.20 M"]
+    assert head[3] == "test MAE (y)"
+    assert dense == ["`dense`", "2", "0.500", "4.50 ± 6.35", "25.0% of 6.00", "+0.0%", "2.00 M"]
+    assert sparse == ["`sparse`", "2", "0.500", "4.05 ± 0.64", "32.5% of 6.00", "-10.0%", "0.20 M"]
+
+
+def classified(accuracy, own):
+    return [
+        dict(
+            test_accuracy=accuracy, own_accuracy=own, params_up_total=10**6, params_down_total=0, sparsity=0.9
+        )
+    ]
+
+
+def test_classifications_differ_seed_by_seed():
+    runs = {
+        "a": [classified(0.9, 0.8), classified(0.8, 0.8)],
+        "b": [classified(0.85, 0.9), classified(0.75, 0.7)],
+    }
+    head, _, first, second = cells(compare.table(runs))
+    assert head[3:6] == ["test accuracy (%)", "on own classes (%)", "against the first row (points)"]
+    assert first[3:] == ["85.0 ± 63.5", "80.0", "+0.0 ± 0.0", "1.00 M"]
+    assert second[3:] == ["80.0 ± 63.5", "80.0", "-5.0 ± 0.0", "1.00 M"]
+
+
+def test_two_tasks_are_not_compared():
+    with pytest.raises(UsageError, match="compare them apart"):
+        compare.table({"a": [log(4.0, 1)], "b": [classified(0.9, 0.9)]})
+
+
+def test_lists(tmp_path):
+    (tmp_path / "list.txt").write_text("# all\na.py:x  # one\n\nb.py\n")
+    assert compare.listed(["c.py", f"@{tmp_path}/list.txt"]) == ["c.py", "a.py:x", "b.py"]
+    with pytest.raises(UsageError, match="no list of configs"):
+        compare.listed(["@nowhere.txt"])
+
+
+def test_the_comparison_of_the_docs_covers_every_method(repository):
+    specs = compare.listed([f"@{repository}/configs/comparison.txt"])
+    named = {spec.partition(":")[0] for spec in specs}
+    files = {f"configs/{path.name}" for path in (repository / "configs").glob("*.py")}
+    assert named == files - {"configs/quickstart.py", "configs/real.py"}
+    assert sum("+90" in spec for spec in specs) == sum("+95" in spec for spec in specs) == 17

@@ -1,9 +1,10 @@
 """Every config runs, in its smallest form, from files to predictions."""
 
+import jax
 import numpy as np
 import pytest
 
-from fedsparse_jax import build, defaults, experiment, report
+from fedsparse_jax import build, checkpoint, defaults, experiment, report
 from fedsparse_jax.types import UsageError
 from tests.test_structure import PACKAGE
 
@@ -60,6 +61,48 @@ def test_smoke_on_digits(name, tmp_path, monkeypatch, repository):
     assert 0 < records[-1]["test_accuracy"] <= 1 and 0 < records[-1]["own_accuracy"] <= 1
     assert report.write(tmp_path).exists()
     check(records, name)
+
+
+class Killed(BaseException):
+    pass
+
+
+def kill_after_one(line):
+    if line.startswith("round 1/"):
+        raise Killed
+
+
+@pytest.mark.parametrize("name", ["lotteryfl", "feddst", "prunefl", "salient_grads"])
+def test_a_stopped_run_goes_on_bit_for_bit(name, tmp_path, monkeypatch, repository):
+    monkeypatch.chdir(repository)
+    config = build.load(f"configs/{name}.py:digits+smoke")
+    with config.unlocked():
+        config.participation, config.client.optimizer_state = 0.5, "kept"
+        config.client.optimizer = dict(name="sgd", learning_rate=0.1, momentum=0.9)
+    one, quiet = build.experiment(config), lambda _: None
+    experiment.run(one, tmp_path / "whole", quiet)
+    with pytest.raises(Killed):
+        experiment.run(one, tmp_path / "parts", kill_after_one)
+    experiment.run(one, tmp_path / "parts", quiet)
+    states = []
+    for part in ("whole", "parts"):
+        with checkpoint.open_manager(tmp_path / part) as manager:
+            like = jax.eval_shape(one.algorithm.init, jax.random.key(0))
+            states.append(checkpoint.digest(checkpoint.restore(manager, like)))
+    assert states[0] == states[1]
+
+
+@pytest.mark.parametrize("forms", ["digits+cnn", "digits+iid+90", "cnn"])
+def test_forms_of_the_second_task(forms, tmp_path, monkeypatch, repository):
+    monkeypatch.chdir(repository)
+    if "digits" not in forms:
+        with pytest.raises(UsageError, match="no form 'cnn'"):
+            build.load(f"configs/fedavg.py:{forms}")
+        return
+    config = build.load(f"configs/fedsparsify_global.py:{forms}+smoke")
+    records = experiment.run(build.experiment(config), tmp_path, say=lambda _: None)
+    assert ("conv1/kernel" in records[-1]["density"]) == ("cnn" in forms)
+    assert records[-1]["sparsity"] == pytest.approx(0.9 if "90" in forms else 0.95, abs=1e-3)
 
 
 def test_a_sparsity_in_percent(repository, monkeypatch):

@@ -144,6 +144,26 @@ def test_scores_of_either_sign_and_what_is_no_number():
         assert (before & ~keep).nonzero()[0].tolist() == [gone]
 
 
+def test_global_and_per_layer_by_hand():
+    scores = {"a": jnp.array([1.0, 2.0, 3.0, 4.0]), "b": jnp.array([[5.0, 6.0], [7.0, 0.5]])}
+    start, flags = masks.ones(scores), {"a": True, "b": True}
+    jointly = pruning.global_(scores, start, jnp.float32(0.5), flags)  # the smallest four: .5, 1, 2, 3
+    assert jointly["a"].tolist() == [False, False, False, True]
+    assert jointly["b"].tolist() == [[True, True], [True, False]]
+    apart = pruning.per_layer(scores, start, jnp.float32(0.5), flags)  # the smallest two of each
+    assert apart["a"].tolist() == [False, False, True, True]
+    assert apart["b"].tolist() == [[False, True], [True, False]]
+
+
+def test_more_zeros_than_asked_stay_as_they_are():
+    # 4 of 5 are gone and 40 % is asked: a published code then keeps everything.
+    alive = {"a": jnp.array([False, True, False, False, False])}
+    scores = {"a": jnp.arange(5.0)}
+    for scope in pruning.SCOPES.values():
+        found = scope(scores, alive, jnp.float32(0.4), {"a": True})
+        assert found["a"].tolist() == alive["a"].tolist()
+
+
 def test_biases_stay_whole_when_only_kernels_are_prunable():
     params = {"bias": jnp.zeros(4), "kernel": jnp.arange(12.0).reshape(3, 4)}
     found = pruning.global_(criteria.magnitude(params), masks.ones(params), 0.5, pruning.kernels(params))

@@ -28,6 +28,29 @@ def test_agrees_with_the_formula_and_reaches_its_end(begin, end, every):
     assert (np.diff(values) >= -1e-7).all()
 
 
+@settings(deadline=None, max_examples=40)
+@given(
+    initial=st.floats(0, 0.99),
+    final=st.floats(0, 1),
+    begin=st.integers(0, 9),
+    length=st.integers(1, 40),
+    power=st.floats(0.5, 4),
+    every=st.integers(1, 12),
+    t=st.integers(0, 60),
+)
+def test_gradual_agrees_with_the_formula(initial, final, begin, length, power, every, t):
+    found = float(gradual(initial, final, begin, begin + length, power=power, every=every)(t))
+    expected = reference.gradual(t, initial, final, begin, begin + length, power, every)
+    assert found == pytest.approx(expected, abs=2e-6)
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.floats(0, 1), st.integers(0, 40), st.integers(0, 40))
+def test_one_shot_and_constant_agree_with_their_definitions(final, at, t):
+    assert float(one_shot(final, at)(t)) == (np.float32(final) if t >= at else 0)
+    assert float(constant(final)(t)) == np.float32(final)
+
+
 def test_one_shot():
     assert [float(one_shot(0.8, at=2)(t)) for t in (1, 2, 3)] == [0.0, np.float32(0.8), np.float32(0.8)]
 

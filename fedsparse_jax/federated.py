@@ -53,9 +53,7 @@ class Recipe(NamedTuple):
     pruning: Pruning
     regrowth: Regrowth | None = None
     proximal: float = 0.0  # mu of FedProx, see `local.make_step`
-    towards: str = (
-        "global"  # the proximal term's anchor: the "global" model, or, as in a published code, "zero"
-    )
+    towards: str = "global"  # what it pulls towards: the "global" model, or, as in a published code, "zero"
     keep_opt_state: bool = False  # a client's optimizer goes on where it stopped in its last round
     num_clients: int = 1  # of the federation; matters where clients keep something between rounds
     client_map: local.ClientMap = "scan"

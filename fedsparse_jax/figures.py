@@ -295,9 +295,10 @@ def quality_by_parameters(rounds, dense_total=math.nan, method="", task=REGRESSI
 
 
 def parameter_axis(ax):
-    """Makes x a log axis of parameters with ticks at 1, 2 and 5."""
+    """Makes x a log axis of parameters with ticks at 1, 2 and 5, or fewer where they would touch."""
     ax.set_xscale("log")
-    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=12))
+    low, high = ax.get_xlim()
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 150 * low else (1,), numticks=12))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
     ax.xaxis.set_minor_formatter(NullFormatter())
     ax.set_xlabel("parameters exchanged so far, up and down (non-zero values)")

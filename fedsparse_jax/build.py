@@ -91,6 +91,7 @@ def scans(config: ConfigDict, track=plain) -> ingest.ScanSet:
     """Lists the scans of ``config.data`` and brings them into the cache that training reads."""
     data = config.data
     cache = Path(data.cache_dir).expanduser()
+    member(DATASETS, data.source, "data.source")
     section = {"name": data.source, **data.options}
     source = choose(DATASETS, section, "data.options", "root", "cache", "track")
     listing = source(root=data.root, cache=cache, track=track)

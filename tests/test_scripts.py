@@ -89,6 +89,11 @@ def test_prepare_real_brains(call, tmp_path):
     assert len((tmp_path / "accepted.tsv").read_text().splitlines()) == 7
 
 
+def test_prepare_refuses_images(call, tmp_path):
+    done = call("prepare", "--config=configs/fedavg.py:digits", f"--output={tmp_path}")
+    assert done.returncode == 2 and "data.source is 'digits': it must be one of phantom" in done.stderr
+
+
 def test_real_brains_through_the_whole_path(call, tmp_path):
     flags = ["--config.data.root=tests/data/ds002748_small", "--config.data.shape=(16,18,16)", "--config.rounds=4",
              "--config.partition.num_clients=2",

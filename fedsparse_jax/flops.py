@@ -2,7 +2,8 @@
 
 Counted are the multiply-adds of matrix products and convolutions, two operations each, and each is credited to the
 weight that it multiplies; so the count of a pruned network is a sum over its kept weights. Additions of biases,
-norms, pooling and activations are left out: they are below a percent here.
+norms, pooling and activations are left out: they are below a percent here. A convolution that is computed by a faster
+algorithm (Winograd's) counts as what it computes, so that the count is a property of the network.
 """
 
 import math
@@ -69,7 +70,9 @@ def _walk(jaxpr, origins, products: np.ndarray, times: int) -> list:
     for eqn in jaxpr.eqns:
         name, sources = eqn.primitive.name, [origin(var) for var in eqn.invars]
         inner, repeats = _inner(eqn)
-        if name in ("dot_general", "conv_general_dilated"):
+        if _is_convolution(eqn):
+            products[sources[1]] += times * eqn.outvars[0].aval.size * _per_output(eqn.invars[1].aval)
+        elif name in ("dot_general", "conv_general_dilated"):
             for source in sources:
                 if source is not None:
                     products[source] += times * _multiply_adds(eqn)
@@ -78,6 +81,19 @@ def _walk(jaxpr, origins, products: np.ndarray, times: int) -> list:
         elif name in MOVES:
             known[eqn.outvars[0]] = sources[0]
     return [origin(var) for var in jaxpr.outvars]
+
+
+def _is_convolution(eqn) -> bool:
+    """Whether the equation is a function with its own gradient that maps ``[B, *space, I]`` and ``[K.., I, O]`` to
+    ``[B, *space, O]``."""
+    if eqn.primitive.name != "custom_vjp_call" or len(eqn.invars) != 2:
+        return False
+    inputs, kernel, out = (var.aval.shape for var in (*eqn.invars, eqn.outvars[0]))
+    return len(inputs) == len(kernel) > 2 and inputs[-1] == kernel[-2] and out == (*inputs[:-1], kernel[-1])
+
+
+def _per_output(kernel) -> int:
+    return kernel.size // kernel.shape[-1]
 
 
 def _inner(eqn):

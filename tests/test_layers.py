@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from fedsparse_jax.models import layers
+from fedsparse_jax.models.brain_age_cnn import brain_age_cnn
+from fedsparse_jax.types import UsageError
 
 
 @pytest.fixture
@@ -42,6 +44,40 @@ def agree(ours, theirs, *args):
 def test_convolve(float64, size, channels, out):
     kernel = random(size, size, size, channels, out, seed=1)
     agree(layers.convolve, xla_conv, random(2, 4, 5, 3, channels), kernel, random(out, seed=2))
+
+
+@pytest.mark.parametrize("shape", [(6, 4, 8), (5, 7, 3), (2, 2, 2), (1, 3, 4)])
+def test_winograd_in_three_dimensions(float64, shape):
+    args = random(2, *shape, 3), random(3, 3, 3, 3, 4, seed=1), random(4, seed=2)
+    agree(lambda *a: layers.convolve(*a, how="winograd"), xla_conv, *args)
+
+
+@pytest.mark.parametrize("shape", [(6,), (5, 8), (7, 3)])
+def test_winograd_in_fewer_dimensions_agrees_with_columns(float64, shape):
+    args = random(2, *shape, 3), random(*[3] * len(shape), 3, 4, seed=1), random(4, seed=2)
+    agree(
+        lambda *a: layers.convolve(*a, how="winograd"), lambda *a: layers.convolve(*a, how="columns"), *args
+    )
+
+
+def test_winograd_under_vmap_over_kernels(float64):
+    inputs, kernels, bias = random(3, 2, 4, 5, 6, 2), random(3, 3, 3, 3, 2, 4, seed=1), random(4, seed=2)
+    together = jax.vmap(lambda x, k: layers.convolve(x, k, bias, "winograd"))(inputs, kernels)
+    for i in range(3):
+        np.testing.assert_allclose(together[i], xla_conv(inputs[i], kernels[i], bias), atol=1e-12)
+
+
+def test_the_choice_of_formulation():
+    shapes = lambda b, side, i, o, k=3: (jnp.zeros((b, side, side, side, i)), jnp.zeros((k, k, k, i, o)))
+    assert layers.formulation(*shapes(4, 16, 32, 64)) == "winograd"
+    assert layers.formulation(*shapes(4, 32, 1, 32)) == "columns"  # one channel
+    assert layers.formulation(*shapes(4, 2, 256, 256)) == "columns"  # four tiles
+    assert layers.formulation(*shapes(4, 16, 32, 64, 1)) == "columns"
+
+
+def test_an_unknown_formulation_is_refused():
+    with pytest.raises(UsageError, match="model.convolution is 'fft'"):
+        brain_age_cnn((32, 32, 32), convolution="fft")
 
 
 @pytest.mark.parametrize("shape", [(4, 6, 2), (5, 7, 3)])

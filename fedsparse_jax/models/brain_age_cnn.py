@@ -17,13 +17,13 @@ WIDTHS = (32, 64, 128, 256, 256, 64)
 class BrainAgeCNN(nnx.Module):
     """``[B, X, Y, Z, 1] -> [B]`` years."""
 
-    def __init__(self, widths, output_mean, output_scale, *, rngs: nnx.Rngs):
+    def __init__(self, widths, output_mean, output_scale, how, *, rngs: nnx.Rngs):
         *blocks, top = widths
         channels = (1, *blocks)
         self.depth = len(blocks)
         self.scale = output_scale
         for i in range(self.depth):
-            setattr(self, f"conv{i + 1}", layers.Conv(channels[i], channels[i + 1], 3, rngs=rngs))
+            setattr(self, f"conv{i + 1}", layers.Conv(channels[i], channels[i + 1], 3, rngs=rngs, how=how))
         self.top = layers.Conv(channels[-1], top, 1, rngs=rngs)
         self.head = layers.Dense(top, 1, rngs=rngs, bias=output_mean / output_scale)
 
@@ -36,7 +36,7 @@ class BrainAgeCNN(nnx.Module):
         return self.scale * self.head(features.mean((1, 2, 3)))[:, 0]
 
 
-def brain_age_cnn(shape, *, widths=WIDTHS, output_mean=62.68, output_scale=1.0) -> Model:
+def brain_age_cnn(shape, *, widths=WIDTHS, output_mean=62.68, output_scale=1.0, convolution="auto") -> Model:
     """The paper's network.
 
     Args:
@@ -44,9 +44,13 @@ def brain_age_cnn(shape, *, widths=WIDTHS, output_mean=62.68, output_scale=1.0) 
         widths: channels of the blocks, then of the 1x1x1 convolution.
         output_mean: prediction in years before any training (the output's bias); the paper's mean age.
         output_scale: years for one unit of the output; 1 is the paper's.
+        convolution: ``auto``, ``columns`` or ``winograd``: changes cost, and results by rounding (`layers.convolve`).
 
     Raises:
-        UsageError: ``shape`` is too small for the poolings.
+        UsageError: ``shape`` is too small for the poolings, or ``convolution`` is unknown.
     """
     layers.check_poolings(shape, len(widths) - 1)
-    return functional(lambda rngs: BrainAgeCNN(tuple(widths), output_mean, output_scale, rngs=rngs))
+    layers.check_formulation(convolution)
+    return functional(
+        lambda rngs: BrainAgeCNN(tuple(widths), output_mean, output_scale, convolution, rngs=rngs)
+    )

@@ -1,17 +1,23 @@
 """The layers of a CNN as plain functions of arrays, and the Flax modules that hold their weights.
 
-Convolution is written as matrix products: XLA's own 3D convolution is slow on CPU when it is differentiated
-inside a loop, and over per-client kernels (under ``vmap``) it becomes a grouped convolution, slow on every
-backend, where a matrix product becomes a batched one.
+Convolution is written as matrix products, in one of two formulations that `formulation` chooses between: XLA's own 3D
+convolution is slow on CPU when it is differentiated inside a loop, and over per-client kernels (under ``vmap``) it
+becomes a grouped convolution, slow on every backend, where a matrix product becomes a batched one. What was
+measured stands in docs/performance.md.
 """
 
 import itertools
+import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from fedsparse_jax.models import winograd
 from fedsparse_jax.types import Array, UsageError
+
+MIN_CHANNELS, MIN_TILES = 32, 128  # from which Winograd's convolution is the faster one on CPU
 
 
 def _shifts(inputs: Array, size: int) -> list[Array]:
@@ -24,20 +30,45 @@ def _shifts(inputs: Array, size: int) -> list[Array]:
     ]
 
 
-def convolve(inputs: Array, kernel: Array, bias: Array) -> Array:
+def columns(inputs: Array, kernel: Array) -> Array:
+    """SAME convolution as one matrix product of the ``K**d`` shifted copies of the inputs, side by side."""
+    size, *_, out = kernel.shape
+    shifted = inputs if size == 1 else jnp.concatenate(_shifts(inputs, size), axis=-1)
+    return shifted @ kernel.reshape(-1, out)
+
+
+FORMULATIONS: dict[str, Callable[[Array, Array], Array]] = {
+    "columns": columns,
+    "winograd": winograd.convolve,
+}
+
+
+def formulation(inputs: Array, kernel: Array) -> str:
+    """The fastest member of ``FORMULATIONS`` for these shapes, as measured; see docs/performance.md.
+
+    Winograd's needs a kernel of side 3. It pays where there are channels enough to spend its savings on, and tiles
+    enough to share the transformed kernel among.
+    """
+    size, *_, channels, _ = kernel.shape
+    tiles = inputs.shape[0] * math.prod(-(-side // 2) for side in inputs.shape[1:-1])
+    worth = size == 3 and channels >= MIN_CHANNELS and tiles >= MIN_TILES
+    return "winograd" if worth and jax.default_backend() == "cpu" else "columns"
+
+
+def convolve(inputs: Array, kernel: Array, bias: Array, how: str = "auto") -> Array:
     """SAME convolution with stride 1, of an odd kernel of equal sides, in any number of dimensions.
 
     Args:
         inputs: ``[B, *space, I]``.
         kernel: ``[K, ..., K, I, O]``.
         bias: ``[O]``.
+        how: a member of ``FORMULATIONS``, or ``"auto"`` for the choice of `formulation`.
 
     Returns:
         ``[B, *space, O]``.
     """
-    size, *_, out = kernel.shape
-    columns = inputs if size == 1 else jnp.concatenate(_shifts(inputs, size), axis=-1)
-    return columns @ kernel.reshape(-1, out) + bias
+    chosen = formulation(inputs, kernel) if how == "auto" or kernel.shape[0] != 3 else how
+    return FORMULATIONS[chosen](inputs, kernel) + bias
 
 
 def max_pool(inputs: Array) -> Array:
@@ -74,18 +105,33 @@ def check_poolings(shape, poolings: int) -> None:
         )
 
 
+def check_formulation(how: str) -> None:
+    """Refuses a formulation that there is not."""
+    if how not in ("auto", *FORMULATIONS):
+        raise UsageError(f"model.convolution is {how!r}: it must be one of auto, {', '.join(FORMULATIONS)}.")
+
+
 class Conv(nnx.Module):
     """SAME convolution of a kernel of equal sides; Glorot-uniform weights, a constant bias."""
 
     def __init__(
-        self, inputs: int, outputs: int, size: int, *, rngs: nnx.Rngs, bias: float = 0.0, dims: int = 3
+        self,
+        inputs: int,
+        outputs: int,
+        size: int,
+        *,
+        rngs: nnx.Rngs,
+        bias=0.0,
+        dims: int = 3,
+        how: str = "auto",
     ):
+        self.how = how
         glorot = nnx.initializers.glorot_uniform()
         self.kernel = nnx.Param(glorot(rngs.params(), (*[size] * dims, inputs, outputs)))
         self.bias = nnx.Param(jnp.full((outputs,), bias, jnp.float32))
 
     def __call__(self, inputs: Array) -> Array:
-        return convolve(inputs, self.kernel[...], self.bias[...])
+        return convolve(inputs, self.kernel[...], self.bias[...], self.how)
 
 
 class Dense(nnx.Module):

@@ -17,7 +17,7 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
-from fedsparse_jax import checkpoint, federated, flops, log, metrics, pruning, schedules
+from fedsparse_jax import checkpoint, federated, flops, log, metrics, pruning, regrowth, schedules
 from fedsparse_jax.aggregation import AGGREGATORS
 from fedsparse_jax.criteria import CRITERIA
 from fedsparse_jax.data import cohort, ingest, partition
@@ -27,7 +27,6 @@ from fedsparse_jax.defaults import defaults
 from fedsparse_jax.experiment import Experiment
 from fedsparse_jax.losses import LOSSES
 from fedsparse_jax.models import MODELS
-from fedsparse_jax.regrowth import REGROWTH, Regrowth
 from fedsparse_jax.types import FedAlgorithm, Model, ServerState, UsageError
 
 
@@ -159,14 +158,21 @@ def pruning_of(config: ConfigDict) -> pruning.Pruning:
     """Who prunes, by what, how much and when."""
     rules = config.pruning
     schedule = filled(config, rules.schedule, schedules.SCHEDULES, "pruning.schedule")
+    placement = () if rules.placement == "none" else tuple(rules.placement.split("+"))
+    curve = choose(schedules.SCHEDULES, schedule, "pruning.schedule")()
+    if "init" in placement and rules.sparsity > 0 and float(curve(0)) == 0:
+        raise UsageError(
+            f"pruning.placement {rules.placement!r} prunes before round 1, but the schedule {schedule['name']!r} asks "
+            "for no sparsity there; take the schedule 'constant', or leave out 'init'."
+        )
     if rules.gate > 0 and config.task != "classification":
         raise UsageError("pruning.gate is a share of right predictions; with task 'regression' set it to 0.")
     return pruning.Pruning(
         criterion=member(CRITERIA, rules.criterion, "pruning.criterion"),
         scope=pruning.with_floor(member(pruning.SCOPES, rules.scope, "pruning.scope"), rules.floor),
-        schedule=choose(schedules.SCHEDULES, schedule, "pruning.schedule")(),
+        schedule=curve,
         prunable=member(pruning.PRUNABLE, rules.prunable, "pruning.prunable"),
-        placement=() if rules.placement == "none" else tuple(rules.placement.split("+")),
+        placement=placement,
         iterations=rules.iterations,
         over=rules.over,
         gate=rules.gate,
@@ -174,14 +180,20 @@ def pruning_of(config: ConfigDict) -> pruning.Pruning:
     )
 
 
-def regrowth_of(config: ConfigDict) -> Regrowth | None:
+def regrowth_of(config: ConfigDict) -> regrowth.Regrowth | None:
     """What may come back, if anything."""
     section = config.regrowth
     if section.placement == "none":
         return None
-    rule = filled(config, section.rule, REGROWTH, "regrowth.rule")
-    return Regrowth(
-        rule=choose(REGROWTH, rule, "regrowth.rule")(),
+    member(dict.fromkeys(regrowth.PLACEMENTS), section.placement, "regrowth.placement")
+    rule = filled(config, section.rule, regrowth.REGROWTH, "regrowth.rule")
+    if rule["name"] == "swap" and config.pruning.placement == "none":
+        raise UsageError(
+            "regrowth.rule 'swap' puts as many weights back as it drops, but pruning.placement 'none' keeps all; set "
+            "pruning.placement to 'init', say."
+        )
+    return regrowth.Regrowth(
+        rule=choose(regrowth.REGROWTH, rule, "regrowth.rule")(),
         criterion=member(CRITERIA, section.criterion, "regrowth.criterion"),
         placement=section.placement,
         begin=section.begin,

@@ -136,7 +136,9 @@ def prepare(recipe: Recipe, server: ServerState, data: Chunk | None = None, weig
         return pruning.select(scores(masks.apply(kept, server.params)), kept, target)
 
     kept = jax.lax.fori_loop(1, pruning.iterations + 1, prune, server.masks)
-    return server._replace(params=masks.apply(kept, server.params), masks=kept)
+    own = tree.broadcast(kept, recipe.num_clients) if recipe.personal else None
+    memory = server.memory._replace(masks=own)
+    return server._replace(params=masks.apply(kept, server.params), masks=kept, memory=memory)
 
 
 # --- a round ------------------------------------------------------------------------------------
@@ -360,6 +362,12 @@ def _check(recipe: Recipe) -> None:
             raise UsageError(
                 f"pruning.placement is {place!r}: it must be none, or one or more of {', '.join(PLACEMENTS)}."
             )
+    others = {"client", "server"} & set(recipe.pruning.placement)
+    if recipe.personal and (others or (recipe.regrowth and recipe.regrowth.placement == "server")):
+        raise UsageError(
+            "pruning.placement 'arrival' gives every client a mask of its own; it can be joined with 'init' only, and "
+            "with regrowth at the client, because the server has no mask to change."
+        )
     for key, value, known in (
         ("pruning.over", recipe.pruning.over, ("one", "all")),
         ("client.towards", recipe.towards, ("global", "zero")),

@@ -233,6 +233,16 @@ def test_an_absent_client_keeps_its_memory(repository, monkeypatch):
     ]  # 12 of 15, 2 of 3, the bias
 
 
+def test_own_masks_begin_with_what_was_pruned_before_round_1(repository, monkeypatch):
+    monkeypatch.chdir(repository)
+    recipe = build.recipe(config_of("lotteryfl"), tiny_model())
+    rule = recipe.pruning._replace(placement=("init", "arrival"), schedule=lambda t: jnp.float32(0.2))
+    algo = federated.build(recipe._replace(pruning=rule))
+    server = algo.prepare(algo.init(jax.random.key(0)))
+    assert int(server.masks["w"].sum()) == 12
+    assert all(bool((own == server.masks["w"]).all()) for own in server.memory.masks["w"])
+
+
 def test_the_gate_of_lotteryfl_by_hand():
     """Two classes; the prediction is the sign of x. Client 0 is always right, client 1 always wrong."""
     from fedsparse_jax import pruning, schedules

@@ -4,7 +4,7 @@ python scripts/train.py --config=configs/random_pruning.py --workdir=runs/random
     --config.data.source=bids --config.data.root=FOLDER
 
 One permutation, drawn from the seed, decides; masks of rising sparsity nest (a baseline of arXiv 2208.11669).
-Expect the lowest accuracy of all: the floor that any criterion must beat.
+Expect a great loss of accuracy at 95 %: any criterion must beat it.
 
 Behind the file name forms may stand, joined by +: ``digits``, the second task, in seconds; a number, the sparsity in
 percent; ``smoke``, the smallest run. What to expect on the digits: docs/methods.md.

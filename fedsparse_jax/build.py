@@ -71,10 +71,24 @@ def member(registry: Mapping[str, Any], name: str, path: str):
 
 
 def optimizer(section: Mapping, path: str) -> optax.GradientTransformation:
-    """Any optimizer of optax by name, such as ``sgd``, ``adam`` or ``adamw``, with its arguments."""
+    """An optimizer of optax by name, such as ``sgd``, ``adam`` or ``adamw``, with its arguments.
+
+    Raises:
+        UsageError: an unknown name or argument, or an optimizer that needs more than the gradient and the params.
+    """
     functions = {name: getattr(optax, name) for name in dir(optax)}
     known: dict[str, Callable[..., Any]] = {n: f for n, f in functions.items() if _makes_optimizer(f)}
-    return choose(known, section, path)()
+    tx = choose(known, section, path)()
+    leaf = {"w": jax.ShapeDtypeStruct((2, 3), np.float32)}
+    try:
+        state = jax.eval_shape(tx.init, leaf)
+        jax.eval_shape(tx.update, leaf, state, leaf)
+    except Exception as error:  # whatever an optimizer raises that wants a loss value, or a line search
+        raise UsageError(
+            f"{path}.name is {section['name']!r}, which needs more than a gradient ({type(error).__name__}); choose "
+            "another optimizer of optax."
+        ) from error
+    return tx
 
 
 def _makes_optimizer(thing) -> bool:
@@ -148,7 +162,10 @@ def recipe(config: ConfigDict, network: Model) -> federated.Recipe:
 
 def aggregator(config: ConfigDict) -> Callable:
     """How clients are merged; tried on shapes, so that a wrong option is refused before any data are read."""
-    rule = choose(AGGREGATORS, config.aggregation, "aggregation", "params", "masks", "weights")
+    section = dict(config.aggregation)
+    if str(section.get("quorum", "")).replace(".", "", 1).isdigit():
+        section["quorum"] = float(section["quorum"])  # from the command line it comes as text
+    rule = choose(AGGREGATORS, section, "aggregation", "params", "masks", "weights")
     leaf = lambda dtype: {"w": jax.ShapeDtypeStruct((2, 1), dtype)}
     jax.eval_shape(rule, leaf(np.float32), leaf(bool), jax.ShapeDtypeStruct((2,), np.float32))
     return rule
@@ -165,6 +182,20 @@ def pruning_of(config: ConfigDict) -> pruning.Pruning:
             f"pruning.placement {rules.placement!r} prunes before round 1, but the schedule {schedule['name']!r} asks "
             "for no sparsity there; take the schedule 'constant', or leave out 'init'."
         )
+    if placement == ("init",) and float(curve(0)) != float(curve(config.rounds)):
+        raise UsageError(
+            "pruning.placement 'init' prunes once, before round 1, but the schedule goes on rising; take the schedule "
+            "'constant', or add a placement."
+        )
+    if rules.floor > 0 and not placement:
+        raise UsageError(
+            "pruning.floor guards against pruning, but pruning.placement is 'none'; set one of the two."
+        )
+    if rules.gate > 1 or (rules.gate > 0 and "arrival" not in placement):
+        raise UsageError(
+            f"pruning.gate is {rules.gate}: it is a share of right predictions, up to 1, and goes with "
+            "pruning.placement 'arrival'."
+        )
     if rules.gate > 0 and config.task != "classification":
         raise UsageError("pruning.gate is a share of right predictions; with task 'regression' set it to 0.")
     return pruning.Pruning(
@@ -180,6 +211,22 @@ def pruning_of(config: ConfigDict) -> pruning.Pruning:
     )
 
 
+def remarks(config: ConfigDict, rule: pruning.Pruning) -> tuple[str, ...]:
+    """What a user would want to know before the first round: settings that do not fit ``rounds``."""
+    found = []
+    reached, final = float(rule.schedule(config.rounds)), config.pruning.sparsity
+    if rule.placement and reached < min(final, float(rule.schedule(10**6))) - 1e-6:
+        found.append(
+            f"Note: after {config.rounds} rounds the schedule asks for a sparsity of {reached:.3f}, not {final}; "
+            "pruning.schedule ends later (its end, at or rate)."
+        )
+    if config.solo_rounds >= config.rounds:
+        found.append(
+            f"Note: solo_rounds is {config.solo_rounds} of {config.rounds} rounds: one client trains alone."
+        )
+    return tuple(found)
+
+
 def regrowth_of(config: ConfigDict) -> regrowth.Regrowth | None:
     """What may come back, if anything."""
     section = config.regrowth
@@ -190,7 +237,13 @@ def regrowth_of(config: ConfigDict) -> regrowth.Regrowth | None:
     if rule["name"] == "swap" and config.pruning.placement == "none":
         raise UsageError(
             "regrowth.rule 'swap' puts as many weights back as it drops, but pruning.placement 'none' keeps all; set "
-            "pruning.placement to 'init', say."
+            "pruning.placement to 'init+server'."
+        )
+    own = config.pruning.placement.split("+")
+    if section.placement == "client" and not {"server", "arrival"} & set(own):
+        raise UsageError(
+            "regrowth.placement 'client' lets clients grow different weights, so that their union gets denser every "
+            "round; add 'server' to pruning.placement, which prunes it back."
         )
     return regrowth.Regrowth(
         rule=choose(regrowth.REGROWTH, rule, "regrowth.rule")(),
@@ -319,6 +372,7 @@ def experiment(config: ConfigDict, track=plain) -> Experiment:
         tensorboard=config.log.tensorboard,
         dropped=dropped,
         uses=flops.uses(network.apply, params, data.inputs.shape[1:]),
+        remarks=remarks(config, pruning_of(config)),
     )
 
 

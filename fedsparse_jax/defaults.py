@@ -54,7 +54,7 @@ def defaults() -> ConfigDict:
         criterion="magnitude",
         scope="global",
         prunable="everything",  # everything (the paper) | kernels: biases stay whole
-        floor=0.0,  # share of each prunable leaf that always stays
+        floor=0.0,  # share of each prunable leaf that a pruning leaves at least (a vote may go below)
         iterations=1,  # init: score and prune so many times (SynFlow: 100)
         over="all",  # init: whose batches are scored, of "all" clients or of "one"
         batches=1,  # batches of a client that are scored

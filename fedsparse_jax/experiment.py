@@ -47,6 +47,7 @@ class Experiment(NamedTuple):
     tensorboard: bool
     dropped: dict[str, int]  # reasons why scans were left out, with counts
     uses: np.ndarray  # f64[L], multiply-adds of one prediction on a weight of each leaf
+    remarks: tuple[str, ...] = ()  # said before the first round
 
 
 class Compiled(NamedTuple):
@@ -80,6 +81,8 @@ def run(experiment: Experiment, workdir: Path, say: Callable[[str], None] = prin
         UsageError: the folder holds another experiment, or training diverged. What was finished stays.
     """
     open_workdir(experiment, workdir)
+    for remark in experiment.remarks:
+        say(remark)
     compiled = compile_(experiment)
     read = (cohort.resident if experiment.resident else cohort.streamed)(experiment.data.inputs)
     with contextlib.ExitStack() as stack:

@@ -38,6 +38,7 @@ from fedsparse_jax.types import (
 )
 
 _INIT, _PRUNE, _ROUNDS = 0, 1, 2  # independent streams of the seed's key
+TINY = 1e-30  # a vote's part in a score: orders what is exactly zero, as weights that have just grown are
 
 
 class Recipe(NamedTuple):
@@ -173,16 +174,20 @@ def finish(
     leave = local.over_clients(partial(_leave, recipe, server), recipe.client_map, recipe.devices)
     client_masks, client_params, evidence = leave(clients, data)
     target, agreed = recipe.aggregate(client_params, client_masks, weights)
-    if recipe.personal:  # what nobody holds keeps its old value: the global model stays dense
-        hold = lambda mask, new, old: jnp.where(mask, new, old)
-        target, agreed = jax.tree.map(hold, agreed, target, server.params), server.masks
+    votes = masks.votes(client_masks, weights > 0)
+    if recipe.personal:
+        held = jax.tree.map(lambda mask, count: mask & (count > 0), agreed, votes)
+        target, agreed = _hold(held, target, server.params), server.masks
     pseudo_gradient = jax.tree.map(jnp.subtract, server.params, target)
     updates, opt_state = recipe.server_tx.update(pseudo_gradient, server.opt_state, server.params)
     params = masks.apply(agreed, optax.apply_updates(server.params, updates))
+    if recipe.personal:  # what nobody holds keeps its old value: the global model stays dense
+        params = _hold(held, params, server.params)
     kept, key = agreed, jax.random.fold_in(server.key, _PRUNE)
     prune_scores, grow_scores = _mean(evidence, weights)
     if "server" in pruning.placement:
         scores = pruning.criterion(params, key=key) if prune_scores is None else prune_scores
+        scores = jax.tree.map(lambda score, count: score + TINY * count, scores, votes)
         kept = pruning.select(scores, kept, pruning.schedule(t))
         params = masks.apply(kept, params)
     regrowth = recipe.regrowth
@@ -194,13 +199,16 @@ def finish(
         masks=kept,
         opt_state=_silenced(recipe.server_tx, opt_state, kept),
         key=server.key,
-        memory=_remember(recipe, server.memory, clients, client_masks, weights > 0),
+        memory=_remember(recipe, server.memory, clients, client_masks, kept, weights > 0),
     )
     return new, round_info(recipe, server, new, clients, client_masks, weights)
 
 
 def _arrive(recipe: Recipe, server: ServerState, clients: ClientState, data: Chunk | None) -> ClientState:
-    """Clients with a mask of their own prune it before they train, those whose gate is open, and may rewind."""
+    """Clients with a mask of their own prune it before they train, those whose gate is open, and may rewind.
+
+    The schedule is read at a client's own count of rounds with an open gate.
+    """
     pruning, key = recipe.pruning, jax.random.fold_in(server.key, _PRUNE)
     score = scorer(pruning.criterion, _objective(recipe), recipe.model.apply)
     initial = _initial_params(recipe, server.key) if pruning.rewind else None
@@ -208,13 +216,21 @@ def _arrive(recipe: Recipe, server: ServerState, clients: ClientState, data: Chu
     def arrive(client: ClientState, chunk):
         t = client.prunings + 1
         pruned = pruning.select(score(client.params, key, chunk), client.masks, pruning.schedule(t))
-        ready = masks.hamming(pruned, client.masks) > 0
+        is_open = jnp.asarray(True)
         if pruning.gate > 0:
-            ready &= _share_right(recipe, client.params, chunk) >= pruning.gate
-        start = client.params if initial is None else tree.where(ready, initial, client.params)
+            is_open = _share_right(recipe, client.params, chunk) >= pruning.gate
+        ready = is_open & (masks.hamming(pruned, client.masks) > 0)
         kept = tree.where(ready, pruned, client.masks)
-        prunings = jnp.where(ready, t, client.prunings)
-        return client._replace(params=masks.apply(kept, start), masks=kept, prunings=prunings)
+        params, opt_state = client.params, _silenced(recipe.client_tx, client.opt_state, kept)
+        if initial is not None:
+            params = tree.where(ready, initial, params)
+            opt_state = tree.where(ready, recipe.client_tx.init(initial), opt_state)
+        return client._replace(
+            params=masks.apply(kept, params),
+            masks=kept,
+            opt_state=opt_state,
+            prunings=jnp.where(is_open, t, client.prunings),
+        )
 
     return local.over_clients(arrive, recipe.client_map)(clients, data)
 
@@ -251,13 +267,25 @@ def _readjust(recipe: Recipe, regrowth: Regrowth, params, kept, t: Array, scores
     return jax.lax.cond(regrowth.due(t), change, lambda: kept)
 
 
-def _remember(recipe: Recipe, memory: Memory, clients: ClientState, client_masks, present: Array) -> Memory:
+def _remember(
+    recipe: Recipe, memory: Memory, clients: ClientState, client_masks, kept, present: Array
+) -> Memory:
+    """The memory after a round whose new global mask is ``kept``."""
     new = Memory(
         masks=client_masks if recipe.personal else None,
         opt_state=clients.opt_state if recipe.keep_opt_state else None,
         prunings=clients.prunings if recipe.personal else None,
     )
-    return tree.scatter(memory, clients.id, new, present)
+    found = tree.scatter(memory, clients.id, new, present)
+    if recipe.keep_opt_state and recipe.regrowth is not None and not recipe.personal:
+        silence = lambda state: _silenced(recipe.client_tx, state, kept)  # also of those who were absent
+        found = found._replace(opt_state=local.over_clients(silence, recipe.client_map)(found.opt_state))
+    return found
+
+
+def _hold(held, new, old):
+    """``new`` where ``held``, else ``old``."""
+    return jax.tree.map(jnp.where, held, new, old)
 
 
 # --- what is reported ---------------------------------------------------------------------------
@@ -305,10 +333,20 @@ def round_info(
         dead=dead,
         drift=drift,
         kept_down=jnp.where(present, kept_down, 0),
-        kept_up=jnp.where(present, kept_of(client_masks), 0),
+        kept_up=jnp.where(present, kept_of(client_masks) + _scores_up(recipe, new), 0),
         agreement=masks.agreement(client_masks, present),
         finite=tree.all_finite(new.params),
     )
+
+
+def _scores_up(recipe: Recipe, new: ServerState) -> Array:
+    """How many scores each client sends the server in this round, one for each prunable weight."""
+    pruning, regrowth = recipe.pruning, recipe.regrowth
+    size = round(_prunable_share(recipe, new.params) * tree.size(new.params))
+    count = jnp.int32(size if "server" in pruning.placement and criteria.takes_data(pruning.criterion) else 0)
+    if regrowth is not None and regrowth.placement == "server":
+        count += size * regrowth.due(new.round)
+    return count
 
 
 def _shape_of(before, after):
@@ -340,8 +378,14 @@ def _mean(each, weights: Array):
 
 
 def _silenced(tx: optax.GradientTransformation, opt_state, kept):
-    """An optimizer's state without the moments of pruned weights: what grows back later starts afresh."""
-    quiet = lambda moment, mask: jnp.where(mask, moment, jnp.zeros((), moment.dtype))
+    """An optimizer's state without the moments of pruned weights: what grows back later starts afresh.
+
+    Statistics that are not kept weight by weight (Adafactor's rows and columns) stay as they are.
+    """
+
+    def quiet(moment, mask):
+        return jnp.where(mask, moment, jnp.zeros((), moment.dtype)) if moment.shape == mask.shape else moment
+
     return optax.tree_utils.tree_map_params(tx, quiet, opt_state, kept)
 
 

@@ -2,8 +2,9 @@
 
 Counted are the multiply-adds of matrix products and convolutions, two operations each, and each is credited to the
 weight that it multiplies; so the count of a pruned network is a sum over its kept weights. Additions of biases,
-norms, pooling and activations are left out: they are below a percent here. A convolution that is computed by a faster
-algorithm (Winograd's) counts as what it computes, so that the count is a property of the network.
+norms, pooling and activations are left out: about a percent of a dense network, and more beside a pruned one. A
+convolution that is computed by a faster algorithm (Winograd's) counts as what it computes, so that the count is a
+property of the network.
 """
 
 import math

@@ -159,8 +159,9 @@ def erk_counts(shapes, total: Array) -> list[Array]:
 def with_floor(scope: Scope, floor: float) -> Scope:
     """A scope that leaves at least the share ``floor`` of every prunable leaf, rounded up: no leaf collapses.
 
-    The count of the whole stays exact as long as the floors leave room for it; where they do not, they win. A leaf
-    that is below its floor already stays as it is: nothing is revived.
+    Under one threshold the count of the whole stays exact as long as the floors leave room for it; where they do not,
+    and under scopes that give every leaf a count of its own, the floors win. A leaf that is below its floor already
+    stays as it is: nothing is revived.
     """
     if not 0 <= floor < 1:
         raise UsageError(

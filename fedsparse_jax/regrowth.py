@@ -1,8 +1,8 @@
 """What may come back: rules that drop small weights and let others grow in their place.
 
 A rule knows one model: its params, its mask, and a score for every weight, pruned ones included, that says how
-much the loss would feel it (`criteria.squared_gradient`). What grows back starts from zero. Nothing here changes a
-leaf that is not prunable.
+much the loss would feel it (`criteria.squared_gradient`). What was pruned before starts from zero; what a rule drops
+and takes back at once keeps its value. Nothing here changes a leaf that is not prunable.
 """
 
 import math

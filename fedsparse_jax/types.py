@@ -47,7 +47,7 @@ class ClientState(NamedTuple):
     opt_state: Any
     key: Key  # from (seed, round, client id) alone
     anchor: Params | None = None  # what a proximal term pulls towards
-    prunings: Any = None  # i32[], how often a client with a mask of its own has pruned it
+    prunings: Any = None  # i32[], rounds in which a client with a mask of its own might prune it
 
 
 class Memory(NamedTuple):
@@ -89,7 +89,7 @@ class RoundInfo(NamedTuple):
     dead: Array  # i32[L], output channels (last axis) without any kept weight, in each leaf
     drift: Array  # i32[], weights whose mask changed in this round (Hamming distance)
     kept_down: Array  # i32[C], weights sent to each client at the start of the round; 0 for an absent client
-    kept_up: Array  # i32[C], weights that each client sent back; 0 for an absent client
+    kept_up: Array  # i32[C], kept weights that each client sent back, and scores that the server asked for
     agreement: Array  # f32[], Jaccard overlap of the clients' masks, pooled over all pairs of present clients
     finite: Array  # bool[], whether every weight of the new global model is a number
 

@@ -265,8 +265,8 @@ class Adam:
         self.v = {n: np.where(masks[n], self.v[n], 0) for n in masks}
 
 
-def select(method, p, masks, sparsity, batches, random):
-    """Client or server pruning; scores are means over the batches."""
+def select(method, p, masks, sparsity, batches, random, votes=None):
+    """Client or server pruning; scores are means over the batches; votes order what is exactly zero."""
     if method["criterion"] == "random":
         scores = random
     else:
@@ -274,6 +274,8 @@ def select(method, p, masks, sparsity, batches, random):
             score("magnitude", p, None, None)
         ]
         scores = {n: np.mean([one[n] for one in each], axis=0) for n in p}
+    if votes:
+        scores = {n: scores[n] + 1e-30 * votes[n] for n in scores}
     return SCOPES[method["scope"]](scores, masks, sparsity, method["prunable"])
 
 
@@ -365,7 +367,8 @@ def federated(method, initial, rounds, rate, sizes, batches_of, probe_of, ids_of
             target = {n: p[n] + change[n] for n in p}
         p, masks = zeroed(agreed, target), agreed
         if "server" in place:
-            masks = select(method, p, masks, method["schedule"](t), [], random)
+            votes = {n: sum(m[n].astype(float) for m in theirs) for n in p}
+            masks = select(method, p, masks, method["schedule"](t), [], random, votes)
         if regrow and regrow["place"] == "server" and regrow["due"](t):
             scores = weighted(grow, counts)
             masks = greedy(p, masks, scores, t, method["schedule"](t), prunable, regrow["fraction"])

@@ -111,6 +111,35 @@ def test_a_sparsity_in_percent(repository, monkeypatch):
     assert build.load("configs/snip.py:97.5").pruning.sparsity == 0.975
 
 
+@pytest.mark.parametrize(
+    ("spec", "rounds", "said"),
+    [
+        (
+            "one_shot.py:digits+tuned",
+            20,
+            ["Note: after 20 rounds the schedule asks for a sparsity of 0.000, not 0.95"],
+        ),
+        ("fedsparsify_global.py:digits", 20, []),
+        ("prunefl.py:digits", 5, ["Note: solo_rounds is 10 of 5 rounds"]),
+        ("feddst.py:digits", 5, []),
+        ("lotteryfl.py:digits", 5, ["Note: after 5 rounds the schedule asks for a sparsity of 0.672"]),
+    ],
+)
+def test_what_does_not_fit_the_rounds_is_said_before_the_first(spec, rounds, said, repository, monkeypatch):
+    monkeypatch.chdir(repository)
+    config = build.load(f"configs/{spec}")
+    config.rounds = rounds
+    remarks = build.experiment(config).remarks
+    assert len(remarks) == len(said) and all(r.startswith(s) for r, s in zip(remarks, said))
+
+
+def test_a_quorum_from_the_command_line_is_text(repository, monkeypatch):
+    monkeypatch.chdir(repository)
+    config = build.load("configs/fedsparsify_local.py:digits")
+    config.aggregation.quorum = "0.6"
+    assert build.aggregator(config).keywords["quorum"] == 0.6
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_the_docstring_holds_command_and_expectation(name, repository):
     text = (repository / f"configs/{name}.py").read_text().split('"""')[1]
@@ -187,13 +216,18 @@ BAD = {
     "init without sparsity": (dict(pruning__placement="init", pruning__schedule=dict(name="gradual")), r"asks for no sparsity there; take the schedule 'constant'"),
     "arrival and server": (dict(pruning__placement="arrival+server"), r"'arrival' gives every client a mask of its own"),
     "swap on dense": (dict(regrowth__placement="client"), r"regrowth.rule 'swap' puts as many weights back"),
+    "init and a rising schedule": (dict(pruning__placement="init", pruning__schedule=dict(name="gradual", initial=0.5)), r"the schedule goes on rising"),
+    "floor on dense": (dict(pruning__floor=0.1), r"pruning.floor guards against pruning, but"),
+    "gate of 50": (dict(pruning__gate=50.0, pruning__placement="arrival"), r"pruning.gate is 50.0"),
+    "growing unions": (dict(regrowth__placement="client", pruning__placement="init"), r"their union gets denser"),
+    "line search": (dict(client__optimizer=dict(name="lbfgs", learning_rate=0.1)), r"client.optimizer.name is 'lbfgs', which needs more than a gradient"),
     "joined placements": (dict(pruning__placement="server,init"), r"pruning.placement is 'server,init'"),
     "negative mu": (dict(client__proximal=-1.0), r"client.proximal is -1.0: it must not be negative"),
     "anchor": (dict(client__towards="mean", client__proximal=1.0), r"client.towards is 'mean'"),
     "state": (dict(client__optimizer_state="old"), r"client.optimizer_state is 'old': it must be one of fresh, kept"),
-    "floor": (dict(pruning__floor=1.0), r"pruning.floor is 1.0"),
+    "floor": (dict(pruning__floor=1.0, pruning__placement="server"), r"pruning.floor is 1.0"),
     "over": (dict(pruning__over="some"), r"pruning.over is 'some'"),
-    "gate": (dict(pruning__gate=0.2), r"pruning.gate is a share of right predictions"),
+    "gate": (dict(pruning__gate=0.2, pruning__placement="arrival"), r"pruning.gate is a share of right predictions"),
     "iterations": (dict(pruning__iterations=0), r"pruning.iterations is 0"),
     "sparsity": (dict(pruning__sparsity=1.2), r"pruning.schedule.final is 1.2"),
     "regrowth": (dict(regrowth__placement="begin"), r"regrowth.placement is 'begin'"),

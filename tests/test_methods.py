@@ -10,7 +10,17 @@ import numpy as np
 import optax
 import pytest
 
-from fedsparse_jax import build, criteria, experiment, federated, losses, metrics
+from fedsparse_jax import (
+    aggregation,
+    build,
+    criteria,
+    experiment,
+    federated,
+    losses,
+    metrics,
+    pruning,
+    schedules,
+)
 from fedsparse_jax.data import cohort
 from fedsparse_jax.types import Model
 from tests import reference
@@ -233,6 +243,76 @@ def test_an_absent_client_keeps_its_memory(repository, monkeypatch):
     ]  # 12 of 15, 2 of 3, the bias
 
 
+@pytest.mark.parametrize("schedule", ["gradual", "one_shot", "step_wise"])
+def test_own_masks_reach_the_end_of_every_schedule(schedule, repository, monkeypatch):
+    monkeypatch.chdir(repository)
+    config = config_of("lotteryfl")
+    with config.unlocked():
+        config.pruning.schedule = {"gradual": dict(name="gradual", end=3), "one_shot": dict(name="one_shot", at=3),
+                                   "step_wise": dict(name="step_wise", at=(2, 3))}[schedule]  # fmt: skip
+    algo = federated.build(build.recipe(config, tiny_model()))
+    server = algo.init(jax.random.key(0))
+    for _ in range(3):
+        server, info = algo.finish(server, algo.begin(server, jnp.arange(3)), jnp.ones(3))
+    assert server.memory.prunings.tolist() == [3, 3, 3]
+    assert server.memory.masks["w"].sum((1, 2)).tolist() == [6, 6, 6]
+    assert float(info.target_sparsity) == pytest.approx(0.6 * 18 / 19)
+
+
+def test_rewinding_begins_with_a_fresh_optimizer(repository, monkeypatch):
+    monkeypatch.chdir(repository)
+    tx = optax.sgd(0.1, momentum=0.9)
+    recipe = build.recipe(config_of("lotteryfl"), tiny_model())._replace(client_tx=tx, keep_opt_state=True)
+    algo = federated.build(recipe)
+    server = algo.init(jax.random.key(0))
+    old = jax.tree.map(jnp.ones_like, server.memory.opt_state)
+    clients = algo.begin(server._replace(memory=server.memory._replace(opt_state=old)), jnp.arange(3))
+    assert all(bool((leaf == 0).all()) for leaf in jax.tree.leaves(clients.opt_state))
+
+
+def test_what_nobody_holds_stays_under_a_server_with_momentum(repository, monkeypatch):
+    monkeypatch.chdir(repository)
+    recipe = build.recipe(config_of("lotteryfl"), tiny_model())._replace(server_tx=optax.adam(0.1))
+    algo = federated.build(recipe)
+    server = algo.init(jax.random.key(0))
+    first, _ = algo.finish(server, algo.begin(server, jnp.arange(3)), jnp.ones(3))
+    clients = algo.begin(first, jnp.arange(3))
+    moved = clients._replace(params=jax.tree.map(lambda w: w + 1.0, clients.params))
+    second, _ = algo.finish(first, moved, jnp.ones(3))
+    nobody = ~clients.masks["w"].any(0)
+    assert bool(nobody.any()) and bool((second.params["w"] == first.params["w"])[nobody].all())
+
+
+def test_among_weights_that_have_just_grown_votes_decide():
+    rule = pruning.Pruning(
+        criteria.magnitude, pruning.global_, schedules.constant(0.5), pruning.everything, ("server",)
+    )
+    model = Model(lambda key: {"w": jnp.array([1.0, 0.0, 0.0, 0.0])}, lambda p, x: x @ p["w"])
+    recipe = federated.Recipe(
+        model, losses.squared, optax.sgd(0.1), optax.sgd(1.0), aggregation.keepers_mean, rule, num_clients=3
+    )
+    algo = federated.build(recipe)
+    server = algo.init(jax.random.key(0))
+    votes = jnp.array([[1, 1, 1, 0], [1, 1, 0, 0], [1, 0, 1, 1]], bool)
+    votes = votes.at[1, 2].set(True)  # votes 3, 2, 3, 1 for the four weights
+    clients = algo.begin(server, jnp.arange(3))._replace(masks={"w": votes})
+    assert algo.finish(server, clients, jnp.ones(3))[0].masks["w"].tolist() == [True, False, True, False]
+
+
+def test_scores_that_clients_send_are_counted(repository, monkeypatch):
+    monkeypatch.chdir(repository)
+    _, _, _, infos = jax_rounds("prunefl")
+    assert infos[0].kept_up[0] == 19 + 18  # the model, and a score for every weight of the kernels
+
+
+def test_adafactor_trains_within_a_mask(repository, monkeypatch):
+    monkeypatch.chdir(repository)
+    tx = optax.adafactor(0.01, min_dim_size_to_factor=2)
+    _, _, states, infos = jax_rounds("fedsparsify_global", client_tx=tx, server_tx=tx, keep_opt_state=True)
+    assert all(bool(info.finite) for info in infos)
+    assert bool((jnp.where(states[-1].masks["w"], 0, states[-1].params["w"]) == 0).all())
+
+
 def test_own_masks_begin_with_what_was_pruned_before_round_1(repository, monkeypatch):
     monkeypatch.chdir(repository)
     recipe = build.recipe(config_of("lotteryfl"), tiny_model())
@@ -245,8 +325,6 @@ def test_own_masks_begin_with_what_was_pruned_before_round_1(repository, monkeyp
 
 def test_the_gate_of_lotteryfl_by_hand():
     """Two classes; the prediction is the sign of x. Client 0 is always right, client 1 always wrong."""
-    from fedsparse_jax import pruning, schedules
-
     model = Model(init=lambda key: {"w": jnp.array([[1.0, -1.0], [0.1, 0.2]])}, apply=lambda p, x: x @ p["w"])
     rule = pruning.Pruning(
         criteria.magnitude, pruning.global_, schedules.multiplicative(0.5, rate=0.25), pruning.everything,

@@ -5,7 +5,8 @@ python scripts/train.py --config=configs/feddst.py --workdir=runs/feddst \
 
 Sparse from the start, by Erdos-Renyi-Kernel densities; every few rounds, up to half of the run, clients drop their
 smallest weights after local training and grow as many by gradient; the server takes the mean over keepers and prunes
-back to the sparsity. Expect it near the methods that prune before training. For the share as coded see `regrowth.swap`.
+back to the sparsity. Expect more than from pruning before training, and less than from progressive
+pruning, for a fraction of the bytes. For the share as coded see `regrowth.swap`.
 
 Behind the file name forms may stand, joined by +: ``digits``, the second task, in seconds; a number, the sparsity in
 percent; ``smoke``, the smallest run. What to expect on the digits: docs/methods.md.

@@ -17,6 +17,7 @@ from flax import nnx
 from fedsparse_jax.models import winograd
 from fedsparse_jax.types import Array, UsageError
 
+MIN_STACKED = 2**17  # positions of one channel, from which stacked copies are faster than copies side by side
 MIN_CHANNELS, MIN_TILES = 32, 128  # from which Winograd's convolution is the faster one on CPU
 
 
@@ -31,10 +32,20 @@ def _shifts(inputs: Array, size: int) -> list[Array]:
 
 
 def columns(inputs: Array, kernel: Array) -> Array:
-    """SAME convolution as one matrix product of the ``K**d`` shifted copies of the inputs, side by side."""
-    size, *_, out = kernel.shape
-    shifted = inputs if size == 1 else jnp.concatenate(_shifts(inputs, size), axis=-1)
-    return shifted @ kernel.reshape(-1, out)
+    """SAME convolution as one matrix product of the ``K**d`` shifted copies of the inputs.
+
+    The copies stand side by side; those of a large image of one channel are stacked, whole image by whole image,
+    because side by side they would be written a number at a time.
+    """
+    size, *_, channels, out = kernel.shape
+    if size == 1:
+        return inputs @ kernel.reshape(-1, out)
+    shifted, flat = _shifts(inputs, size), kernel.reshape(-1, out)
+    if channels > 1 or inputs.size < MIN_STACKED:
+        return jnp.concatenate(shifted, axis=-1) @ flat
+    stacked = jnp.stack([copy.reshape(-1) for copy in shifted])
+    product = jax.lax.dot_general(stacked, flat, (((0,), (0,)), ((), ())))
+    return product.reshape(*inputs.shape[:-1], out)
 
 
 FORMULATIONS: dict[str, Callable[[Array, Array], Array]] = {

@@ -185,9 +185,14 @@ def test_every_config_has_a_golden_round(repository):
 NESTED = [name for name, m in METHODS.items() if m["placement"] != ["none"] and name != "feddst"]
 
 
-@pytest.mark.parametrize("name", NESTED)
+ADAM, MOMENTUM = optax.adam(0.05), optax.sgd(0.05, momentum=0.9)
+WITH_MOMENTUM = ("fedsparsify_global", "fedsparsify_local", "lotteryfl", "prunefl")
+
+
 @pytest.mark.parametrize(
-    "optimizer", [optax.sgd(0.05, momentum=0.9), optax.adam(0.05)], ids=["momentum", "adam"]
+    ("name", "optimizer"),
+    [pytest.param(name, ADAM, id=f"{name}-adam") for name in NESTED]
+    + [pytest.param(name, MOMENTUM, id=f"{name}-momentum") for name in WITH_MOMENTUM],
 )
 def test_masks_nest_and_what_is_pruned_stays_zero(name, optimizer, repository, monkeypatch):
     monkeypatch.chdir(repository)

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from fedsparse_jax import tree
 from fedsparse_jax.pruning import keep_largest, share_of
 from fedsparse_jax.types import Array, Criterion, Masks, Params, Regrow, UsageError
 
@@ -67,22 +68,23 @@ def swap(*, fraction: float = 0.5, end: int = 20) -> Regrow:
     return rule
 
 
-def greedy(*, fraction: float = 0.3, halving: float = 10_000, fixed: float = 0.1) -> Regrow:
+def greedy(*, fraction: float = 0.3, halving: float = 10_000, fixed: float = 0.1, costs=()) -> Regrow:
     r"""Grow while it pays: what raises the importance won per unit of a round's time (PruneFL, arXiv 1909.12326).
 
     Every leaf frees the share :math:`d_t = d\,2^{-t / h}` of its kept weights, the smallest. Freed and pruned weights
-    of all leaves then come (back) from the highest score on, as long as the score is above
+    of all leaves then come (back) from the highest :math:`g^2 / c_l` on, as long as it is above
 
-    .. math:: \Gamma = \sum_{kept} g^2 / (c_0 + n_{kept}),
+    .. math:: \Gamma = \sum_{kept} g^2 / (c_0 + \sum_l c_l n_l),
 
     the importance per unit of time so far, and until the sparsity falls to the one that the schedule asks for (the
-    paper's bound on the density). Density is therefore an outcome. Time is counted in weights sent and trained: every
-    weight costs 1, where the paper measures a cost for each layer.
+    paper's bound on the density). Density is therefore an outcome.
 
     Args:
         fraction: d, .3 in the published code.
         halving: h, rounds in which the share halves; 10,000 there.
         fixed: c_0, what a round costs at any density, as a share of what all prunable weights cost.
+        costs: pairs of a leaf's name and c_l, the time that one of its weights takes in a round (the paper measures
+            it); 1 for leaves that are not named.
     """
     _check_fraction(fraction)
     if fixed < 0 or halving <= 0:
@@ -105,11 +107,17 @@ def greedy(*, fraction: float = 0.3, halving: float = 10_000, fixed: float = 0.1
 
         held = jax.tree.map(free, params, masks, prunable)
         flags = jax.tree.leaves(prunable)
-        pick = lambda tree: [leaf for leaf, flag in zip(jax.tree.leaves(tree), flags, strict=True) if flag]
+        pick = lambda nested: [
+            leaf for leaf, flag in zip(jax.tree.leaves(nested), flags, strict=True) if flag
+        ]
         if not pick(held):
             return masks
-        flat = lambda tree: jnp.concatenate([leaf.ravel() for leaf in pick(tree)])
-        grown = iter(jnp.split(_worthwhile(flat(held), flat(scores), fixed, sparsity), _cuts(pick(held))))
+        flat = lambda nested: jnp.concatenate([leaf.ravel() for leaf in pick(nested)])
+        named = dict(zip(tree.names(held), jax.tree.leaves(held), strict=True))
+        prices = {name: jnp.full(leaf.shape, dict(costs).get(name, 1.0)) for name, leaf in named.items()}
+        price = jax.tree.unflatten(jax.tree.structure(held), list(prices.values()))
+        added = _worthwhile(flat(held), flat(scores), flat(price), fixed, sparsity)
+        grown = iter(jnp.split(added, _cuts(pick(held))))
         leaves = [
             leaf | next(grown).reshape(leaf.shape) if flag else leaf
             for leaf, flag in zip(jax.tree.leaves(held), flags, strict=True)
@@ -119,17 +127,16 @@ def greedy(*, fraction: float = 0.3, halving: float = 10_000, fixed: float = 0.1
     return rule
 
 
-def _worthwhile(held: Array, scores: Array, fixed: float, sparsity: Array) -> Array:
+def _worthwhile(held: Array, scores: Array, price: Array, fixed: float, sparsity: Array) -> Array:
     """The weights outside ``held [n]`` that `greedy` adds, ``bool[n]``."""
-    order = jnp.argsort(jnp.where(held, -jnp.inf, scores), descending=True)
-    gain = scores[order]
-    place = jnp.arange(held.size)
+    order = jnp.argsort(jnp.where(held, -jnp.inf, scores / price), descending=True)
+    gain, pay = scores[order], price[order]
     before = jnp.where(held, scores, 0).sum() + jnp.cumsum(gain) - gain  # importance without this one
-    cost = fixed * held.size + held.sum() + place
-    pays = (gain * cost > before) & ~held[order]
+    cost = fixed * price.sum() + jnp.where(held, price, 0).sum() + jnp.cumsum(pay) - pay
+    pays = (gain * cost > before * pay) & ~held[order]
     room = held.size - share_of(sparsity, held.size) - held.sum()
     count = jnp.minimum(jnp.cumprod(pays.astype(jnp.int32)).sum(), room)
-    return jnp.zeros(held.size, bool).at[order].set(place < count)
+    return jnp.zeros(held.size, bool).at[order].set(jnp.arange(held.size) < count)
 
 
 def _cuts(leaves) -> list[int]:

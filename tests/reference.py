@@ -220,7 +220,7 @@ def swap(p, masks, scores, t, prunable, fraction, end):
     return out
 
 
-def greedy(p, masks, scores, t, sparsity, prunable, fraction, halving=10_000, fixed=0.1):
+def greedy(p, masks, scores, t, sparsity, prunable, fraction, halving=10_000, fixed=0.1, costs=()):
     names = [n for n in sorted(masks) if prunable[n]]
     held, flat = {}, {}
     for n in names:
@@ -231,12 +231,14 @@ def greedy(p, masks, scores, t, sparsity, prunable, fraction, halving=10_000, fi
     total = sum(masks[n].size for n in names)
     gain = sum(float(np.ravel(scores[n])[held[n]].sum()) for n in names)
     count = sum(int(held[n].sum()) for n in names)
+    price = {n: dict(costs).get(n, 1.0) for n in names}
+    time = sum(price[n] * (fixed * masks[n].size + int(held[n].sum())) for n in names)
     pool = [(float(np.ravel(scores[n])[i]), n, i) for n in names for i in np.flatnonzero(~held[n])]
-    for value, n, i in sorted(pool, key=lambda entry: -entry[0]):
-        if count >= total - share_of(sparsity, total) or value <= gain / (fixed * total + count):
+    for value, n, i in sorted(pool, key=lambda entry: -entry[0] / price[entry[1]]):
+        if count >= total - share_of(sparsity, total) or value / price[n] <= gain / time:
             break
         held[n][i] = True
-        gain, count = gain + value, count + 1
+        gain, count, time = gain + value, count + 1, time + price[n]
     flat = {n: held[n].reshape(masks[n].shape) for n in names}
     return {n: flat.get(n, masks[n]) for n in masks}
 

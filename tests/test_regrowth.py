@@ -42,6 +42,19 @@ def test_greedy_by_hand():
     assert rule(WEIGHTS, KEPT, SCORES, jnp.int32(0), 0.5, ALL)["w"].tolist() == [1, 1, 1, 1, 0, 0, 0, 0]
 
 
+def test_greedy_by_hand_with_a_cost():
+    # As above with a fixed cost, but a weight costs 2: g^2 / c halves, and so does what a round's time buys. Nothing
+    # changes, as costs count only beside one another.
+    rule = regrowth.greedy(fraction=0.25, fixed=1.0, costs=(("w", 2.0),))
+    assert rule(WEIGHTS, KEPT, SCORES, jnp.int32(0), 0.0, ALL)["w"].tolist() == [1, 1, 1, 1, 0, 1, 0, 0]
+    # Two leaves, one weight held in "a" (score 4, time 1): "b" at cost 3 has 9 / 3 = 3 < 4 / 1, at cost 2 4.5 > 4.
+    weights, kept = {"a": jnp.ones(1), "b": jnp.zeros(1)}, {"a": jnp.ones(1, bool), "b": jnp.zeros(1, bool)}
+    scores, both = {"a": jnp.array([4.0]), "b": jnp.array([9.0])}, {"a": True, "b": True}
+    for cost, grows in ((3.0, False), (2.0, True)):
+        rule = regrowth.greedy(fraction=0.0, fixed=0.0, costs=(("b", cost),))
+        assert bool(rule(weights, kept, scores, jnp.int32(0), 0.0, both)["b"][0]) is grows
+
+
 def random_tree(seed):
     rng = np.random.default_rng(seed)
     masks = {"a": rng.random((4, 5)) < 0.5, "b": rng.random(6) < 0.5, "c": rng.random((3, 3)) < 0.9}
@@ -64,12 +77,17 @@ def test_swap_agrees_with_numpy(seed, t, fraction):
 
 
 @settings(deadline=None, max_examples=40)
-@given(seed=st.integers(0, 2**31), sparsity=st.floats(0, 1), fixed=st.floats(0, 2))
-def test_greedy_agrees_with_numpy(seed, sparsity, fixed):
+@given(
+    seed=st.integers(0, 2**31),
+    sparsity=st.floats(0, 1),
+    fixed=st.floats(0, 2),
+    costs=st.sampled_from([(), (("a", 3.0),), (("a", 0.5), ("c", 2.0))]),
+)
+def test_greedy_agrees_with_numpy(seed, sparsity, fixed, costs):
     weights, masks, scores, prunable = random_tree(seed)
-    rule = regrowth.greedy(fraction=0.3, fixed=fixed)
+    rule = regrowth.greedy(fraction=0.3, fixed=fixed, costs=costs)
     found = rule(weights, masks, scores, 3, jnp.float32(sparsity), prunable)
-    expected = reference.greedy(weights, masks, scores, 3, sparsity, prunable, 0.3, fixed=fixed)
+    expected = reference.greedy(weights, masks, scores, 3, sparsity, prunable, 0.3, fixed=fixed, costs=costs)
     for leaf in masks:
         np.testing.assert_array_equal(found[leaf], expected[leaf])
 

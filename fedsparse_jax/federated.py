@@ -27,6 +27,7 @@ from fedsparse_jax.types import (
     Array,
     Chunk,
     ClientState,
+    Criterion,
     FedAlgorithm,
     Key,
     Memory,
@@ -122,8 +123,8 @@ def prepare(recipe: Recipe, server: ServerState, data: Chunk | None = None, weig
     pruning = recipe.pruning
     if "init" not in pruning.placement:
         return server
-    key, final = jax.random.fold_in(server.key, _PRUNE), pruning.schedule(0)
-    score = scorer(pruning.criterion, _objective(recipe), recipe.model.apply)
+    key, final = _prune_key(server), pruning.schedule(0)
+    score = _score(recipe, pruning.criterion)
 
     def scores(params):
         if data is None:
@@ -183,13 +184,12 @@ def finish(
     params = masks.apply(agreed, optax.apply_updates(server.params, updates))
     if recipe.personal:  # what nobody holds keeps its old value: the global model stays dense
         params = _hold(held, params, server.params)
-    kept, key = agreed, jax.random.fold_in(server.key, _PRUNE)
+    kept, key = agreed, _prune_key(server)
     prune_scores, grow_scores = _mean(evidence, weights)
     if "server" in pruning.placement:
         scores = pruning.criterion(params, key=key) if prune_scores is None else prune_scores
         scores = jax.tree.map(lambda score, count: score + TINY * count, scores, votes)
         kept = pruning.select(scores, kept, pruning.schedule(t))
-        params = masks.apply(kept, params)
     regrowth = recipe.regrowth
     if regrowth is not None and regrowth.placement == "server":
         kept = _readjust(recipe, regrowth, params, kept, t, lambda: grow_scores)
@@ -209,8 +209,8 @@ def _arrive(recipe: Recipe, server: ServerState, clients: ClientState, data: Chu
 
     The schedule is read at a client's own count of rounds with an open gate.
     """
-    pruning, key = recipe.pruning, jax.random.fold_in(server.key, _PRUNE)
-    score = scorer(pruning.criterion, _objective(recipe), recipe.model.apply)
+    pruning, key = recipe.pruning, _prune_key(server)
+    score = _score(recipe, pruning.criterion)
     initial = _initial_params(recipe, server.key) if pruning.rewind else None
 
     def arrive(client: ClientState, chunk):
@@ -241,8 +241,8 @@ def _leave(recipe: Recipe, server: ServerState, client: ClientState, chunk):
     The scores are None where the server does not ask for them.
     """
     pruning, regrowth, t = recipe.pruning, recipe.regrowth, server.round + 1
-    params, kept, key = client.params, client.masks, jax.random.fold_in(server.key, _PRUNE)
-    score = partial(scorer(pruning.criterion, _objective(recipe), recipe.model.apply), key=key, chunk=chunk)
+    params, kept, key = client.params, client.masks, _prune_key(server)
+    score = partial(_score(recipe, pruning.criterion), key=key, chunk=chunk)
     prune_scores = grow_scores = None
     if "client" in pruning.placement:
         kept = pruning.select(score(params), kept, pruning.schedule(t))
@@ -250,13 +250,13 @@ def _leave(recipe: Recipe, server: ServerState, client: ClientState, chunk):
     if "server" in pruning.placement and criteria.takes_data(pruning.criterion):
         prune_scores = score(params)
     if regrowth is not None:
-        grow = scorer(regrowth.criterion, _objective(recipe), recipe.model.apply)
+        grow = partial(_score(recipe, regrowth.criterion), key=key, chunk=chunk)
         if regrowth.placement == "client":
-            kept = _readjust(recipe, regrowth, params, kept, t, lambda: grow(params, key, chunk))
+            kept = _readjust(recipe, regrowth, params, kept, t, lambda: grow(params))
             params = masks.apply(kept, params)
         else:
             skipped = lambda: tree.zeros_like(params)
-            grow_scores = jax.lax.cond(regrowth.due(t), lambda: grow(params, key, chunk), skipped)
+            grow_scores = jax.lax.cond(regrowth.due(t), lambda: grow(params), skipped)
     return kept, params, (prune_scores, grow_scores)
 
 
@@ -359,6 +359,16 @@ def _shape_of(before, after):
 
 def _objective(recipe: Recipe) -> Callable:
     return local.make_objective(recipe.model.apply, recipe.loss)
+
+
+def _score(recipe: Recipe, criterion: Criterion) -> Callable:
+    """``(params, key, chunk) -> scores`` of the recipe's own network and loss."""
+    return scorer(criterion, _objective(recipe), recipe.model.apply)
+
+
+def _prune_key(server: ServerState) -> Key:
+    """The same in every round, so that random masks nest."""
+    return jax.random.fold_in(server.key, _PRUNE)
 
 
 def _prunable_share(recipe: Recipe, params) -> float:

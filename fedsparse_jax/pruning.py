@@ -80,22 +80,31 @@ def _bin_of(digits: Array, counted: Array, k: Array) -> tuple[Array, Array]:
 # --- scopes -------------------------------------------------------------------------------------
 
 
-def global_(scores, masks: Masks, sparsity: Array, prunable) -> Masks:
-    """One threshold over all prunable leaves jointly (the paper's choice)."""
+def jointly(function: Callable[..., Array], prunable, masks: Masks, *trees) -> Masks:
+    """``function`` of all prunable leaves of the masks, and of other trees like them, as one vector each.
+
+    Args:
+        function: ``(bool[n], f32[n], ...) -> bool[n]``.
+        prunable: which leaves; the others keep their mask.
+    """
     leaves, treedef = jax.tree.flatten(masks)
-    flags = jax.tree.leaves(prunable)
-    chosen = [i for i, flag in enumerate(flags) if flag]
+    chosen = [i for i, flag in enumerate(jax.tree.leaves(prunable)) if flag]
     if not chosen:
         return masks
-    flat_scores = jnp.concatenate([jax.tree.leaves(scores)[i].ravel() for i in chosen])
-    flat_alive = jnp.concatenate([leaves[i].ravel() for i in chosen])
-    keep = keep_largest(flat_scores, flat_alive, share_of(sparsity, flat_scores.size))
-    start = 0
-    for i in chosen:
-        leaf = leaves[i]
-        leaves[i] = keep[start : start + leaf.size].reshape(leaf.shape)
-        start += leaf.size
+    flat = lambda tree: jnp.concatenate([jax.tree.leaves(tree)[i].ravel() for i in chosen])
+    cuts = np.cumsum([leaves[i].size for i in chosen])[:-1]
+    for i, part in zip(chosen, jnp.split(function(flat(masks), *map(flat, trees)), cuts), strict=True):
+        leaves[i] = part.reshape(leaves[i].shape)
     return jax.tree.unflatten(treedef, leaves)
+
+
+def global_(scores, masks: Masks, sparsity: Array, prunable) -> Masks:
+    """One threshold over all prunable leaves jointly (the paper's choice)."""
+
+    def prune(alive, score):
+        return keep_largest(score, alive, share_of(sparsity, alive.size))
+
+    return jointly(prune, prunable, masks, scores)
 
 
 def per_layer(scores, masks: Masks, sparsity: Array, prunable) -> Masks:

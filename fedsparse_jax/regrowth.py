@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from fedsparse_jax import tree
-from fedsparse_jax.pruning import keep_largest, share_of
+from fedsparse_jax.pruning import jointly, keep_largest, share_of
 from fedsparse_jax.types import Array, Criterion, Masks, Params, Regrow, UsageError
 
 PLACEMENTS = ("client", "server")
@@ -99,30 +99,15 @@ def greedy(*, fraction: float = 0.3, halving: float = 10_000, fixed: float = 0.1
         def free(weight, mask, flag):
             kept = mask.sum(dtype=jnp.int32)
             gone = mask.size - kept + share_of(share, kept)
-            return (
-                keep_largest(jnp.abs(weight).ravel(), mask.ravel(), gone).reshape(mask.shape)
-                if flag
-                else mask
-            )
+            rest = keep_largest(jnp.abs(weight).ravel(), mask.ravel(), gone)
+            return rest.reshape(mask.shape) if flag else mask
 
         held = jax.tree.map(free, params, masks, prunable)
-        flags = jax.tree.leaves(prunable)
-        pick = lambda nested: [
-            leaf for leaf, flag in zip(jax.tree.leaves(nested), flags, strict=True) if flag
-        ]
-        if not pick(held):
-            return masks
-        flat = lambda nested: jnp.concatenate([leaf.ravel() for leaf in pick(nested)])
-        named = dict(zip(tree.names(held), jax.tree.leaves(held), strict=True))
-        prices = {name: jnp.full(leaf.shape, dict(costs).get(name, 1.0)) for name, leaf in named.items()}
-        price = jax.tree.unflatten(jax.tree.structure(held), list(prices.values()))
-        added = _worthwhile(flat(held), flat(scores), flat(price), fixed, sparsity)
-        grown = iter(jnp.split(added, _cuts(pick(held))))
-        leaves = [
-            leaf | next(grown).reshape(leaf.shape) if flag else leaf
-            for leaf, flag in zip(jax.tree.leaves(held), flags, strict=True)
-        ]
-        return jax.tree.unflatten(jax.tree.structure(held), leaves)
+        prices = [dict(costs).get(name, 1.0) for name in tree.names(held)]
+        price = jax.tree.unflatten(jax.tree.structure(held), prices)
+        price = jax.tree.map(lambda leaf, cost: jnp.full(leaf.shape, cost), held, price)
+        grow = lambda alive, score, cost: alive | _worthwhile(alive, score, cost, fixed, sparsity)
+        return jointly(grow, prunable, held, scores, price)
 
     return rule
 
@@ -137,11 +122,6 @@ def _worthwhile(held: Array, scores: Array, price: Array, fixed: float, sparsity
     room = held.size - share_of(sparsity, held.size) - held.sum()
     count = jnp.minimum(jnp.cumprod(pays.astype(jnp.int32)).sum(), room)
     return jnp.zeros(held.size, bool).at[order].set(jnp.arange(held.size) < count)
-
-
-def _cuts(leaves) -> list[int]:
-    sizes = [leaf.size for leaf in leaves]
-    return [sum(sizes[: i + 1]) for i in range(len(sizes) - 1)]
 
 
 def _check_fraction(fraction: float) -> None:

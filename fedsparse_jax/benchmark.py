@@ -5,7 +5,6 @@ once to compile and then in turn, so that a machine that slows down slows all of
 numbers in docs/performance.md are printed by scripts/benchmark.py from here.
 """
 
-import platform
 import time
 from collections.abc import Callable
 from typing import NamedTuple
@@ -17,6 +16,7 @@ import optax
 
 from fedsparse_jax import criteria, federated, losses, masks, pruning, schedules, tree
 from fedsparse_jax.aggregation import mean
+from fedsparse_jax.experiment import environment
 from fedsparse_jax.models import MODELS
 from fedsparse_jax.types import Chunk, Model, UsageError
 
@@ -88,16 +88,6 @@ def table(rows: list[dict]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def machine() -> dict:
-    """Where the numbers come from."""
-    return {
-        "platform": platform.platform(),
-        "processor": platform.processor() or platform.machine(),
-        "devices": [str(device) for device in jax.devices()],
-        "jax": jax.__version__,
-    }
-
-
 # --- a round ------------------------------------------------------------------------------------
 
 
@@ -145,12 +135,12 @@ def round_(workload: Workload) -> Alternatives:
     found = {
         "clients one after another": round_of(workload, "scan"),
         "clients all at once (vmap)": round_of(workload, "vmap"),
-        "two clients at a time": round_of(workload, 2),
     }
     if workload.model == "brain_age_cnn":
-        found["one after another, columns"] = round_of(workload, "scan", convolution="columns")
-        found["one after another, winograd"] = round_of(workload, "scan", convolution="winograd")
-        found.pop("two clients at a time")
+        for how in ("columns", "winograd"):
+            found[f"one after another, {how}"] = round_of(workload, "scan", convolution=how)
+    else:
+        found["two clients at a time"] = round_of(workload, 2)
     return found
 
 
@@ -224,7 +214,7 @@ def workload_of(name: str) -> Workload:
 
 
 def run(what: str, work: str, repeats: int) -> dict:
-    """Measures one benchmark: ``what``, ``work``, ``rows`` of `compare`, and the `machine`."""
+    """Measures one benchmark: ``what``, ``work``, ``rows`` of `compare`, and the machine."""
     if what not in BENCHMARKS:
         raise UsageError(f"There is no benchmark {what!r}; give one of {', '.join(BENCHMARKS)}.")
     if repeats < 1:
@@ -236,5 +226,5 @@ def run(what: str, work: str, repeats: int) -> dict:
         "what": what,
         "work": work,
         "rows": compare(BENCHMARKS[what](work), repeats),
-        "machine": machine(),
+        "machine": environment(seed=0),
     }

@@ -111,11 +111,13 @@ def run(experiment: Experiment, workdir: Path, say: Callable[[str], None] = prin
 
 def rounds(experiment: Experiment, compiled: Compiled, read, server: ServerState, records: list[dict]):
     """The fold itself: yields ``(server, record)`` after every round that is still to do."""
+    data = experiment.data
+    own = [data.own_test(client) for client in range(len(data.members))] if data.classes else []
     for round_ in range(int(server.round) + 1, experiment.rounds + 1):
         began = time.monotonic()
         ids = sample(experiment, round_)
         server, info, train_loss = run_round(experiment, compiled, read, server, round_, ids)
-        outcome = {"train_loss": train_loss, **quality(experiment, compiled, read, server)}
+        outcome = {"train_loss": train_loss, **quality(experiment, compiled, read, server, own)}
         yield server, _record(experiment, server, info, ids, outcome, records, time.monotonic() - began)
 
 
@@ -172,11 +174,14 @@ def _weights(data: cohort.Federation, ids) -> jax.Array:
 # --- quality ------------------------------------------------------------------------------------
 
 
-def quality(experiment: Experiment, compiled: Compiled, read, server: ServerState) -> dict:
+def quality(experiment: Experiment, compiled: Compiled, read, server: ServerState, own: list) -> dict:
     """Measures on the test set, ``test_*``; where clients have masks of their own, the mean over their models.
 
-    With classes, ``own_*`` is the headline measure on test examples of the classes that a client holds, by its
-    model, the mean over clients. None stands for what is undefined.
+    Args:
+        own: for each client the places of the test set that are of its classes; empty without classes. ``own_*`` is
+            the headline measure there, by the client's model, the mean over clients.
+
+    None stands for what is undefined.
     """
     data, task = experiment.data, experiment.task
     tested = data.targets[data.test]
@@ -190,8 +195,7 @@ def quality(experiment: Experiment, compiled: Compiled, read, server: ServerStat
         all_ = [task.measure(predictions, tested) for predictions in each]
         measures = {name: float(np.mean([one[name] for one in all_])) for name in all_[0]}
     found = {f"test_{name}": value if np.isfinite(value) else None for name, value in measures.items()}
-    if data.classes:
-        own = [data.own_test(client) for client in range(len(data.members))]
+    if own:
         values = [
             task.measure(p[i], tested[i])[task.headline] for p, i in zip(each, own, strict=True) if len(i)
         ]

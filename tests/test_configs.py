@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from fedsparse_jax import build, checkpoint, defaults, experiment, report
+from fedsparse_jax import build, checkpoint, defaults, experiment, method, report
 from fedsparse_jax.types import UsageError
 from tests.test_structure import PACKAGE
 
@@ -137,7 +137,7 @@ def test_a_quorum_from_the_command_line_is_text(repository, monkeypatch):
     monkeypatch.chdir(repository)
     config = build.load("configs/fedsparsify_local.py:digits")
     config.aggregation.quorum = "0.6"
-    assert build.aggregator(config).keywords["quorum"] == 0.6
+    assert method.aggregator(config).keywords["quorum"] == 0.6
 
 
 @pytest.mark.parametrize("name", METHODS)

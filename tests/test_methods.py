@@ -17,6 +17,7 @@ from fedsparse_jax import (
     experiment,
     federated,
     losses,
+    method,
     metrics,
     pruning,
     schedules,
@@ -113,7 +114,7 @@ def jax_rounds(name, **changes):
     config, model, data = config_of(name), tiny_model(), problem()
     if config.partition.num_clients == 1:
         data = data._replace(members=[np.concatenate(data.members)])
-    recipe = build.recipe(config, model)._replace(**changes)
+    recipe = method.recipe(config, model)._replace(**changes)
     one = experiment.Experiment(
         config={}, task=metrics.REGRESSION, seed=SEED, rounds=ROUNDS, model=model, data=data,
         algorithm=federated.build(recipe), cohort_size=len(data.members), solo_rounds=config.solo_rounds,
@@ -131,7 +132,7 @@ def jax_rounds(name, **changes):
 
 
 def numpy_rounds(name, one, rounds):
-    data, method = one.data, METHODS[name]
+    data, facts = one.data, METHODS[name]
     key = jax.random.key(SEED)
     initial = tiny_model().init(jax.random.fold_in(key, 0))
     random = criteria.random(initial, key=jax.random.fold_in(key, 1))
@@ -150,12 +151,12 @@ def numpy_rounds(name, one, rounds):
         everybody = range(len(data.members))
         return (
             cohort.sample(SEED, 0, len(data.members), 1)
-            if t == 0 and method.get("over") == "one"
+            if t == 0 and facts.get("over") == "one"
             else everybody
         )
 
     return reference.federated(
-        method, {n: np.asarray(w, float) for n, w in initial.items()}, rounds, RATE, [len(m) for m in data.members],
+        facts, {n: np.asarray(w, float) for n, w in initial.items()}, rounds, RATE, [len(m) for m in data.members],
         batches_of, probe_of, ids_of, {n: np.asarray(w, float) for n, w in random.items()},
     )  # fmt: skip
 
@@ -236,7 +237,7 @@ def test_clients_keep_their_optimizer_between_rounds(repository, monkeypatch):
 def test_an_absent_client_keeps_its_memory(repository, monkeypatch):
     monkeypatch.chdir(repository)
     config = config_of("lotteryfl")
-    algo = federated.build(build.recipe(config, tiny_model()))
+    algo = federated.build(method.recipe(config, tiny_model()))
     server = algo.init(jax.random.key(0))
     clients = algo.begin(server, jnp.array([2, 0]))
     after, info = algo.finish(server, clients, jnp.array([3.0, 0.0]))
@@ -255,7 +256,7 @@ def test_own_masks_reach_the_end_of_every_schedule(schedule, repository, monkeyp
     with config.unlocked():
         config.pruning.schedule = {"gradual": dict(name="gradual", end=3), "one_shot": dict(name="one_shot", at=3),
                                    "step_wise": dict(name="step_wise", at=(2, 3))}[schedule]  # fmt: skip
-    algo = federated.build(build.recipe(config, tiny_model()))
+    algo = federated.build(method.recipe(config, tiny_model()))
     server = algo.init(jax.random.key(0))
     for _ in range(3):
         server, info = algo.finish(server, algo.begin(server, jnp.arange(3)), jnp.ones(3))
@@ -267,7 +268,7 @@ def test_own_masks_reach_the_end_of_every_schedule(schedule, repository, monkeyp
 def test_rewinding_begins_with_a_fresh_optimizer(repository, monkeypatch):
     monkeypatch.chdir(repository)
     tx = optax.sgd(0.1, momentum=0.9)
-    recipe = build.recipe(config_of("lotteryfl"), tiny_model())._replace(client_tx=tx, keep_opt_state=True)
+    recipe = method.recipe(config_of("lotteryfl"), tiny_model())._replace(client_tx=tx, keep_opt_state=True)
     algo = federated.build(recipe)
     server = algo.init(jax.random.key(0))
     old = jax.tree.map(jnp.ones_like, server.memory.opt_state)
@@ -277,7 +278,7 @@ def test_rewinding_begins_with_a_fresh_optimizer(repository, monkeypatch):
 
 def test_what_nobody_holds_stays_under_a_server_with_momentum(repository, monkeypatch):
     monkeypatch.chdir(repository)
-    recipe = build.recipe(config_of("lotteryfl"), tiny_model())._replace(server_tx=optax.adam(0.1))
+    recipe = method.recipe(config_of("lotteryfl"), tiny_model())._replace(server_tx=optax.adam(0.1))
     algo = federated.build(recipe)
     server = algo.init(jax.random.key(0))
     first, _ = algo.finish(server, algo.begin(server, jnp.arange(3)), jnp.ones(3))
@@ -320,7 +321,7 @@ def test_adafactor_trains_within_a_mask(repository, monkeypatch):
 
 def test_own_masks_begin_with_what_was_pruned_before_round_1(repository, monkeypatch):
     monkeypatch.chdir(repository)
-    recipe = build.recipe(config_of("lotteryfl"), tiny_model())
+    recipe = method.recipe(config_of("lotteryfl"), tiny_model())
     rule = recipe.pruning._replace(placement=("init", "arrival"), schedule=lambda t: jnp.float32(0.2))
     algo = federated.build(recipe._replace(pruning=rule))
     server = algo.prepare(algo.init(jax.random.key(0)))

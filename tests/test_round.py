@@ -249,7 +249,7 @@ def test_the_asked_sparsity_is_a_share_of_all_weights():
 @pytest.mark.parametrize("name", ["feddst", "prunefl", "fedsparsify_local", "lotteryfl", "salient_grads"])
 def test_four_devices_run_every_kind_of_method(name, repository, monkeypatch):
     monkeypatch.chdir(repository)
-    from fedsparse_jax import build
+    from fedsparse_jax import method
     from fedsparse_jax.data import cohort as cohorts
     from tests import test_methods
 
@@ -258,7 +258,7 @@ def test_four_devices_run_every_kind_of_method(name, repository, monkeypatch):
     config.partition.num_clients = 4
     found = []
     for devices, client_map in ((1, "vmap"), (4, "scan")):
-        recipe = build.recipe(config, test_methods.tiny_model())._replace(
+        recipe = method.recipe(config, test_methods.tiny_model())._replace(
             devices=devices, client_map=client_map
         )
         algo = federated.build(recipe)

@@ -20,6 +20,7 @@ from fedsparse_jax.experiment import Experiment
 from fedsparse_jax.losses import LOSSES
 from fedsparse_jax.method import choose, member, recipe, remarks
 from fedsparse_jax.models import MODELS
+from fedsparse_jax.models.functional import in_precision
 from fedsparse_jax.types import FedAlgorithm, Model, ServerState, UsageError
 
 
@@ -66,7 +67,8 @@ def model(config: ConfigDict, train_ages=()) -> tuple[Model, dict]:
     for key, statistic in (("output_mean", np.mean), ("output_scale", np.std)):
         if key in takes and section.get(key, takes[key].default) is None:
             section[key] = float(statistic(train_ages)) if len(train_ages) else 1.0
-    return choose(MODELS, section, "model", "shape")(tuple(config.data.shape)), section
+    network = choose(MODELS, section, "model", "shape")(tuple(config.data.shape))
+    return in_precision(network, config.precision), section
 
 
 def algorithm(config: ConfigDict, network: Model) -> FedAlgorithm:

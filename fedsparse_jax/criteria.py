@@ -43,11 +43,14 @@ def grasp(params: Params, *, objective: Callable, batch: Chunk, **unused):
     r"""Score :math:`w \cdot (H g)`: keep what gradient flow rests on (GraSP, arXiv 2002.07376).
 
     Removing a weight changes :math:`g^\top g` by about :math:`-2\,w\,(Hg)`, so that a weight of negative score
-    hinders training. H is the Hessian of the loss, g its gradient; no temperature.
+    hinders training. H is the Hessian of the loss, g its gradient; no temperature. H g is half the gradient of
+    :math:`g^\top g`, in reverse mode because the layers' own gradients know no other.
     """
-    slope = lambda p: jax.grad(objective)(p, batch)
-    curved = jax.jvp(slope, (params,), (slope(params),))[1]
-    return jax.tree.map(jnp.multiply, params, curved)
+
+    def squared_norm(p):
+        return sum(jnp.vdot(g, g) for g in jax.tree.leaves(jax.grad(objective)(p, batch)))
+
+    return jax.tree.map(lambda w, curved: w * curved / 2, params, jax.grad(squared_norm)(params))
 
 
 def synflow(params: Params, *, apply: Callable, batch: Chunk, **unused):

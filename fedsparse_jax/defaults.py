@@ -16,6 +16,7 @@ def defaults() -> ConfigDict:
     config.task = "regression"  # regression | classification
     config.seed = 1990
     config.rounds = 40
+    config.precision = "float32"  # of products and activations: float32 | bfloat16; weights stay float32
     config.participation = 1.0  # share of the clients in each round
     config.solo_rounds = 0  # first rounds in which one client, chosen by the seed, trains alone (PruneFL)
 

@@ -72,7 +72,8 @@ def _walk(jaxpr, origins, products: np.ndarray, times: int) -> list:
         name, sources = eqn.primitive.name, [origin(var) for var in eqn.invars]
         inner, repeats = _inner(eqn)
         if _is_convolution(eqn):
-            products[sources[1]] += times * eqn.outvars[0].aval.size * _per_output(eqn.invars[1].aval)
+            inputs, kernel = (var.aval for var in eqn.invars)
+            products[sources[1]] += times * inputs.size // inputs.shape[-1] * kernel.size
         elif name in ("dot_general", "conv_general_dilated"):
             for source in sources:
                 if source is not None:
@@ -85,16 +86,12 @@ def _walk(jaxpr, origins, products: np.ndarray, times: int) -> list:
 
 
 def _is_convolution(eqn) -> bool:
-    """Whether the equation is a function with its own gradient that maps ``[B, *space, I]`` and ``[K.., I, O]`` to
-    ``[B, *space, O]``."""
+    """Whether the equation is a SAME convolution with a gradient of its own: a function of ``[B, *space, I]`` and
+    ``[K, .., I, O]`` whose result, in whatever layout, has ``O`` channels."""
     if eqn.primitive.name != "custom_vjp_call" or len(eqn.invars) != 2:
         return False
     inputs, kernel, out = (var.aval.shape for var in (*eqn.invars, eqn.outvars[0]))
-    return len(inputs) == len(kernel) > 2 and inputs[-1] == kernel[-2] and out == (*inputs[:-1], kernel[-1])
-
-
-def _per_output(kernel) -> int:
-    return kernel.size // kernel.shape[-1]
+    return len(inputs) == len(kernel) > 2 and inputs[-1] == kernel[-2] and out[-1] == kernel[-1]
 
 
 def _inner(eqn):

@@ -47,28 +47,25 @@ def test_convolve(float64, size, channels, out):
     agree(layers.convolve, xla_conv, random(2, 4, 5, 3, channels), kernel, random(out, seed=2))
 
 
-def test_a_large_image_of_one_channel(float64, monkeypatch):
-    monkeypatch.setattr(layers, "MIN_STACKED", 1)
-    agree(layers.convolve, xla_conv, random(2, 4, 5, 3, 1), random(3, 3, 3, 1, 2, seed=1), random(2, seed=2))
-
-
 @pytest.mark.parametrize("shape", [(6, 4, 2), (1, 3, 5)])
-def test_winograd_in_three_dimensions(float64, shape):
-    args = random(2, *shape, 3), random(3, 3, 3, 3, 4, seed=1), random(4, seed=2)
-    agree(lambda *a: layers.convolve(*a, how="winograd"), xla_conv, *args)
+@pytest.mark.parametrize("how", ["winograd", "direct"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_formulations_in_three_dimensions(float64, shape, how, channels):
+    args = random(2, *shape, channels), random(3, 3, 3, channels, 4, seed=1), random(4, seed=2)
+    agree(lambda *a: layers.convolve(*a, how=how), xla_conv, *args)
 
 
 @pytest.mark.parametrize("shape", [(6,), (5, 8)])
-def test_winograd_in_fewer_dimensions_agrees_with_columns(float64, shape):
+@pytest.mark.parametrize("how", ["winograd", "direct"])
+def test_fewer_dimensions_agree_with_columns(float64, shape, how):
     args = random(2, *shape, 3), random(*[3] * len(shape), 3, 4, seed=1), random(4, seed=2)
-    agree(
-        lambda *a: layers.convolve(*a, how="winograd"), lambda *a: layers.convolve(*a, how="columns"), *args
-    )
+    agree(lambda *a: layers.convolve(*a, how=how), lambda *a: layers.convolve(*a, how="columns"), *args)
 
 
-def test_winograd_under_vmap_over_kernels(float64):
+@pytest.mark.parametrize("how", ["winograd", "direct"])
+def test_under_vmap_over_kernels(float64, how):
     inputs, kernels, bias = random(3, 2, 4, 5, 6, 2), random(3, 3, 3, 3, 2, 4, seed=1), random(4, seed=2)
-    together = jax.vmap(lambda x, k: layers.convolve(x, k, bias, "winograd"))(inputs, kernels)
+    together = jax.vmap(lambda x, k: layers.convolve(x, k, bias, how))(inputs, kernels)
     for i in range(3):
         np.testing.assert_allclose(together[i], xla_conv(inputs[i], kernels[i], bias), atol=1e-12)
 
@@ -76,9 +73,49 @@ def test_winograd_under_vmap_over_kernels(float64):
 def test_the_choice_of_formulation():
     shapes = lambda b, side, i, o, k=3: (jnp.zeros((b, side, side, side, i)), jnp.zeros((k, k, k, i, o)))
     assert layers.formulation(*shapes(4, 16, 32, 64)) == "winograd"
-    assert layers.formulation(*shapes(4, 32, 1, 32)) == "columns"  # one channel
+    assert layers.formulation(*shapes(4, 32, 1, 32)) == "direct"  # one channel
+    assert layers.formulation(*shapes(4, 16, 8, 16)) == "columns"  # few channels
     assert layers.formulation(*shapes(4, 2, 256, 256)) == "columns"  # four tiles
     assert layers.formulation(*shapes(4, 16, 32, 64, 1)) == "columns"
+
+
+def xla_block(inputs, kernel):
+    convolved = xla_conv(inputs, kernel, 0.0)
+    axes = (1, 2, 3)
+    mean, variance = convolved.mean(axes, keepdims=True), convolved.var(axes, keepdims=True)
+    return xla_pool((convolved - mean) / jnp.sqrt(variance + 1e-3))
+
+
+@pytest.mark.parametrize("how", layers.FORMULATIONS)
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("shape", [(6, 4, 2), (5, 4, 6), (3, 5, 7)])
+def test_convolution_norm_and_pooling_as_one_block(float64, shape, channels, how):
+    args = random(2, *shape, channels), random(3, 3, 3, channels, 4, seed=1)
+    agree(lambda *a: layers.normed_pool(*a, how=how), xla_block, *args)
+
+
+@pytest.mark.parametrize("how", ["winograd", "direct"])
+def test_second_derivatives_of_a_block(float64, how):
+    # GraSP differentiates the squared norm of a gradient.
+    inputs, kernel = random(1, 6, 5, 2), random(3, 3, 2, 3, seed=1)
+
+    def squared_norm(k, how):
+        slope = jax.grad(lambda k: (jnp.tanh(layers.normed_pool(inputs, k, how)) ** 2).sum())(k)
+        return (slope**2).sum()
+
+    curved = [jax.jit(jax.grad(squared_norm), static_argnums=1)(kernel, one) for one in (how, "columns")]
+    np.testing.assert_allclose(*curved, rtol=1e-8, atol=1e-8)
+
+
+def test_a_block_shares_the_gradient_among_equal_voxels(float64):
+    # A constant image is one tie; its kernel's gradient is that of the mean of the equals: zero after the norm.
+    inputs, kernel = jnp.ones((1, 6, 6, 6, 1)), random(3, 3, 3, 1, 2)
+    slopes = [
+        jax.jit(jax.grad(lambda k, how=how: layers.normed_pool(inputs, k, how)[0, 1, 1, 1].sum()))(kernel)
+        for how in ("direct", "winograd", "columns")
+    ]
+    for slope in slopes[:2]:
+        np.testing.assert_allclose(slope, slopes[2], atol=1e-10)
 
 
 def test_an_unknown_formulation_is_refused():

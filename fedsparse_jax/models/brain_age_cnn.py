@@ -17,26 +17,28 @@ WIDTHS = (32, 64, 128, 256, 256, 64)
 class BrainAgeCNN(nnx.Module):
     """``[B, X, Y, Z, 1] -> [B]`` years."""
 
-    def __init__(self, widths, output_mean, output_scale, how, *, rngs: nnx.Rngs):
+    def __init__(self, widths, output_mean, output_scale, how, remat, *, rngs: nnx.Rngs):
         *blocks, top = widths
         channels = (1, *blocks)
         self.depth = len(blocks)
         self.scale = output_scale
         for i in range(self.depth):
-            setattr(self, f"conv{i + 1}", layers.Conv(channels[i], channels[i + 1], 3, rngs=rngs, how=how))
+            conv = layers.Conv(channels[i], channels[i + 1], 3, rngs=rngs, how=how, remat=remat)
+            setattr(self, f"conv{i + 1}", conv)
         self.top = layers.Conv(channels[-1], top, 1, rngs=rngs)
         self.head = layers.Dense(top, 1, rngs=rngs, bias=output_mean / output_scale)
 
     def __call__(self, scans: Array) -> Array:
         features = scans
         for i in range(self.depth):
-            features = layers.instance_norm(getattr(self, f"conv{i + 1}")(features))
-            features = jax.nn.relu(layers.max_pool(features))
+            features = jax.nn.relu(getattr(self, f"conv{i + 1}").normed_pool(features))
         features = jax.nn.relu(layers.instance_norm(self.top(features)))
         return self.scale * self.head(features.mean((1, 2, 3)))[:, 0]
 
 
-def brain_age_cnn(shape, *, widths=WIDTHS, output_mean=62.68, output_scale=1.0, convolution="auto") -> Model:
+def brain_age_cnn(
+    shape, *, widths=WIDTHS, output_mean=62.68, output_scale=1.0, convolution="auto", remat=False
+) -> Model:
     """The paper's network.
 
     Args:
@@ -44,7 +46,9 @@ def brain_age_cnn(shape, *, widths=WIDTHS, output_mean=62.68, output_scale=1.0, 
         widths: channels of the blocks, then of the 1x1x1 convolution.
         output_mean: prediction in years before any training (the output's bias); the paper's mean age.
         output_scale: years for one unit of the output; 1 is the paper's.
-        convolution: ``auto``, ``columns`` or ``winograd``: changes cost, and results by rounding (`layers.convolve`).
+        convolution: ``auto``, ``columns``, ``winograd`` or ``direct``: what a step costs (`layers.convolve`); results
+            differ by rounding.
+        remat: compute each block again for its gradient instead of keeping its activations.
 
     Raises:
         UsageError: ``shape`` is too small for the poolings, or ``convolution`` is unknown.
@@ -52,5 +56,5 @@ def brain_age_cnn(shape, *, widths=WIDTHS, output_mean=62.68, output_scale=1.0, 
     layers.check_poolings(shape, len(widths) - 1)
     layers.check_formulation(convolution)
     return functional(
-        lambda rngs: BrainAgeCNN(tuple(widths), output_mean, output_scale, convolution, rngs=rngs)
+        lambda rngs: BrainAgeCNN(tuple(widths), output_mean, output_scale, convolution, remat, rngs=rngs)
     )

@@ -34,8 +34,9 @@ class FlatCNN(nnx.Module):
     def __call__(self, scans: Array) -> Array:
         features = scans
         for i in range(self.depth):
-            features = layers.instance_norm(getattr(self, f"conv{i + 1}")(features))
-            features = layers.max_pool(features) if i < self.poolings else features
+            conv = getattr(self, f"conv{i + 1}")
+            pools = i < self.poolings
+            features = conv.normed_pool(features) if pools else layers.instance_norm(conv(features))
             features = jax.nn.relu(features)
         flat = features.reshape(features.shape[0], -1)
         return self.scale * self.head(flat / flat.shape[1] ** GAIN)[:, 0]

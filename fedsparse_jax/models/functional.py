@@ -3,9 +3,12 @@
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
-from fedsparse_jax.types import Array, Key, Model, Params
+from fedsparse_jax.types import Array, Key, Model, Params, UsageError
+
+PRECISIONS = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
 def functional(build: Callable[[nnx.Rngs], nnx.Module]) -> Model:
@@ -20,3 +23,23 @@ def functional(build: Callable[[nnx.Rngs], nnx.Module]) -> Model:
         return nnx.merge(graphdef, params)(inputs)
 
     return Model(init, apply)
+
+
+def in_precision(model: Model, name: str) -> Model:
+    """The model with its products and activations in a member of ``PRECISIONS``; params, their gradients, biases and
+    predictions stay float32, so that small updates are not lost.
+
+    Raises:
+        UsageError: another name.
+    """
+    if name not in PRECISIONS:
+        raise UsageError(f"precision is {name!r}: it must be one of {', '.join(PRECISIONS)}.")
+    if name == "float32":
+        return model
+    dtype = PRECISIONS[name]
+
+    def apply(params: Params, inputs: Array) -> Array:
+        kernels = jax.tree.map(lambda leaf: leaf.astype(dtype) if leaf.ndim > 1 else leaf, params)
+        return model.apply(kernels, inputs.astype(dtype)).astype(jnp.float32)
+
+    return Model(model.init, apply)

@@ -1,11 +1,12 @@
 """The layers of a CNN as plain functions of arrays, and the Flax modules that hold their weights.
 
-Convolution is written as matrix products, in one of two formulations that `formulation` chooses between: XLA's own 3D
+Convolution is written as matrix products, in one of the formulations that `formulation` chooses between: XLA's own 3D
 convolution is slow on CPU when it is differentiated inside a loop, and over per-client kernels (under ``vmap``) it
 becomes a grouped convolution, slow on every backend, where a matrix product becomes a batched one. What was
 measured stands in docs/performance.md.
 """
 
+import functools
 import itertools
 import math
 from collections.abc import Callable
@@ -14,11 +15,11 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from fedsparse_jax.models import winograd
+from fedsparse_jax.models import tiles, winograd
 from fedsparse_jax.types import Array, UsageError
 
-MIN_STACKED = 2**17  # positions of one channel, from which stacked copies are faster than copies side by side
 MIN_CHANNELS, MIN_TILES = 32, 128  # from which Winograd's convolution is the faster one on CPU
+MAX_DIRECT = 2  # channels up to which the direct formulation by tiles is the faster one on CPU
 
 
 def _shifts(inputs: Array, size: int) -> list[Array]:
@@ -32,38 +33,37 @@ def _shifts(inputs: Array, size: int) -> list[Array]:
 
 
 def columns(inputs: Array, kernel: Array) -> Array:
-    """SAME convolution as one matrix product of the ``K**d`` shifted copies of the inputs.
+    """SAME convolution as one matrix product of the ``K**d`` shifted copies of the inputs, side by side."""
+    size, *_, out = kernel.shape
+    flat = kernel.reshape(-1, out)
+    return inputs @ flat if size == 1 else jnp.concatenate(_shifts(inputs, size), axis=-1) @ flat
 
-    The copies stand side by side; those of a large image of one channel are stacked, whole image by whole image,
-    because side by side they would be written a number at a time.
-    """
-    size, *_, channels, out = kernel.shape
-    if size == 1:
-        return inputs @ kernel.reshape(-1, out)
-    shifted, flat = _shifts(inputs, size), kernel.reshape(-1, out)
-    if channels > 1 or inputs.size < MIN_STACKED:
-        return jnp.concatenate(shifted, axis=-1) @ flat
-    stacked = jnp.stack([copy.reshape(-1) for copy in shifted])
-    product = jax.lax.dot_general(stacked, flat, (((0,), (0,)), ((), ())))
-    return product.reshape(*inputs.shape[:-1], out)
+
+def direct(inputs: Array, kernel: Array) -> Array:
+    """SAME convolution by tiles, for few channels; see `tiles.direct`."""
+    return tiles.untile(tiles.direct(inputs, kernel), inputs.shape[1:-1])
 
 
 FORMULATIONS: dict[str, Callable[[Array, Array], Array]] = {
     "columns": columns,
     "winograd": winograd.convolve,
+    "direct": direct,
 }
 
 
 def formulation(inputs: Array, kernel: Array) -> str:
-    """The fastest member of ``FORMULATIONS`` for these shapes, as measured; see docs/performance.md.
+    """The fastest member of ``FORMULATIONS`` for `normed_pool` at these shapes, as measured; see docs/performance.md.
 
-    Winograd's needs a kernel of side 3. It pays where there are channels enough to spend its savings on, and tiles
-    enough to share the transformed kernel among.
+    Winograd's pays where there are channels enough to spend its savings on, and tiles enough to share the transformed
+    kernel among; the direct one where there are few channels. Both need a kernel of side 3.
     """
     size, *_, channels, _ = kernel.shape
-    tiles = inputs.shape[0] * math.prod(-(-side // 2) for side in inputs.shape[1:-1])
-    worth = size == 3 and channels >= MIN_CHANNELS and tiles >= MIN_TILES
-    return "winograd" if worth and jax.default_backend() == "cpu" else "columns"
+    count = inputs.shape[0] * math.prod(tiles.counts(inputs.shape[1:-1]))
+    if size != 3 or count < MIN_TILES or jax.default_backend() != "cpu":
+        return "columns"
+    if channels <= MAX_DIRECT:
+        return "direct"
+    return "winograd" if channels >= MIN_CHANNELS else "columns"
 
 
 def convolve(inputs: Array, kernel: Array, bias: Array, how: str = "auto") -> Array:
@@ -78,8 +78,40 @@ def convolve(inputs: Array, kernel: Array, bias: Array, how: str = "auto") -> Ar
     Returns:
         ``[B, *space, O]``.
     """
-    chosen = formulation(inputs, kernel) if how == "auto" or kernel.shape[0] != 3 else how
-    return FORMULATIONS[chosen](inputs, kernel) + bias
+    chosen = _chosen(inputs, kernel, how)
+    if how == "auto" and chosen == "direct":  # its layout pays only where it is pooled in
+        chosen = "columns"
+    outputs = FORMULATIONS[chosen](inputs, kernel)
+    return outputs + bias.astype(outputs.dtype)
+
+
+def _chosen(inputs: Array, kernel: Array, how: str) -> str:
+    return formulation(inputs, kernel) if how == "auto" or kernel.shape[0] != 3 else how
+
+
+def normed_pool(inputs: Array, kernel: Array, how: str = "auto") -> Array:
+    """A block of a network, ``max_pool(instance_norm(convolve(inputs, kernel, bias)))``; its bias has no effect.
+
+    The norm is increasing, so that the maximum may be taken before it, and then eight times less is normalised; where
+    the convolution works by tiles, its outputs are pooled in that layout.
+
+    Args:
+        inputs: ``[B, *space, I]``.
+        kernel: ``[K, ..., K, I, O]``.
+        how: see `convolve`.
+
+    Returns:
+        ``[B, *(space // 2), O]``.
+    """
+    space, chosen = inputs.shape[1:-1], _chosen(inputs, kernel, how)
+    if chosen == "columns":
+        return max_pool(instance_norm(columns(inputs, kernel)))
+    if chosen == "direct":
+        outputs, statistics = tiles.direct(inputs, kernel), tiles.moments_of_inputs(inputs, kernel)
+    else:
+        outputs = winograd.tiled(inputs, kernel)
+        statistics = tiles.moments(outputs, space)
+    return _normalise(tiles.max_pool(outputs, space), *statistics)
 
 
 def max_pool(inputs: Array) -> Array:
@@ -96,15 +128,18 @@ def max_pool(inputs: Array) -> Array:
     return pooled
 
 
-def instance_norm(inputs: Array, epsilon: float = 1e-3) -> Array:
-    """Zero mean and unit variance for each sample and channel; no scale, no shift, no state.
+EPSILON = 1e-3  # the default of the library that the paper's authors used
 
-    ``epsilon`` is the default of the library that the paper's authors used.
-    """
+
+def instance_norm(inputs: Array) -> Array:
+    """Zero mean and unit variance for each sample and channel; no scale, no shift, no state."""
     axes = tuple(range(1, inputs.ndim - 1))
     mean = inputs.mean(axes, keepdims=True)
-    variance = jnp.square(inputs - mean).mean(axes, keepdims=True)
-    return (inputs - mean) * jax.lax.rsqrt(variance + epsilon)
+    return _normalise(inputs, mean, jnp.square(inputs - mean).mean(axes, keepdims=True))
+
+
+def _normalise(inputs: Array, mean: Array, variance: Array) -> Array:
+    return ((inputs - mean) * jax.lax.rsqrt(variance + EPSILON)).astype(inputs.dtype)
 
 
 def check_poolings(shape, poolings: int) -> None:
@@ -135,14 +170,20 @@ class Conv(nnx.Module):
         bias=0.0,
         dims: int = 3,
         how: str = "auto",
+        remat: bool = False,
     ):
-        self.how = how
+        self.how, self.remat = how, remat
         glorot = nnx.initializers.glorot_uniform()
         self.kernel = nnx.Param(glorot(rngs.params(), (*[size] * dims, inputs, outputs)))
         self.bias = nnx.Param(jnp.full((outputs,), bias, jnp.float32))
 
     def __call__(self, inputs: Array) -> Array:
         return convolve(inputs, self.kernel[...], self.bias[...], self.how)
+
+    def normed_pool(self, inputs: Array) -> Array:
+        """The convolution with instance norm and max-pool; with ``remat`` only its inputs are kept for the gradient."""
+        block = functools.partial(normed_pool, how=self.how)
+        return (jax.checkpoint(block) if self.remat else block)(inputs, self.kernel[...])
 
 
 class Dense(nnx.Module):
@@ -154,4 +195,6 @@ class Dense(nnx.Module):
         self.bias = nnx.Param(jnp.full((outputs,), bias, jnp.float32))
 
     def __call__(self, inputs: Array) -> Array:
-        return inputs @ self.kernel[...] + self.bias[...]
+        kernel = self.kernel[...]
+        narrow = inputs.astype(kernel.dtype)  # sums and bias keep the bias's precision
+        return jnp.matmul(narrow, kernel, preferred_element_type=self.bias[...].dtype) + self.bias[...]

@@ -42,9 +42,10 @@ def keepers_mean(
     counts = weights if weighted else (weights > 0).astype(jnp.float32)
 
     def reduce(leaf, mask):
-        here = mask * counts.reshape((-1,) + (1,) * (leaf.ndim - 1))
-        total = here.sum(0)
-        weighted_sum = jnp.where(here > 0, here * leaf, 0).sum(0)
+        total = tree.sum_rows(_votes, mask, counts)
+        weighted_sum = tree.sum_rows(
+            lambda w, m, n: jnp.where(_votes(m, n) > 0, _votes(m, n) * w, 0), leaf, mask, counts
+        )
         return jnp.where(total > 0, weighted_sum / jnp.where(total > 0, total, 1), 0)
 
     return jax.tree.map(reduce, params, masks), _union(masks, weights)
@@ -118,7 +119,7 @@ def trimmed_mean(params: Params, masks: Masks, weights: Array, *, trim: float = 
 
     def reduce(leaf):
         ordered = _sorted(leaf, present)
-        place = jnp.arange(len(leaf)).reshape((-1,) + (1,) * (leaf.ndim - 1))
+        place = tree.per_row(jnp.arange(len(leaf)), leaf)
         inside = (place >= cut) & (place < count - cut)
         return jnp.where(inside, ordered, 0).sum(0) / (count - 2 * cut)
 
@@ -154,14 +155,17 @@ def elect(masks: Masks, present: Array, quorum: Quorum) -> Masks:
     return jax.tree.map(lambda v: v >= needed, votes)
 
 
+def _votes(mask: Array, counts: Array) -> Array:
+    return mask * tree.per_row(counts, mask)
+
+
 def _union(masks: Masks, weights: Array) -> Masks:
     return jax.tree.map(lambda votes: votes > 0, mask_algebra.votes(masks, weights > 0))
 
 
 def _sorted(leaf: Array, present: Array) -> Array:
     """The present clients' values in rising order along the first axis, then infinities."""
-    here = present.reshape((-1,) + (1,) * (leaf.ndim - 1))
-    return jnp.sort(jnp.where(here, leaf, jnp.inf), axis=0)
+    return jnp.sort(jnp.where(tree.per_row(present, leaf), leaf, jnp.inf), axis=0)
 
 
 AGGREGATORS: dict[str, Aggregator] = {

@@ -66,6 +66,12 @@ class Recipe(NamedTuple):
         """Whether every client has a mask of its own that outlives the round (LotteryFL)."""
         return "arrival" in self.pruning.placement
 
+    @property
+    def changes_masks(self) -> bool:
+        """Whether a client's mask, when it leaves, may be another than the global one that it was sent."""
+        grows = self.regrowth is not None and self.regrowth.placement == "client"
+        return self.personal or grows or "client" in self.pruning.placement
+
 
 def build(recipe: Recipe) -> FedAlgorithm:
     """A federated algorithm from its parts.
@@ -172,10 +178,12 @@ def finish(
 ) -> tuple[ServerState, RoundInfo]:
     """Client pruning and regrowth, aggregation, the server's step, server pruning and regrowth."""
     pruning, t = recipe.pruning, server.round + 1
-    leave = local.over_clients(partial(_leave, recipe, server), recipe.client_map, recipe.devices)
-    client_masks, client_params, evidence = leave(clients, data)
+    client_masks, client_params, evidence = clients.masks, clients.params, (None, None)
+    if recipe.changes_masks or wants(recipe).finish:
+        leave = local.over_clients(partial(_leave, recipe, server), recipe.client_map, recipe.devices)
+        client_masks, client_params, evidence = leave(clients, data)
     target, agreed = recipe.aggregate(client_params, client_masks, weights)
-    votes = masks.votes(client_masks, weights > 0)
+    votes = _votes(recipe, server, client_masks, weights > 0)
     if recipe.personal:
         held = jax.tree.map(lambda mask, count: mask & (count > 0), agreed, votes)
         target, agreed = _hold(held, target, server.params), server.masks
@@ -283,6 +291,13 @@ def _remember(
     return found
 
 
+def _votes(recipe: Recipe, server: ServerState, client_masks, present: Array):
+    """How many present clients keep each weight, ``i32[...]``; nobody needs to count where all have the same mask."""
+    if recipe.changes_masks:
+        return masks.votes(client_masks, present)
+    return jax.tree.map(lambda mask: mask * present.sum(dtype=jnp.int32), server.masks)
+
+
 def _hold(held, new, old):
     """``new`` where ``held``, else ``old``."""
     return jax.tree.map(jnp.where, held, new, old)
@@ -314,7 +329,10 @@ def round_info(
         weights: ``f32[C]``.
     """
     present, over = weights > 0, partial(local.over_clients, client_map=recipe.client_map)
-    kept_of = over(lambda kept: masks.kept(kept).sum())
+    kept_of, agreement = over(lambda kept: masks.kept(kept).sum()), jnp.float32(1)
+    sent = masks.kept(server.masks).sum()
+    if recipe.changes_masks:
+        sent, agreement = kept_of(client_masks), masks.agreement(client_masks, present)
     if recipe.personal:
         received = tree.gather(server.memory.masks, clients.id)
         each = over(_shape_of)(received, client_masks)
@@ -325,7 +343,7 @@ def round_info(
     else:
         kept, dead, drift = _shape_of(server.masks, new.masks)
         target = asked(recipe, new.round)
-        kept_down = jnp.full(present.shape, masks.kept(server.masks).sum())
+        kept_down = masks.kept(server.masks).sum()
     return RoundInfo(
         round=new.round,
         target_sparsity=jnp.asarray(target * _prunable_share(recipe, new.params), jnp.float32),
@@ -333,8 +351,8 @@ def round_info(
         dead=dead,
         drift=drift,
         kept_down=jnp.where(present, kept_down, 0),
-        kept_up=jnp.where(present, kept_of(client_masks) + _scores_up(recipe, new), 0),
-        agreement=masks.agreement(client_masks, present),
+        kept_up=jnp.where(present, sent + _scores_up(recipe, new), 0),
+        agreement=agreement,
         finite=tree.all_finite(new.params),
     )
 

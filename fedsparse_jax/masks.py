@@ -6,6 +6,7 @@ A mask is a fact that is stored; it is never guessed from zeros.
 import jax
 import jax.numpy as jnp
 
+from fedsparse_jax import tree
 from fedsparse_jax.types import Array, Masks, Params
 
 
@@ -14,9 +15,9 @@ def ones(params: Params) -> Masks:
     return jax.tree.map(lambda w: jnp.ones(w.shape, bool), params)
 
 
-def apply(masks: Masks, tree):
+def apply(masks: Masks, values):
     """Zeroes what is pruned. Unlike ``mask * w`` it also silences a pruned NaN."""
-    return jax.tree.map(lambda m, w: jnp.where(m, w, jnp.zeros((), w.dtype)), masks, tree)
+    return jax.tree.map(lambda m, w: jnp.where(m, w, jnp.zeros((), w.dtype)), masks, values)
 
 
 def kept(masks: Masks) -> Array:
@@ -81,8 +82,7 @@ def agreement(masks: Masks, present: Array) -> Array:
 def votes(masks: Masks, present: Array):
     """How many present clients keep each weight: leaves ``[C, ...]`` and ``bool[C]`` to ``i32[...]``."""
 
-    def count(leaf):
-        here = present.reshape((-1,) + (1,) * (leaf.ndim - 1))
-        return (leaf & here).sum(0, dtype=jnp.int32)
+    def term(leaf, here):
+        return (leaf & tree.per_row(here, leaf)).astype(jnp.int32)
 
-    return jax.tree.map(count, masks)
+    return jax.tree.map(lambda leaf: tree.sum_rows(term, leaf, present), masks)

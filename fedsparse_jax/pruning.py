@@ -6,6 +6,7 @@ weights go, never how many. A pruned weight never comes back here; `regrowth` is
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -16,6 +17,7 @@ from fedsparse_jax import criteria
 from fedsparse_jax.types import Array, Chunk, Criterion, Key, Masks, Params, Schedule, Scope, UsageError
 
 PLACEMENTS = ("init", "arrival", "client", "server")
+BLOCK = 2**18  # scores that a selection looks at at a time
 
 
 def share_of(share: Array, count: int) -> Array:
@@ -40,7 +42,8 @@ def keep_largest(scores: Array, alive: Array, num_pruned: Array) -> Array:
     """The mask without the ``num_pruned`` smallest scores; what is not ``alive`` counts as smallest of all.
 
     A radix select on the bits of the scores: a histogram of the upper 16 bits and one of the lower 16 find the k-th
-    smallest without a sort. Among equal scores, earlier positions go first; NaN is smaller than any number.
+    smallest without a sort, block by block, so that no copy of them is kept.
+    Among equal scores, earlier positions go first; NaN is smaller than any number.
 
     Args:
         scores: ``f32[n]``, of either sign.
@@ -50,15 +53,22 @@ def keep_largest(scores: Array, alive: Array, num_pruned: Array) -> Array:
     Returns:
         ``bool[n]``
     """
-    rank = jnp.where(alive, _ordered_bits(scores) + 1, 0)
-    upper, lower = rank >> 16, rank & 0xFFFF
-    bin_upper, below = _bin_of(upper, jnp.ones_like(alive), num_pruned)
-    bin_lower, below_lower = _bin_of(lower, upper == bin_upper, num_pruned - below)
-    threshold = (bin_upper << 16) | bin_lower
-    ties = rank == threshold
-    tie_position = jnp.cumsum(ties, dtype=jnp.int32)
-    excess = num_pruned - below - below_lower
-    return alive & ((rank > threshold) | (ties & (tie_position > excess)))
+    ranks = lambda start, size: _ranks(scores, alive, start, size)
+    bins = jnp.zeros(2**16 + 1, jnp.int32)
+    digits = lambda digit_of: _fold_blocks(ranks, scores.size, partial(_add_digits, digit_of), bins)
+    upper, below = _bin_of(digits(lambda rank: rank >> 16), num_pruned)
+    in_bin = lambda rank: jnp.where(rank >> 16 == upper, rank & 0xFFFF, 2**16)
+    lower, below_lower = _bin_of(digits(in_bin), num_pruned - below)
+    threshold = (upper << 16) | lower
+    cut = _position_of(ranks, scores.size, threshold, num_pruned - below - below_lower)
+    rank, position = ranks(0, scores.size), jnp.arange(scores.size)
+    return alive & ((rank > threshold) | ((rank == threshold) & (position >= cut)))
+
+
+def _ranks(scores: Array, alive: Array, start, size: int) -> Array:
+    """``u32[size]`` in the order of the scores from ``start`` on; 0 for what is not alive."""
+    piece = lambda array: jax.lax.dynamic_slice_in_dim(array, start, size)
+    return jnp.where(piece(alive), _ordered_bits(piece(scores)) + 1, 0)
 
 
 def _ordered_bits(scores: Array) -> Array:
@@ -69,12 +79,51 @@ def _ordered_bits(scores: Array) -> Array:
     return jnp.where(magnitude > 0x7F800000, 0, ordered)
 
 
-def _bin_of(digits: Array, counted: Array, k: Array) -> tuple[Array, Array]:
-    """The bin that holds the k-th smallest counted 16-bit digit (from 1), and how many lie in the bins before."""
-    histogram = jnp.zeros(2**16, jnp.int32).at[digits].add(counted.astype(jnp.int32))
-    total = jnp.cumsum(histogram)
+def _fold_blocks(ranks: Callable, count: int, add: Callable, initial: Array) -> Array:
+    """Folds ``add(total, block, rank, fresh)`` over blocks of ranks: a few passes, in memory of one block.
+
+    The last block is moved back so as to be full; ``fresh`` says what no earlier block held.
+    """
+    size = min(BLOCK, count)
+
+    def body(block, total):
+        start = jnp.minimum(block * size, count - size)
+        fresh = start + jnp.arange(size) >= block * size
+        return add(total, block, ranks(start, size), fresh)
+
+    nothing = (
+        ranks(0, 1)[0].astype(initial.dtype) * 0
+    )  # so that inside a shard_map the total varies as the ranks do
+    return jax.lax.fori_loop(0, -(-count // size), body, initial + nothing)
+
+
+def _add_digits(digit_of: Callable, histogram: Array, block, rank: Array, fresh: Array) -> Array:
+    """Counts 16-bit digits; the last bin is for what does not count."""
+    return histogram.at[jnp.where(fresh, digit_of(rank), 2**16)].add(1, mode="promise_in_bounds")
+
+
+def _bin_of(histogram: Array, k: Array) -> tuple[Array, Array]:
+    """The bin that holds the k-th smallest digit (from 1), and how many lie in the bins before."""
+    total = jnp.cumsum(histogram[:-1])
     bin_ = (total < k).sum(dtype=jnp.int32)
     return bin_.astype(jnp.uint32), total[bin_] - histogram[bin_]
+
+
+def _position_of(ranks: Callable, count: int, threshold: Array, k: Array) -> Array:
+    """The position behind the k-th rank (from 1) that equals ``threshold``; 0 for k = 0."""
+    size = min(BLOCK, count)
+    blocks = -(-count // size)
+
+    def add(found, block, rank, fresh):
+        return found.at[block].set((fresh & (rank == threshold)).sum(dtype=jnp.int32))
+
+    total = jnp.cumsum(_fold_blocks(ranks, count, add, jnp.zeros(blocks, jnp.int32)))
+    block = (total < k).sum(dtype=jnp.int32)
+    before = jnp.where(block > 0, total[block - 1], 0)
+    start = jnp.minimum(block * size, count - size)
+    fresh = start + jnp.arange(size) >= block * size
+    within = jnp.cumsum(fresh & (ranks(start, size) == threshold), dtype=jnp.int32)
+    return jnp.where(k > 0, start + (within < k - before).sum(dtype=jnp.int32) + 1, 0)
 
 
 # --- scopes -------------------------------------------------------------------------------------

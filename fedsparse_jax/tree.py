@@ -30,11 +30,29 @@ def weighted_sum(tree, weights: Array):
         weights: ``f32[C]``, or one such leaf broadcast to every leaf.
     """
 
-    def reduce(leaf):
-        w = weights.reshape((-1,) + (1,) * (leaf.ndim - 1))
-        return jnp.where(w != 0, w * leaf, 0).sum(0)
+    def term(leaf, weight):
+        w = per_row(weight, leaf)
+        return jnp.where(w != 0, w * leaf, 0)
 
-    return jax.tree.map(reduce, tree)
+    return jax.tree.map(lambda leaf: sum_rows(term, leaf, weights), tree)
+
+
+def per_row(values: Array, leaf: Array) -> Array:
+    """``values [C]`` with as many axes as ``leaf [C, ...]``, so that they broadcast."""
+    return values.reshape((-1,) + (1,) * (leaf.ndim - 1))
+
+
+def sum_rows(term, *arrays: Array) -> Array:
+    """``term(*arrays).sum(0)``; on CPU row by row, where XLA's sum over a leading axis is 30 times slower.
+
+    Args:
+        term: works row by row: arrays ``[n, ...]``, for any n, to one array ``[n, ...]``.
+        arrays: ``[C, ...]`` each.
+    """
+    if jax.default_backend() != "cpu":
+        return term(*arrays).sum(0)
+    row = lambda i: term(*(jax.lax.dynamic_slice_in_dim(array, i, 1) for array in arrays))[0]
+    return jax.lax.fori_loop(1, len(arrays[0]), lambda i, total: total + row(i), row(0))
 
 
 def all_finite(tree) -> Array:

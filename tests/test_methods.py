@@ -20,6 +20,7 @@ from fedsparse_jax import (
     method,
     metrics,
     pruning,
+    regrowth,
     schedules,
 )
 from fedsparse_jax.data import cohort
@@ -293,9 +294,17 @@ def test_among_weights_that_have_just_grown_votes_decide():
     rule = pruning.Pruning(
         criteria.magnitude, pruning.global_, schedules.constant(0.5), pruning.everything, ("server",)
     )
+    grow = regrowth.Regrowth(regrowth.swap(), criteria.magnitude, "client", begin=9, every=1, end=9)
     model = Model(lambda key: {"w": jnp.array([1.0, 0.0, 0.0, 0.0])}, lambda p, x: x @ p["w"])
     recipe = federated.Recipe(
-        model, losses.squared, optax.sgd(0.1), optax.sgd(1.0), aggregation.keepers_mean, rule, num_clients=3
+        model,
+        losses.squared,
+        optax.sgd(0.1),
+        optax.sgd(1.0),
+        aggregation.keepers_mean,
+        rule,
+        grow,
+        num_clients=3,
     )
     algo = federated.build(recipe)
     server = algo.init(jax.random.key(0))

@@ -1,0 +1,54 @@
+"""Speed as ratios: alternatives timed in turn, in one run, on the same synthetic work.
+
+Each benchmark is a dict of named alternatives, functions that do the whole work and wait for it; `timing.compare` plays
+them in turn and compares medians. The numbers in docs/performance.md are printed by scripts/benchmark.py from here.
+"""
+
+import functools
+from collections.abc import Callable
+
+from fedsparse_jax.benchmarks import peers, rounds, selection
+from fedsparse_jax.benchmarks.timing import Alternatives, compare, table
+from fedsparse_jax.benchmarks.workloads import WORKLOADS, Workload
+from fedsparse_jax.experiment import environment
+from fedsparse_jax.types import UsageError
+
+__all__ = ["BENCHMARKS", "compare", "run", "table"]
+
+
+def run(what: str, work: str, repeats: int) -> dict:
+    """Measures one benchmark: ``what``, ``work``, ``rows`` of `timing.compare`, and the machine."""
+    if what not in BENCHMARKS:
+        raise UsageError(f"There is no benchmark {what!r}; give one of {', '.join(BENCHMARKS)}.")
+    if repeats < 1:
+        raise UsageError(f"--repeats is {repeats}: it must be at least 1.")
+    benchmark, default = BENCHMARKS[what]
+    work = work or default
+    return {
+        "what": what,
+        "work": work,
+        "rows": compare(benchmark(work), repeats),
+        "machine": environment(seed=0),
+    }
+
+
+def _on_workload(benchmark: Callable[[Workload], Alternatives], name: str) -> Alternatives:
+    if name not in WORKLOADS:
+        raise UsageError(f"--work is {name!r}: it must be one of {', '.join(WORKLOADS)}.")
+    return benchmark(WORKLOADS[name])
+
+
+def _on_count(benchmark: Callable[[int], Alternatives], count: str) -> Alternatives:
+    if not count.isdigit():
+        raise UsageError(f"--work is {count!r}: it is a number of weights here.")
+    return benchmark(int(count))
+
+
+BENCHMARKS: dict[str, tuple[Callable[[str], Alternatives], str]] = {  # and the default of --work
+    "round": (functools.partial(_on_workload, rounds.round_), "W"),
+    "peers": (functools.partial(_on_workload, peers.peers), "W"),
+    "scaling": (functools.partial(_on_workload, rounds.scaling), "W2"),
+    "overhead": (functools.partial(_on_workload, rounds.overhead), "W"),
+    "merge": (functools.partial(_on_workload, rounds.merge), "W"),
+    "select": (functools.partial(_on_count, selection.select), "2948801"),
+}

@@ -1,0 +1,54 @@
+"""Our own round, played like the peers beside this file. See scripts/benchmark.py peers.
+
+python scripts/peers/ours.py WORK.json WORK.npz fedavg|fedsparsify
+
+Reads a line for each round to play; answers with a line of JSON: ``seconds`` and ``loss`` of the new model on the first
+batch.
+"""
+
+import json
+import sys
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fedsparse_jax import cli, losses, tree
+from fedsparse_jax.benchmarks import workloads
+from fedsparse_jax.types import Chunk
+
+WORK, FILE, HOW = json.loads(Path(sys.argv[1]).read_text()), np.load(sys.argv[2]), sys.argv[3]
+
+
+def main():
+    cli.keep_freed_memory()
+    cli.cache_compilations()
+    workload = workloads.Workload(**{**WORK, "shape": tuple(WORK["shape"])})
+    parts, network = workloads.algorithm(workload, prunes=HOW == "fedsparsify"), workload.network()
+    server = jax.jit(parts.init)(jax.random.key(0))
+    leaves = [jnp.asarray(FILE[name]) for name in tree.names(server.params)]
+    server = server._replace(params=jax.tree.unflatten(jax.tree.structure(server.params), leaves))
+    batches = Chunk(
+        jnp.asarray(FILE["inputs"]), jnp.asarray(FILE["targets"]), jnp.ones(FILE["targets"].shape, bool)
+    )
+    ids, weights = jnp.arange(workload.clients), jnp.ones(workload.clients)
+    begin, finish, apply = jax.jit(parts.begin), jax.jit(parts.finish), jax.jit(network.apply)
+    steps = jax.jit(parts.steps, donate_argnums=0)
+    loss = losses.cross_entropy if workload.model == "mlp" else losses.squared
+
+    def round_(server):
+        clients, _ = steps(begin(server, ids), batches)
+        return jax.block_until_ready(finish(server, clients, weights)[0])
+
+    for _ in sys.stdin:
+        began = time.perf_counter()
+        server = round_(server)
+        seconds = time.perf_counter() - began
+        after = loss(apply(server.params, batches.inputs[0, 0]), batches.targets[0, 0]).mean()
+        print(json.dumps({"seconds": seconds, "loss": float(after)}), flush=True)
+
+
+if __name__ == "__main__":
+    main()

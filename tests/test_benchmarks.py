@@ -1,0 +1,83 @@
+"""The benchmarks run and count; nothing is asserted about speed."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from fedsparse_jax import benchmarks
+from fedsparse_jax.benchmarks import peers, timing
+from fedsparse_jax.types import UsageError
+
+
+def test_alternatives_are_timed_in_turn():
+    order, clock = [], iter(range(1000))
+    works = {name: (lambda name=name: order.append(name)) for name in ("a", "b")}
+    rows = timing.compare(works, repeats=3)
+    assert order == ["a", "b"] * 4 and next(clock) == 0
+    assert [row["name"] for row in rows] == ["a", "b"] and rows[0]["ratio"] == 1.0
+    assert all(row["low"] <= row["seconds"] <= row["high"] for row in rows)
+
+
+def test_ratios_by_hand(monkeypatch):
+    times = iter([9.0, 9.0, 4.0, 2.0, 5.0, 1.0, 6.0, 3.0])
+    monkeypatch.setattr(timing, "_timed", lambda work: timing.Played(next(times), {}))
+    rows = timing.compare({"slow": None, "fast": None}, repeats=3)
+    assert [row["seconds"] for row in rows] == [5.0, 2.0] and rows[1]["ratio"] == 2.5
+    assert "| fast | 2 | 1 to 3 | 9 | 2.50 |" in timing.table(rows)
+
+
+@pytest.mark.parametrize("what", [what for what in benchmarks.BENCHMARKS if what != "peers"])
+def test_every_benchmark_runs(what):
+    result = benchmarks.run(what, "1000" if what == "select" else "tiny", repeats=1)
+    assert len(result["rows"]) >= 2 and all(row["seconds"] > 0 for row in result["rows"])
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (("speed", "W", 1), "no benchmark 'speed'"),
+        (("round", "W9", 1), "--work is 'W9'"),
+        (("select", "many", 1), "is a number of weights"),
+        (("round", "tiny", 0), "--repeats is 0"),
+    ],
+)
+def test_refusals(args, message):
+    with pytest.raises(UsageError, match=message):
+        benchmarks.run(*args)
+
+
+def test_an_alternative_may_measure_itself():
+    rows = timing.compare({"a": lambda: timing.Played(2.0, {"peak MB": 7.0})}, repeats=2)
+    assert rows[0]["seconds"] == 2.0 and "| peak MB |" in timing.table(rows) and "| 7 |" in timing.table(rows)
+
+
+def test_peers_play_the_same_rounds(monkeypatch):
+    # Ours twice, as two processes: the same weights, batches and losses, and another loss a round later.
+    monkeypatch.setattr(peers.importlib.util, "find_spec", lambda package: package in ("jax", "torch"))
+    ours = {name: what for name, what in peers.PEERS.items() if what[0] == "jax"}
+    monkeypatch.setattr(peers, "PEERS", {**ours, "again": ours["ours, FedAvg"]})
+    players = peers.peers(benchmarks.WORKLOADS["tiny"])
+    first, second = ({name: play().columns["loss"] for name, play in players.items()} for _ in range(2))
+    assert first["ours, FedAvg"] == first["again"] and second["again"] == second["ours, FedAvg"]
+    assert second["again"] < first["again"]
+
+
+def test_peers_without_pytorch_say_what_to_install(monkeypatch):
+    monkeypatch.setattr(peers.importlib.util, "find_spec", lambda package: None)
+    with pytest.raises(UsageError, match=r"pip install 'fedsparse_jax\[peers\]'"):
+        benchmarks.run("peers", "tiny", 1)
+
+
+def test_the_script(repository, tmp_path):
+    command = [sys.executable, "scripts/benchmark.py", "select", "--work=2000", "--repeats=1"]
+    done = subprocess.run(
+        [*command, f"--output={tmp_path}/x.json"], capture_output=True, text=True, cwd=repository
+    )
+    assert done.returncode == 0 and "radix select (ours)" in done.stdout
+    assert json.loads((tmp_path / "x.json").read_text())["machine"]["devices"]
+    bad = subprocess.run(
+        [sys.executable, "scripts/benchmark.py"], capture_output=True, text=True, cwd=repository
+    )
+    assert bad.returncode == 2 and "There is no benchmark ''" in bad.stderr

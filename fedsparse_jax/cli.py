@@ -1,5 +1,6 @@
 """What every script shares: flags, progress bars, and errors as one sentence with exit code 2."""
 
+import ctypes
 import os
 import re
 import signal
@@ -20,6 +21,7 @@ def run(main: Callable[[], None]) -> None:
 
     Exit codes: 0 done; 2 the user can mend it, with one sentence on stderr; 130 stopped by Ctrl-C or SIGTERM.
     """
+    keep_freed_memory()
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         parse(sys.argv)
@@ -81,6 +83,26 @@ def cache_compilations(folder: str | None = None) -> None:
     jax.config.update("jax_compilation_cache_dir", str(Path(folder or default).expanduser()))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+
+
+MALLOPT = {
+    "M_TRIM_THRESHOLD": (-1, 2**31 - 1),
+    "M_MMAP_MAX": (-4, 0),
+    "M_ARENA_MAX": (-8, 1),
+}  # glibc's malloc.h
+
+
+def keep_freed_memory() -> bool:
+    """Tells glibc to keep what was freed for the next round; returns whether there is a glibc to tell.
+
+    By default it gives large arrays back to the system, which hands out fresh, zeroed pages for the next ones: a
+    round's largest cost beyond its steps on CPU (docs/performance.md). To be called before other threads are started.
+    """
+    try:
+        library = ctypes.CDLL("libc.so.6")
+        return all([library.mallopt(*setting) for setting in MALLOPT.values()])
+    except (OSError, AttributeError):
+        return False
 
 
 def _lines(items: Iterable, description: str, total: int) -> Iterable:

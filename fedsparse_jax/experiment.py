@@ -2,6 +2,9 @@
 
 An `Experiment` is what `build` makes of a config; `run` folds its rounds in a run folder. Everything that is
 random is derived from the seed and the round, so that a run that was stopped goes on as if it had not been.
+
+Two threads share the work: one hands rounds to the device, the other keeps them (`_keeper`: evaluation, checkpoint,
+log) while the device trains the next one.
 """
 
 import contextlib
@@ -10,6 +13,7 @@ import importlib.metadata
 import platform
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +23,7 @@ import numpy as np
 
 from fedsparse_jax import checkpoint, flops, log, masks, metrics, tree
 from fedsparse_jax.data import cohort
-from fedsparse_jax.types import Chunk, FedAlgorithm, Model, RoundInfo, ServerState, UsageError
+from fedsparse_jax.types import Chunk, FedAlgorithm, Model, RoundInfo, ServerState, StepInfo, UsageError
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "nibabel", "fedsparse_jax")
 
@@ -89,36 +93,54 @@ def run(experiment: Experiment, workdir: Path, say: Callable[[str], None] = prin
         manager = stack.enter_context(checkpoint.open_manager(workdir, experiment.keep))
         start, records = _resume(experiment, compiled, read, manager, workdir, say)
         plot = stack.enter_context(log.tensorboard(workdir, records)) if experiment.tensorboard else None
+        scribe = stack.enter_context(ThreadPoolExecutor(1))  # the first to leave: it finishes what it keeps
+        keep = _keeper(experiment, compiled, read, manager, workdir, records, plot, say)
+        kept = scribe.submit(lambda: None)
         server = start
-        for server, record in rounds(experiment, compiled, read, start, records):
-            _refuse_divergence(experiment, record, workdir)
-            if record["round"] % experiment.every == 0 or record["round"] == experiment.rounds:
-                checkpoint.save(manager, server)
-            records.append(record)
-            log.append(workdir, record)
-            if plot:
-                plot(record)
-            say(
-                log.round_line(
-                    record, experiment.task, experiment.rounds, _time_left(records, experiment.rounds)
-                )
-            )
-            for sentence in log.warnings(record, records[-2] if len(records) > 1 else {}):
-                say(sentence)
+        for server, *played in rounds(experiment, compiled, read, start):
+            kept.result()  # the round before; what went wrong with it ends the run here
+            kept = scribe.submit(keep, server, *played)
+        kept.result()
     write_predictions(experiment, _predict(experiment, compiled, read, server.params), workdir)
     return records
 
 
-def rounds(experiment: Experiment, compiled: Compiled, read, server: ServerState, records: list[dict]):
-    """The fold itself: yields ``(server, record)`` after every round that is still to do."""
-    data = experiment.data
-    own = [data.own_test(client) for client in range(len(data.members))] if data.classes else []
+def rounds(experiment: Experiment, compiled: Compiled, read, server: ServerState):
+    """The fold itself: yields what `run_round` returns, still on the device, for every round that is still to do."""
     for round_ in range(int(server.round) + 1, experiment.rounds + 1):
-        began = time.monotonic()
         ids = sample(experiment, round_)
-        server, info, train_loss = run_round(experiment, compiled, read, server, round_, ids)
-        outcome = {"train_loss": train_loss, **quality(experiment, compiled, read, server, own)}
-        yield server, _record(experiment, server, info, ids, outcome, records, time.monotonic() - began)
+        server, info, steps = run_round(experiment, compiled, read, server, round_, ids)
+        yield server, info, steps, ids
+
+
+def _keeper(experiment: Experiment, compiled: Compiled, read, manager, workdir: Path, records, plot, say):
+    """What is done with a round once it is played: measure, check, save, log, show."""
+    data, last = experiment.data, time.monotonic()
+    own = [data.own_test(client) for client in range(len(data.members))] if data.classes else []
+
+    def keep(server: ServerState, info: RoundInfo, steps: list[StepInfo], ids) -> None:
+        nonlocal last
+        outcome = {"train_loss": mean_loss(steps), **quality(experiment, compiled, read, server, own)}
+        began, last = last, time.monotonic()
+        record = _record(experiment, server, info, ids, outcome, records, last - began)
+        _refuse_divergence(experiment, record, workdir)
+        if record["round"] % experiment.every == 0 or record["round"] == experiment.rounds:
+            checkpoint.save(manager, server)
+        records.append(record)
+        log.append(workdir, record)
+        if plot:
+            plot(record)
+        left = _time_left(records, experiment.rounds)
+        say(log.round_line(record, experiment.task, experiment.rounds, left))
+        for sentence in log.warnings(record, records[-2] if len(records) > 1 else {}):
+            say(sentence)
+
+    return keep
+
+
+def mean_loss(steps: list[StepInfo]) -> float:
+    """Mean training loss of the examples of a round."""
+    return sum(float(info.loss.sum()) for info in steps) / sum(int(info.examples.sum()) for info in steps)
 
 
 def sample(experiment: Experiment, round_: int) -> np.ndarray:
@@ -130,7 +152,7 @@ def sample(experiment: Experiment, round_: int) -> np.ndarray:
 
 
 def run_round(experiment: Experiment, compiled: Compiled, read, server: ServerState, round_: int, ids):
-    """One round with the clients ``ids``: ``(server, RoundInfo, mean training loss)``."""
+    """One round with the clients ``ids``: ``(server, RoundInfo, [StepInfo of each chunk])``, still on the device."""
     data, wants = experiment.data, experiment.algorithm.wants
     probe = _probe(experiment, read, round_, ids) if wants.begin or wants.finish else None
     clients = compiled.begin(server, jnp.asarray(ids), probe if wants.begin else None)
@@ -140,14 +162,14 @@ def run_round(experiment: Experiment, compiled: Compiled, read, server: ServerSt
         experiment.seed, round_, ids, data.members, batch_size=batch_size, epochs=epochs, steps=steps
     )
     pieces = cohort.chunks(plan, min(steps, experiment.steps_per_chunk))
-    done = []
+    done: list[StepInfo] = []
     for chunk in cohort.load(read, data.targets, pieces):
         clients, info = compiled.steps(clients, chunk)
+        jax.block_until_ready(done[-1:])  # chunks that wait for the device are in memory: one, never more
         done.append(info)
     finish_data = probe if wants.finish else None
     server, round_info = compiled.finish(server, clients, _weights(data, ids), finish_data)
-    loss = sum(float(info.loss.sum()) for info in done) / sum(int(info.examples.sum()) for info in done)
-    return server, round_info, loss
+    return server, round_info, done
 
 
 def prepare(experiment: Experiment, compiled: Compiled, read, server: ServerState) -> ServerState:

@@ -1,6 +1,7 @@
 """The run folder: resume bit for bit, the log, refusals that lose nothing."""
 
 import json
+import threading
 
 import jax
 import numpy as np
@@ -46,6 +47,25 @@ def test_a_stopped_run_goes_on_bit_for_bit(tmp_path, placement):
     assert without_time(whole) == without_time(parts) == without_time(log.read(tmp_path / "parts"))
     tables = [(tmp_path / name / "predictions.tsv").read_text() for name in ("whole", "parts")]
     assert tables[0] == tables[1]
+
+
+def test_a_round_is_kept_while_the_next_one_is_played(tmp_path, monkeypatch):
+    # The measures of round 1 wait for round 2 to begin: without overlap they would wait for ever.
+    second, play, measure = threading.Event(), experiment.run_round, experiment.quality
+
+    def playing(one, compiled, read, server, round_, ids):
+        if round_ == 2:
+            second.set()
+        return play(one, compiled, read, server, round_, ids)
+
+    def measuring(*args):
+        assert second.wait(timeout=60)
+        return measure(*args)
+
+    monkeypatch.setattr(experiment, "run_round", playing)
+    monkeypatch.setattr(experiment, "quality", measuring)
+    records = experiment.run(toy.experiment(rounds=2), tmp_path, say=lambda _: None)
+    assert [record["round"] for record in records] == [1, 2]
 
 
 def test_two_devices_give_what_one_gives(tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -153,3 +154,12 @@ def test_a_killed_run_goes_on(call, trained, tmp_path, how):
     time.sleep(0.1)
     assert call("train", *flags).returncode == 0
     assert (tmp_path / "run/predictions.tsv").read_text() == (whole / "predictions.tsv").read_text()
+
+
+def test_freed_memory_is_kept_where_there_is_glibc():
+    told = subprocess.run(
+        [sys.executable, "-c", "from fedsparse_jax import cli; print(cli.keep_freed_memory())"],
+        capture_output=True,
+        text=True,
+    )
+    assert told.stdout.strip() == str(platform.libc_ver()[0] == "glibc")

@@ -30,7 +30,7 @@ def algorithm(rule, rate=1e-2, devices=1):
     recipe = federated.Recipe(
         network(),
         loss=losses.squared,
-        client_tx=optax.adam(rate),
+        client_tx=optax.adam(rate, eps=1e-3),  # rounding of a bias under a norm must not become a step
         server_tx=optax.adam(0.1, eps=1e-3),
         aggregate=AGGREGATORS["majority_vote" if "client" in rule.placement else "mean"],
         pruning=rule,

@@ -11,14 +11,14 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from fedsparse_jax import checkpoint, federated, flops, log, metrics
+from fedsparse_jax import checkpoint, federated, flops, local, log, metrics
 from fedsparse_jax.data import cohort, ingest, partition
 from fedsparse_jax.data.images import IMAGES
 from fedsparse_jax.data.sources import DATASETS
 from fedsparse_jax.defaults import defaults
 from fedsparse_jax.experiment import Experiment
 from fedsparse_jax.losses import LOSSES
-from fedsparse_jax.method import choose, member, recipe, remarks
+from fedsparse_jax.method import choose, client_map, member, recipe, remarks
 from fedsparse_jax.models import MODELS
 from fedsparse_jax.models.functional import in_precision
 from fedsparse_jax.types import FedAlgorithm, Model, ServerState, UsageError
@@ -155,6 +155,7 @@ def experiment(config: ConfigDict, track=plain) -> Experiment:
     fits = data.inputs.nbytes <= settings.resident_limit
     resident = member({"auto": fits, "yes": True, "no": False}, settings.resident, "execution.resident")
     params = jax.eval_shape(network.init, jax.random.key(0))
+    size = cohort.cohort_size(config.partition.num_clients, config.participation)
     return Experiment(
         config={**config.to_dict(), "model": resolved},
         task=task,
@@ -163,12 +164,14 @@ def experiment(config: ConfigDict, track=plain) -> Experiment:
         model=network,
         algorithm=federated.build(rules._replace(model=network)),
         data=data,
-        cohort_size=cohort.cohort_size(config.partition.num_clients, config.participation),
+        cohort_size=size,
         solo_rounds=config.solo_rounds,
         batch_size=config.client.batch_size,
         epochs=config.client.epochs,
         probe_batches=config.pruning.batches,
         steps_per_chunk=settings.steps_per_chunk,
+        together=local.together(client_map(settings.client_map), size),
+        devices=settings.devices,
         resident=resident,
         eval_batch=settings.eval_batch,
         every=config.checkpoint.every,

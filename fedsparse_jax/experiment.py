@@ -44,6 +44,8 @@ class Experiment(NamedTuple):
     epochs: int
     probe_batches: int  # of each client, for methods that look at data when they prune
     steps_per_chunk: int
+    together: int  # clients that go through their steps together
+    devices: int
     resident: bool
     eval_batch: int
     every: int  # rounds between two checkpoints
@@ -144,11 +146,15 @@ def mean_loss(steps: list[StepInfo]) -> float:
 
 
 def sample(experiment: Experiment, round_: int) -> np.ndarray:
-    """The clients of a round, ``i32[C]``; in the first ``solo_rounds`` always the same one."""
-    size, clients = experiment.cohort_size, len(experiment.data.members)
+    """The clients of a round, ``i32[C]``; in the first ``solo_rounds`` always the same one; where they are trained in
+    groups, neighbours of like size."""
+    size, members = experiment.cohort_size, experiment.data.members
     if round_ <= experiment.solo_rounds:
-        return cohort.sample(experiment.seed, 0, clients, 1)
-    return cohort.sample(experiment.seed, round_, clients, size)
+        return cohort.sample(experiment.seed, 0, len(members), 1)
+    ids = cohort.sample(experiment.seed, round_, len(members), size)
+    if 1 < experiment.together < size:
+        return cohort.by_size(ids, np.array([len(members[i]) for i in ids]), experiment.devices)
+    return ids
 
 
 def run_round(experiment: Experiment, compiled: Compiled, read, server: ServerState, round_: int, ids):
@@ -169,7 +175,8 @@ def run_round(experiment: Experiment, compiled: Compiled, read, server: ServerSt
         done.append(info)
     finish_data = probe if wants.finish else None
     server, round_info = compiled.finish(server, clients, _weights(data, ids), finish_data)
-    return server, round_info, done
+    padding = cohort.padding(np.asarray(plan.valid.any(-1)), experiment.together, experiment.devices)
+    return server, round_info._replace(padding=padding), done
 
 
 def prepare(experiment: Experiment, compiled: Compiled, read, server: ServerState) -> ServerState:
@@ -335,6 +342,7 @@ def _record(
         "drift": int(info.drift),
         "flops": flops.per_sample(kept, experiment.uses),
         "finite": bool(info.finite),
+        "padding": round(info.padding, 4),
         "cohort": ids.tolist(),
         "density": metrics.density(kept, sizes, names),
         "dead_channels": {n: int(d) for n, d, k in zip(names, info.dead, kernels, strict=True) if k},

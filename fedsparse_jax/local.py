@@ -59,23 +59,42 @@ def make_step(objective: Callable, tx: optax.GradientTransformation, proximal: f
         count = batch.valid.sum(dtype=jnp.int32)
         return client._replace(params=params, opt_state=opt_state), StepInfo(value * count, count)
 
-    def skip(client: ClientState, batch: Chunk):
-        count = batch.valid.sum(dtype=jnp.int32)  # none
-        return client, StepInfo(count.astype(jnp.float32), count)
-
     def step(client: ClientState, batch: Chunk):
-        return jax.lax.cond(batch.valid.any(), train, skip, client, batch)
+        return jax.lax.cond(batch.valid.any(), train, _skip, client, batch)
 
     return step
 
 
+def _skip(client: ClientState, batch: Chunk):
+    """A step without a valid example."""
+    count = batch.valid.sum(dtype=jnp.int32)  # none
+    return client, StepInfo(count.astype(jnp.float32), count)
+
+
 def make_steps(step: Callable, client_map: ClientMap, devices: int = 1) -> Callable:
-    """``(clients [C], chunk [C, T, B, ...]) -> (clients, StepInfo [C, T])``: clients over a scan over steps."""
+    """``(clients [C], chunk [C, T, B, ...]) -> (clients, StepInfo [C, T])``: clients over a scan over steps.
 
-    def run(client, chunk):
-        return jax.lax.scan(step, client, chunk)
+    A group of clients goes through its steps together, and skips those that none of them needs: clients of like size
+    next to one another cost little padding (`cohort.by_size`).
+    """
+    if client_map == "scan":
+        return over_clients(lambda client, chunk: jax.lax.scan(step, client, chunk), client_map, devices)
 
-    return over_clients(run, client_map, devices)
+    def step_together(clients, batch):
+        return jax.lax.cond(batch.valid.any(), jax.vmap(step), jax.vmap(_skip), clients, batch)
+
+    def run(clients, chunk):
+        steps_first = lambda leaf: leaf.swapaxes(0, 1)
+        clients, info = jax.lax.scan(step_together, clients, jax.tree.map(steps_first, chunk))
+        return clients, jax.tree.map(steps_first, info)
+
+    return over_groups(run, client_map, devices)
+
+
+def together(client_map: ClientMap, cohort_size: int) -> int:
+    """How many clients are trained together."""
+    sizes = {"scan": 1, "vmap": cohort_size}
+    return sizes[client_map] if isinstance(client_map, str) else client_map
 
 
 def client_keys(key: Key, client_ids: Array) -> Key:
@@ -97,16 +116,40 @@ def over_clients(function: Callable, client_map: ClientMap, devices: int = 1) ->
     Raises:
         UsageError: ``client_map`` is none of these.
     """
-    if devices > 1:
-        mesh = jax.make_mesh((devices,), ("clients",), axis_types=(jax.sharding.AxisType.Auto,))
-        spec = jax.sharding.PartitionSpec("clients")
-        return jax.shard_map(over_clients(function, client_map), mesh=mesh, in_specs=spec, out_specs=spec)
-    if client_map == "vmap":
-        return jax.vmap(function)
     if client_map == "scan":
-        return lambda *args: jax.lax.map(lambda a: function(*a), args)
+        return _on_devices(lambda *args: jax.lax.map(lambda a: function(*a), args), devices)
+    return over_groups(jax.vmap(function), client_map, devices)
+
+
+def over_groups(together: Callable, client_map: ClientMap, devices: int = 1) -> Callable:
+    """`over_clients` for a function of a whole group, whose arguments and results have the client axis: of all clients
+    for ``"vmap"``, of ``k`` at a time and then of those that are left for ``k``.
+    """
+    if client_map == "vmap":
+        return _on_devices(together, devices)
     if isinstance(client_map, int) and not isinstance(client_map, bool) and client_map > 0:
-        return lambda *args: jax.lax.map(lambda a: function(*a), args, batch_size=client_map)
+        return _on_devices(lambda *args: _in_groups(together, client_map, args), devices)
     raise UsageError(
         f"execution.client_map is {client_map!r}: it must be 'vmap', 'scan' or a number of clients at a time."
     )
+
+
+def _on_devices(function: Callable, devices: int) -> Callable:
+    if devices == 1:
+        return function
+    mesh = jax.make_mesh((devices,), ("clients",), axis_types=(jax.sharding.AxisType.Auto,))
+    spec = jax.sharding.PartitionSpec("clients")
+    return jax.shard_map(function, mesh=mesh, in_specs=spec, out_specs=spec)
+
+
+def _in_groups(together: Callable, size: int, args):
+    count = len(jax.tree.leaves(args)[0])
+    whole = count // size
+    split = lambda leaf: leaf[: whole * size].reshape(whole, size, *leaf.shape[1:])
+    join = lambda leaf: leaf.reshape(whole * size, *leaf.shape[2:])
+    parts = []
+    if whole:
+        parts.append(jax.tree.map(join, jax.lax.map(lambda a: together(*a), jax.tree.map(split, args))))
+    if whole * size < count:
+        parts.append(together(*jax.tree.map(lambda leaf: leaf[whole * size :], args)))
+    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts) if len(parts) > 1 else parts[0]

@@ -92,6 +92,9 @@ class RoundInfo(NamedTuple):
     kept_up: Array  # i32[C], kept weights that each client sent back, and scores that the server asked for
     agreement: Array  # f32[], Jaccard overlap of the clients' masks, pooled over all pairs of present clients
     finite: Array  # bool[], whether every weight of the new global model is a number
+    padding: Any = (
+        0.0  # share of the computed local steps that no client needed; the host, who plans them, fills it in
+    )
 
 
 class Wants(NamedTuple):

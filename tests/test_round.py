@@ -6,10 +6,10 @@ import numpy as np
 import optax
 import pytest
 
-from fedsparse_jax import criteria, federated, losses, masks, pruning, schedules, tree
+from fedsparse_jax import criteria, federated, local, losses, masks, pruning, schedules, tree
 from fedsparse_jax.aggregation import AGGREGATORS
 from fedsparse_jax.data import cohort
-from fedsparse_jax.types import Chunk, Model, UsageError
+from fedsparse_jax.types import Chunk, ClientState, Model, UsageError
 from tests import reference
 
 FEATURES, RATE = 6, 0.05
@@ -186,6 +186,29 @@ def test_a_client_without_a_valid_example_stays_bit_identical():
         np.testing.assert_array_equal, (after.params, after.opt_state), (clients.params, clients.opt_state)
     )
     assert float(info.loss.sum()) == 0 and int(info.examples.sum()) == 0
+
+
+def test_a_group_skips_the_steps_that_none_of_its_clients_needs():
+    # Clients with 3, 1 and 1 steps of 3. In groups of two the first takes 3 steps together, the last one alone: 7.
+    taken = []
+
+    def objective(params, batch):
+        jax.debug.callback(lambda count: taken.append(int(count)), batch.valid.sum())
+        return (params["w"] * jnp.where(batch.valid, batch.inputs, 0)).sum()
+
+    valid = jnp.array([[True, True, True], [True, False, False], [True, False, False]])[..., None]
+    batches = Chunk(jnp.ones((3, 3, 1)), jnp.ones((3, 3, 1)), valid)
+    start = ClientState(jnp.arange(3), {"w": jnp.ones(3)}, {"w": jnp.ones(3, bool)}, (), jnp.arange(3))
+    train = local.make_step(objective, optax.sgd(0.5))
+    start = start._replace(opt_state=jax.tree.map(lambda x: x, optax.sgd(0.5).init({"w": jnp.ones(3)})))
+    for together, steps in (("scan", 5), (2, 7), ("vmap", 9)):
+        taken.clear()
+        clients, _ = local.make_steps(train, together)(start, batches)
+        jax.effects_barrier()
+        np.testing.assert_allclose(clients.params["w"], [1 - 1.5, 0.5, 0.5])  # each step subtracts the rate
+        assert len(taken) == steps
+        share = cohort.padding(np.asarray(valid).any(-1), local.together(together, 3))
+        assert share == pytest.approx(1 - 5 / steps)
 
 
 def test_keys_come_from_round_and_client_id_alone():

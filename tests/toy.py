@@ -46,7 +46,7 @@ def experiment(rounds=5, placement="server", rate=1e-2, devices=1, **changes):
     settings = dict(
         config={"method": placement, "seed": 3, "client": {"rate": rate}, "log": {}, "task": "regression"},
         seed=3, rounds=rounds, task=metrics.REGRESSION, solo_rounds=0, probe_batches=1, every=1, uses=np.ones(6),
-        model=network(), algorithm=algorithm(rule, rate, devices), data=federation(), cohort_size=2, batch_size=3,
+        model=network(), algorithm=algorithm(rule, rate, devices), data=federation(), cohort_size=2, batch_size=3, together=1, devices=1,
         epochs=2, steps_per_chunk=4, resident=True, eval_batch=5, keep=3, tensorboard=False, dropped={},
     )  # fmt: skip
     return Experiment(**{**settings, **changes})

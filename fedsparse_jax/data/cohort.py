@@ -128,6 +128,37 @@ def plan(seed: int, round_: int, client_ids, members, *, batch_size: int, epochs
     return Plan(rows, valid)
 
 
+def by_size(ids: np.ndarray, sizes: np.ndarray, devices: int = 1) -> np.ndarray:
+    """The clients from the largest to the smallest, so that groups of neighbours are of like size; dealt out first, so
+    that each device's share of them (the devices take equal blocks) is as large as any other's.
+
+    Args:
+        ids: ``i32[C]``.
+        sizes: ``[C]``, local steps or examples.
+
+    >>> by_size(np.array([0, 1, 2, 3]), np.array([5, 9, 1, 7]), devices=2).tolist()
+    [1, 0, 3, 2]
+    """
+    order = ids[np.argsort(-np.asarray(sizes), kind="stable")]
+    return np.concatenate([order[device::devices] for device in range(devices)])
+
+
+def padding(needed: np.ndarray, together: int, devices: int = 1) -> float:
+    """Share of the computed local steps that a client did not need: a group takes a step if any of its clients does.
+
+    Args:
+        needed: ``bool[C, T]``, whether a client has an example in a step.
+        together: clients in a group; the last group of a device may be smaller.
+
+    >>> float(padding(np.array([[True, True], [True, False]]), together=2))
+    0.25
+    """
+    blocks = np.array_split(needed, devices)
+    groups = [block[i : i + together] for block in blocks for i in range(0, len(block), together)]
+    taken = sum(int(group.any(0).sum()) * len(group) for group in groups)
+    return 1 - int(needed.sum()) / taken if taken else 0.0
+
+
 def probe(seed: int, round_: int, client_ids, members, *, batch_size: int, batches: int) -> Plan:
     """A few batches of every client, drawn apart from its training: for methods that look at data when they prune.
 

@@ -7,7 +7,7 @@ them in turn and compares medians. The numbers in docs/performance.md are printe
 import functools
 from collections.abc import Callable
 
-from fedsparse_jax.benchmarks import peers, rounds, selection
+from fedsparse_jax.benchmarks import peers, rounds, runs, selection
 from fedsparse_jax.benchmarks.timing import Alternatives, compare, table
 from fedsparse_jax.benchmarks.workloads import WORKLOADS, Workload
 from fedsparse_jax.experiment import environment
@@ -40,7 +40,7 @@ def _on_workload(benchmark: Callable[[Workload], Alternatives], name: str) -> Al
 
 def _on_count(benchmark: Callable[[int], Alternatives], count: str) -> Alternatives:
     if not count.isdigit():
-        raise UsageError(f"--work is {count!r}: it is a number of weights here.")
+        raise UsageError(f"--work is {count!r}: it is a whole number here.")
     return benchmark(int(count))
 
 
@@ -48,7 +48,12 @@ BENCHMARKS: dict[str, tuple[Callable[[str], Alternatives], str]] = {  # and the 
     "round": (functools.partial(_on_workload, rounds.round_), "W"),
     "peers": (functools.partial(_on_workload, peers.peers), "W"),
     "scaling": (functools.partial(_on_workload, rounds.scaling), "W2"),
-    "overhead": (functools.partial(_on_workload, rounds.overhead), "W"),
+    "skewed": (functools.partial(_on_workload, rounds.skewed), "W2"),
+    "precision": (functools.partial(_on_workload, rounds.precision), "W"),
+    "overhead": (functools.partial(_on_workload, runs.overhead), "W"),
+    "input": (functools.partial(_on_workload, runs.streaming), "W3"),
+    "large": (functools.partial(_on_count, runs.large), "30"),
+    "start": (runs.starts, "configs/quickstart.py"),
     "merge": (functools.partial(_on_workload, rounds.merge), "W"),
     "select": (functools.partial(_on_count, selection.select), "2948801"),
 }

@@ -48,17 +48,24 @@ def _timed(work: Callable[[], object]) -> Played:
     return result if isinstance(result, Played) else Played(time.perf_counter() - began, {})
 
 
+def working_megabytes(compiled) -> float | str:
+    """What XLA plans for a compiled function beside its arguments and results, where the backend tells."""
+    planned = compiled.memory_analysis()
+    return round(planned.temp_size_in_bytes / 1e6, 1) if planned else "unknown"
+
+
 SHOWN = ("name", "seconds", "low", "high", "first", "ratio")
 
 
 def table(rows: list[dict]) -> str:
     """The rows as Markdown."""
-    more = [name for name in rows[0] if name not in SHOWN]
+    more = list(dict.fromkeys(name for row in rows for name in row if name not in SHOWN))
     heads = ["alternative", "seconds", "range", "first call", "ratio", *more]
     lines = [f"| {' | '.join(heads)} |", "| --- " * len(heads) + "|"]
     for row in rows:
         spread = f"{row['low']:.4g} to {row['high']:.4g}"
         cells = [row["name"], f"{row['seconds']:.4g}", spread, f"{row['first']:.3g}", f"{row['ratio']:.2f}"]
-        cells += [f"{row[name]:.6g}" if isinstance(row[name], float) else str(row[name]) for name in more]
+        told = [row.get(name, "") for name in more]
+        cells += [f"{value:.6g}" if isinstance(value, float) else str(value) for value in told]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"

@@ -4,6 +4,7 @@ Everything is drawn from ``(seed, round, client id)``, so that a client's batche
 clients nor on padding, and a resumed run sees what an uninterrupted one would have seen.
 """
 
+import mmap
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
@@ -194,8 +195,20 @@ def resident(inputs) -> Callable[[np.ndarray], jax.Array]:
 
 
 def streamed(inputs) -> Callable[[np.ndarray], jax.Array]:
-    """A reader of examples by index, from a memory-mapped array that may be larger than memory."""
-    return lambda index: jnp.asarray(np.take(inputs, index, axis=0))
+    """A reader of examples by index, from a memory-mapped array that may be larger than memory.
+
+    Pages that were read are given back, so that the process does not grow to the size of the file; the system keeps
+    them as long as it has memory to spare.
+    """
+    map_ = getattr(inputs, "_mmap", None) if getattr(inputs, "mode", "") != "c" else None
+
+    def read(index):
+        found = jnp.asarray(np.take(inputs, index, axis=0))
+        if map_ is not None and hasattr(mmap, "MADV_DONTNEED"):
+            map_.madvise(mmap.MADV_DONTNEED)
+        return found
+
+    return read
 
 
 def chunk_of(read: Callable[[np.ndarray], jax.Array], targets, piece: Plan) -> Chunk:

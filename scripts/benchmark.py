@@ -2,7 +2,14 @@
 
 python scripts/benchmark.py round --work=W --repeats=5 --output=round.json
 
-What can be measured: round, peers, scaling, overhead and merge (of W, W2 or W3), select (of a number of weights).
+What can be measured, and of what (--work):
+  round, precision                  formulations, vmap or not; bfloat16 and rematerialization       W, W2 or W3
+  peers                             PyTorch and Flower, where installed (extra "peers")             W, W2 or W3
+  scaling, skewed                   1 to 64 clients, width, volume; clients of unlike size          W, W2 or W3
+  overhead, merge                   a round beyond its local steps; aggregation                     W, W2 or W3
+  input, large                      streamed or resident; a cohort larger than memory               W3; gigabytes
+  select                            the exact threshold                                             weights
+  start                             first and second start of a run                                 a config
 """
 
 import sys
@@ -12,7 +19,9 @@ from absl import flags
 
 from fedsparse_jax import cli
 
-WORK = flags.DEFINE_string("work", "", "W, W2 or W3; for select a number of weights (default: W, 2948801).")
+WORK = flags.DEFINE_string(
+    "work", "", "What is measured; see above for each (default: the one of docs/performance.md)."
+)
 REPEATS = flags.DEFINE_integer("repeats", 5, "Timed runs of each alternative.")
 OUTPUT = flags.DEFINE_string("output", "", "JSON file for the result, beside printing it.")
 WHAT = sys.argv.pop(1) if len(sys.argv) > 1 and not sys.argv[1].startswith("-") else ""

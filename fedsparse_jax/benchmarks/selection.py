@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fedsparse_jax import pruning
-from fedsparse_jax.benchmarks.timing import Alternatives, Played
+from fedsparse_jax.benchmarks.timing import Alternatives, Played, working_megabytes
 
 
 def select(count: int) -> Alternatives:
@@ -20,11 +20,8 @@ def select(count: int) -> Alternatives:
     alive = jnp.asarray(rng.random(count) < 0.5)
     gone = jnp.int32(round(0.95 * count))
     keep = jax.jit(pruning.keep_largest)
-    planned = keep.lower(scores, alive, gone).compile().memory_analysis()
-    working = {
-        "working MB": round(planned.temp_size_in_bytes / 1e6, 1),
-        "scores MB": round(scores.nbytes / 1e6, 1),
-    }
+    compiled = keep.lower(scores, alive, gone).compile()
+    working = {"working MB": working_megabytes(compiled), "scores MB": round(scores.nbytes / 1e6, 1)}
     ordered = jax.jit(lambda s, a, k: jnp.sort(jnp.where(a, s, -1))[k])
     on_host = np.asarray(scores)
     found: Alternatives = {

@@ -19,9 +19,7 @@ from absl import flags
 
 from fedsparse_jax import cli
 
-WORK = flags.DEFINE_string(
-    "work", "", "What is measured; see above for each (default: the one of docs/performance.md)."
-)
+WORK = flags.DEFINE_string("work", "", "Of what, as listed above (default: docs/performance.md).")
 REPEATS = flags.DEFINE_integer("repeats", 5, "Timed runs of each alternative.")
 OUTPUT = flags.DEFINE_string("output", "", "JSON file for the result, beside printing it.")
 WHAT = sys.argv.pop(1) if len(sys.argv) > 1 and not sys.argv[1].startswith("-") else ""

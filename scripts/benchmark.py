@@ -28,6 +28,7 @@ WHAT = sys.argv.pop(1) if len(sys.argv) > 1 and not sys.argv[1].startswith("-") 
 def main():
     from fedsparse_jax import benchmarks, log
 
+    cli.cache_compilations()
     result = benchmarks.run(WHAT, WORK.value, REPEATS.value)
     print(
         f"{result['what']} {result['work']}, medians of {REPEATS.value}; a ratio above 1 is faster than the first\n"

@@ -18,7 +18,7 @@ FLOORS = [
     {"federated", "checkpoint", "report"},
     {"experiment", "method"},
     {"build"},
-    {"compare", "cli", "benchmarks"},
+    {"compare", "cli", "benchmarks", "wire_sizes"},
 ]
 FOLDERS_KNOW_ONLY = {"types", "tree", "losses"}  # models, data and attacks
 

@@ -38,7 +38,7 @@ def plan(bits: np.ndarray, count: int | None = None) -> Plan:
     tag = SET if 2 * count <= bits.size else CLEAR
     positions = np.flatnonzero(bits if tag == SET else ~bits)
     gaps = np.diff(positions, prepend=-1) - 1
-    ks = (0,)
+    ks: tuple[int, ...] = (0,)
     if gaps.size < DENSE * bits.size:
         best = int(np.log2(max(1.0, np.log(2) * gaps.mean())))
         ks = tuple(range(max(0, best - 1), min(MAX_K, best + 1) + 1))

@@ -156,6 +156,11 @@ def _mask_part(masks: list[np.ndarray], counts: list[int], context: Context) -> 
     return mode, b"".join(map(bits.write, options[mode]))
 
 
+def mask_size(message: bytes) -> int:
+    """Bytes of the mask part of a message that `encode` made."""
+    return struct.unpack_from(HEADER, message)[6]
+
+
 # --- decode -------------------------------------------------------------------------------------
 
 

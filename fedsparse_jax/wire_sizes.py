@@ -1,0 +1,243 @@
+"""How many bytes messages take, and how fast they are made: the measurements behind docs/wire.md.
+
+The masks and weights are those of a short training, not noise: the paper's network prunes itself by
+FedSparsify-Global, and a snapshot is taken after every round.
+"""
+
+import bz2
+import lzma
+import time
+import zlib
+from collections.abc import Callable
+from itertools import pairwise
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from scipy.special import gammaln
+
+from fedsparse_jax import build, experiment, wire
+from fedsparse_jax.data import cohort
+from fedsparse_jax.defaults import defaults
+from fedsparse_jax.models import MODELS
+from fedsparse_jax.wire import bits, message
+
+# Share of the weights kept after each round of the training that `train` plays.
+DENSITIES = (1.0,) * 5 + (0.7, 0.5, 0.35, 0.2, 0.14, 0.1, 0.07, 0.05, 0.02, 0.01)
+
+
+SHOWN = (1.0, 0.5, 0.2, 0.1, 0.05, 0.01)
+FRAME = message.HEADER_SIZE + message.DIGEST_SIZE
+# Five poolings must leave more than one voxel: an instance norm over a single one silences the network.
+SHAPE = (64, 64, 32)
+
+
+class Snapshot(NamedTuple):
+    """The global model after a round."""
+
+    round: int
+    params: dict
+    masks: dict
+
+
+def training():
+    """The config of the training: the paper's network, eight clients of eight people each, Adam."""
+    config = defaults()
+    config.rounds = len(DENSITIES)
+    with config.unlocked():
+        config.data.options = dict(people=80, shape=SHAPE, spread=0.6)
+        config.client.optimizer = dict(name="adam", learning_rate=5e-4)
+        config.pruning.placement = "server"
+        steps = [t for t in range(1, len(DENSITIES) + 1) if DENSITIES[t - 1] < 1]
+        levels = [1 - DENSITIES[t - 1] for t in steps]
+        config.pruning.sparsity = levels[-1]
+        config.pruning.schedule = dict(name="step_wise", at=steps, levels=levels)
+    config.data.shape = SHAPE
+    config.client.batch_size, config.client.epochs = 2, 2
+    return config
+
+
+def train(config=None, say: Callable[[str], None] = print) -> list[Snapshot]:
+    """Plays the rounds and keeps the model after each; minutes on two cores."""
+    work = build.experiment(config or training())
+    compiled = experiment.compile_(work)
+    read = (cohort.resident if work.resident else cohort.streamed)(work.data.inputs)
+    start = compiled.init(jax.random.key(work.seed))
+    found, began = [], time.monotonic()
+    for server, record in experiment.rounds(work, compiled, read, start, []):
+        on_host = jax.tree.map(np.asarray, (server.params, server.masks))
+        found.append(Snapshot(record["round"], *on_host))
+        say(
+            f"round {record['round']}: density {1 - record['sparsity']:.4f}, test MAE {record['test_mae']:.2f}"
+        )
+    say(f"trained {len(found)} rounds in {time.monotonic() - began:.0f} s")
+    return found
+
+
+# --- sizes --------------------------------------------------------------------------------------
+
+
+def sizes(snapshots: list[Snapshot]) -> list[dict]:
+    """One row for each of ``SHOWN`` and each thing that a receiver may hold; everything in bytes.
+
+    ``bound`` is four bytes for each kept weight and `entropy` of the mask; ``ours`` is the message; ``plain`` is what
+    it would be if the weights' exponents were not squeezed, the bound's own assumption.
+    """
+    rows = []
+    for before, now in pairwise([snapshots[0], *snapshots]):
+        density = DENSITIES[now.round - 1]
+        if density not in SHOWN or DENSITIES[now.round : now.round + 1] == (
+            density,
+        ):  # the last round of each
+            continue
+        held = {"nothing": None, "the mask before": before.masks, "this mask": now.masks}
+        for receiver, known in held.items():
+            sent = wire.encode(wire.Update(now.params, now.masks), wire.context(now.params, known))
+            rows.append({"density": density, "receiver holds": receiver, **_row(now, known, sent)})
+    return rows
+
+
+def _row(now: Snapshot, known, sent: bytes) -> dict:
+    leaves = jax.tree.leaves(now.masks)
+    kept, total = sum(int(leaf.sum()) for leaf in leaves), sum(leaf.size for leaf in leaves)
+    bound = 4 * kept + entropy(now.masks, known) / 8
+    mask_bytes = message.mask_size(sent)
+    plain = FRAME + mask_bytes + 4 * kept
+    return {
+        "bound": round(bound),
+        "ours": len(sent),
+        "ours / bound": round(len(sent) / bound, 3),
+        "plain / bound": round(plain / bound, 3),
+        "mask, bound": round(entropy(now.masks, known) / 8),
+        "mask, ours": mask_bytes,
+        "dense float32": 4 * total,
+        "values + bit mask": 4 * kept + -(-total // 8),
+        "COO int32": 8 * kept,
+    }
+
+
+def entropy(masks, known=None) -> float:
+    """Bits that a receiver lacks who knows how many weights each leaf keeps, and ``known``, which holds all of them.
+
+    The sum over the leaves of :math:`log_2 {n \choose k}`, n being the leaf's size or what the known mask keeps of it:
+    no code is shorter on average where all masks of those counts are as likely.
+    """
+    held = jax.tree.map(np.ones_like, masks) if known is None else known
+    counts = [[np.count_nonzero(leaf) for leaf in jax.tree.leaves(tree)] for tree in (held, masks)]
+    n, k = (np.array(column, float) for column in counts)
+    return float((gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1)).sum() / np.log(2))
+
+
+def mask_codings(snapshots: list[Snapshot]) -> list[dict]:
+    """Whole masks by our code and by general compressors, in bytes."""
+    rows = []
+    for now in snapshots:
+        if DENSITIES[now.round - 1] in SHOWN[1:]:
+            leaves = [leaf.ravel() for leaf in jax.tree.leaves(now.masks)]
+            packed = b"".join(map(bits.pack, leaves))
+            rows.append(
+                {
+                    "density": DENSITIES[now.round - 1],
+                    "entropy": round(entropy(now.masks) / 8),
+                    "ours": sum(bits.plan(leaf).size for leaf in leaves),
+                    "bit mask": len(packed),
+                    "zlib -9 of it": len(zlib.compress(packed, 9)),
+                    "bz2 of it": len(bz2.compress(packed)),
+                    "lzma of it": len(lzma.compress(packed)),
+                }
+            )
+    return rows
+
+
+def lossy(now: Snapshot) -> list[dict]:
+    """Each member of ``VALUES`` on one model: bytes, and the error of the worst leaf in proportion to its weights."""
+    context = wire.context(now.params, now.masks)
+    norm = lambda leaf: float(np.linalg.norm(leaf.astype(float)))
+    kept, rows = sum(int(leaf.sum()) for leaf in jax.tree.leaves(now.masks)), []
+    for values in wire.VALUES:
+        sent = wire.encode(wire.Update(now.params, now.masks), context, values=values)
+        got = wire.decode(sent, context).params
+        error = max(jax.tree.leaves(jax.tree.map(lambda a, w: norm(a - w) / (norm(w) or 1), got, now.params)))
+        rows.append(
+            {
+                "values": values,
+                "bytes": len(sent),
+                "bits a weight": round(8 * len(sent) / kept, 2),
+                "error of the worst leaf": f"{error:.1e}",
+            }
+        )
+    return rows
+
+
+# --- speed --------------------------------------------------------------------------------------
+
+
+def speed(density: float = 0.05, ancestor: float = 0.06) -> dict[str, Callable[[], object]]:
+    """Alternatives that encode and decode one model: the paper's network, pruned by magnitude before any training.
+
+    Args:
+        density: share of the weights kept.
+        ancestor: that of the mask which the receiver may hold.
+    """
+    params = jax.tree.map(np.asarray, MODELS["brain_age_cnn"](SHAPE).init(jax.random.key(0)))
+    flat = np.concatenate([np.abs(leaf).ravel() for leaf in jax.tree.leaves(params)])
+    cuts = [
+        np.partition(flat, int((1 - share) * flat.size))[int((1 - share) * flat.size)]
+        for share in (density, ancestor)
+    ]
+    masks, known = (jax.tree.map(lambda w, cut=cut: np.abs(w) >= cut, params) for cut in cuts)
+    update = wire.Update(jax.tree.map(lambda m, w: np.where(m, w, np.float32(0)), masks, params), masks)
+
+    def through(held, values="float32"):
+        context = wire.context(params, held)
+        return wire.decode(wire.encode(update, context, values=values), context)
+
+    context = wire.context(params)
+    sent = wire.encode(update, context)
+    dense = np.concatenate([leaf.ravel() for leaf in jax.tree.leaves(update.params)])
+    return {
+        "dense float32, zlib -1 there and back": lambda: zlib.decompress(zlib.compress(dense.tobytes(), 1)),
+        "there and back, receiver holds nothing": lambda: through(None),
+        "there and back, it holds the mask before": lambda: through(known),
+        "there and back, it holds this mask": lambda: through(masks),
+        "encode, receiver holds nothing": lambda: wire.encode(update, context),
+        "decode, receiver holds nothing": lambda: wire.decode(sent, context),
+        "there and back in bfloat16": lambda: through(None, "bfloat16"),
+        "there and back in int8": lambda: through(None, "int8"),
+    }
+
+
+def timed(alternatives: dict[str, Callable[[], object]], repeats: int) -> list[dict]:
+    """Medians of the alternatives run in turn, and what they are in dense float32 of the paper's network."""
+    taken: dict[str, list[float]] = {name: [] for name in alternatives}
+    for _ in range(repeats):
+        for name, work in alternatives.items():
+            began = time.perf_counter()
+            work()
+            taken[name].append(time.perf_counter() - began)
+    return [
+        {
+            "alternative": name,
+            "ms": round(1e3 * float(np.median(seconds)), 1),
+            "range": f"{1e3 * min(seconds):.1f} to {1e3 * max(seconds):.1f}",
+            "MB/s of dense float32": round(4e-6 * 2_948_801 / float(np.median(seconds))),
+        }
+        for name, seconds in taken.items()
+    ]
+
+
+def table(rows: list[dict]) -> str:
+    """The rows as Markdown; large whole numbers with separators."""
+    show = lambda value: f"{value:,}" if isinstance(value, int) else str(value)
+    head = [" | ".join(rows[0]), " | ".join("---" for _ in rows[0])]
+    return (
+        "\n".join(f"| {line} |" for line in head + [" | ".join(map(show, row.values())) for row in rows])
+        + "\n"
+    )
+
+
+if __name__ == "__main__":
+    print(table(timed(speed(), repeats=21)))
+    models = train()
+    for rows in (sizes(models), mask_codings(models), lossy(models[DENSITIES.index(0.05)])):
+        print(table(rows))

@@ -117,7 +117,7 @@ def _row(now: Snapshot, known, sent: bytes) -> dict:
 
 
 def entropy(masks, known=None) -> float:
-    """Bits that a receiver lacks who knows how many weights each leaf keeps, and ``known``, which holds all of them.
+    r"""Bits that a receiver lacks who knows how many weights each leaf keeps, and ``known``, which holds all of them.
 
     The sum over the leaves of :math:`log_2 {n \choose k}`, n being the leaf's size or what the known mask keeps of it:
     no code is shorter on average where all masks of those counts are as likely.

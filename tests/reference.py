@@ -5,6 +5,8 @@ tricks wherever that is clearer: nothing here shares code with the package.
 """
 
 import math
+import struct
+import zlib
 
 import numpy as np
 
@@ -378,3 +380,77 @@ def federated(method, initial, rounds, rate, sizes, batches_of, probe_of, ids_of
         if server:
             server.silence(masks)
     return p, masks, own
+
+
+class WireDecoder:
+    """docs/wire.md once more, one bit and one weight at a time; no code shared with the package."""
+
+    def __init__(self, data):
+        self.data, self.at = data, 0
+
+    def take(self, count):
+        self.at += count
+        return self.data[self.at - count : self.at]
+
+    def number(self, count):
+        return int.from_bytes(self.take(count), "little")
+
+    @staticmethod
+    def bit(data, i):
+        return data[i // 8] >> i % 8 & 1
+
+    def vector(self, n):
+        tag = self.number(1)
+        if tag < 2:
+            return [tag] * n
+        k, count, length = self.number(1), self.number(4), self.number(4)
+        first, second = self.take(length), self.take(-(-count * k // 8))
+        found, at, place = [tag - 2] * n, 0, -1
+        for i in range(count):
+            quotient = 0
+            while not self.bit(first, at):
+                quotient, at = quotient + 1, at + 1
+            at += 1
+            place += 1 + (quotient << k) + sum(self.bit(second, i * k + j) << j for j in range(k))
+            found[place] = tag == 2
+        return [int(b) for b in found]
+
+    def plane(self, count):
+        how, data = self.number(1), self.take(self.number(8))
+        data = zlib.decompress(data, -15) if how else data
+        assert len(data) == count
+        return data
+
+    def mask(self, mode, sizes, known):
+        if mode != 2:
+            return [self.vector(n) for n in sizes] if mode == 0 else known
+        survived = [iter(self.vector(sum(old))) for old in known]
+        grown = [iter(self.vector(len(old) - sum(old))) for old in known]
+        return [[next(s) if b else next(g) for b in old] for s, g, old in zip(survived, grown, known)]
+
+    def weights(self, how, counts):
+        n = sum(counts)
+        if how == 3:
+            scales = struct.unpack(f"<{len(counts)}f", self.take(4 * len(counts)))
+            steps = iter(struct.unpack(f"{n}b", self.plane(n)))
+            return [
+                np.float32(next(steps)) * np.float32(s)
+                for s, count in zip(scales, counts)
+                for _ in range(count)
+            ]
+        top, words = self.plane(n), [self.number({0: 3, 1: 1, 2: 1}[how]) for _ in range(n)]
+        if how == 2:
+            return [struct.unpack("<e", bytes([low, high]))[0] for low, high in zip(words, top)]
+        sign, shift = (23, 0) if how == 0 else (7, 16)
+        whole = [(w >> sign) << 31 | e << 23 | (w & (1 << sign) - 1) << shift for w, e in zip(words, top)]
+        return [struct.unpack("<f", struct.pack("<I", word))[0] for word in whole]
+
+    def update(self, sizes, known):
+        assert self.take(5) == b"FSJW\1"
+        mode, how, _, length, mask_length = (self.number(count) for count in (1, 1, 1, 8, 8))
+        self.take(32)
+        masks = self.mask(mode, sizes, known)
+        assert self.at == 56 + mask_length
+        weights = iter(self.weights(how, [sum(mask) for mask in masks]))
+        assert length == len(self.data) and self.at == length - 16
+        return [[next(weights) if b else 0.0 for b in mask] for mask in masks], masks

@@ -1,5 +1,7 @@
 """Messages: by hand, there and back over random trees, their size against the entropy, and bytes from a stranger."""
 
+import contextlib
+import re
 import struct
 import tracemalloc
 import zlib
@@ -15,6 +17,7 @@ from fedsparse_jax import wire
 from fedsparse_jax.types import UsageError
 from fedsparse_jax.wire import bits, message
 from fedsparse_jax.wire.reader import Reader
+from tests import reference
 
 SHAPES = {"a": {"bias": (5,), "kernel": (3, 3, 4)}, "b": (2, 1), "c": ()}
 
@@ -188,6 +191,40 @@ def test_what_is_known_is_not_sent():
         mask_length = struct.unpack_from("<Q", sent, 16)[0]
         assert sent[5] == mode and mask_length <= upper
         assert len(sent) <= len(there_and_back(update, wire.context(update.params)))
+
+
+def test_the_example_of_the_documentation(repository):
+    text = (repository / "docs/wire.md").read_text()
+    sent = bytes.fromhex(re.search(r"```hex\n(.*?)```", text, re.DOTALL)[1])
+    kernel = np.zeros((2, 20), np.float32)
+    kernel.ravel()[[1, 9, 30]] = 1, -0.5, 0.15625
+    params = {"conv": {"bias": np.array([0.0, 2.0, -0.0], np.float32), "kernel": kernel}}
+    masks = {"conv": {"bias": np.ones(3, bool), "kernel": kernel != 0}}
+    assert_same_bits(wire.decode(sent, wire.context(params)), wire.Update(params, masks))
+    assert wire.encode(wire.Update(params, masks), wire.context(params)) == sent
+    layout = re.search(r"digest of `(.*?)`", text)[1]
+    assert message.digest(layout.encode()) == sent[24:40]
+
+
+@pytest.mark.parametrize("values", wire.VALUES)
+@pytest.mark.parametrize("case", ["none", "equal", "denser", "swapped"])
+def test_a_decoder_written_from_the_documentation_agrees(case, values):
+    rng = np.random.default_rng(10)
+    shapes = {"a": (30, 20), "b": (40,), "c": (3,)}
+    masks = masks_of(rng, 0.2, shapes)
+    denser = both(np.logical_or, masks, masks_of(rng, 0.1, shapes))
+    swapped = both(np.logical_and, denser, masks_of(rng, 0.9, shapes))
+    known = {"none": None, "equal": masks, "denser": denser, "swapped": swapped}[case]
+    update = wire.Update(params_of(rng, masks), masks)
+    context = wire.context(update.params, known)
+    sent = wire.encode(update, context, values=values)
+    got = wire.decode(sent, context)
+    flat = lambda tree: (
+        None if tree is None else [leaf.ravel().astype(int).tolist() for leaf in jax.tree.leaves(tree)]
+    )
+    weights, kept = reference.WireDecoder(sent).update([600, 40, 3], flat(known))
+    assert kept == flat(masks)
+    assert weights == [leaf.ravel().tolist() for leaf in jax.tree.leaves(got.params)]
 
 
 # --- size ---------------------------------------------------------------------------------------
@@ -452,7 +489,22 @@ def test_fuzz():
 
 def test_fuzz_behind_a_right_checksum():
     """What is accepted is another message of the same shapes; nothing but a WireError is ever raised."""
-    assert 20_000 < fuzz(100_000, sealed_again=True) < 90_000
+    assert 20_000 < fuzz(100_000, sealed_again=True) < 97_000
+
+
+def test_memory_of_what_a_stranger_sends():
+    rng, found = np.random.default_rng(11), samples()
+    tracemalloc.start()
+    for i in range(1500):
+        sent, context = found[i % len(found)]
+        bad = resealed(sent, rng, context)
+        tracemalloc.reset_peak()
+        before = tracemalloc.get_traced_memory()[0]
+        with contextlib.suppress(wire.WireError):
+            wire.decode(bad, context)
+        weights = sum(int(np.prod(shape)) for shape in context.shapes)
+        assert tracemalloc.get_traced_memory()[1] - before < 64 * (len(bad) + weights) + 50_000  # zlib: 40 kB
+    tracemalloc.stop()
 
 
 # --- lossy values -------------------------------------------------------------------------------

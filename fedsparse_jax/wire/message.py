@@ -149,11 +149,22 @@ def _mask_part(masks: list[np.ndarray], counts: list[int], context: Context) -> 
         return SAME, b""
     options = {WHOLE: [bits.plan(mask, count) for mask, count in zip(masks, counts, strict=True)]}
     if known is not None:
-        survived = [bits.plan(mask[np.flatnonzero(old)]) for mask, old in zip(masks, known, strict=True)]
-        grown = [bits.plan(mask[np.flatnonzero(~old)]) for mask, old in zip(masks, known, strict=True)]
-        options[CHANGE] = [*survived, *grown]
+        options[CHANGE] = _changes(masks, counts, known)
     mode = min(options, key=lambda mode: sum(plan.size for plan in options[mode]))
     return mode, b"".join(map(bits.write, options[mode]))
+
+
+def _changes(masks, counts: list[int], known) -> list[bits.Plan]:
+    """For each leaf what survives of the known mask, then for each leaf what has grown beside it."""
+    survived, grown = [], []
+    for mask, count, old in zip(masks, counts, known, strict=True):
+        inside = mask[np.flatnonzero(old)]
+        left = int(np.count_nonzero(inside))
+        survived.append(bits.plan(inside, left))
+        grown.append(
+            bits.Plan(bits.NONE) if left == count else bits.plan(mask[np.flatnonzero(~old)], count - left)
+        )
+    return survived + grown
 
 
 def mask_size(message: bytes) -> int:
@@ -174,7 +185,7 @@ def decode(message: bytes, context: Context, *, finite: str = "keep") -> Update:
 
     Raises:
         WireError: the message is damaged, or of another version, model or known mask. Nothing else is raised, and no
-            more memory is taken than the tree and some times the message need.
+            more memory is taken than a few times the tree and the message.
     """
     _member(FINITE, finite, "finite")
     try:

@@ -46,8 +46,7 @@ def training():
     config.rounds = len(DENSITIES)
     with config.unlocked():
         config.data.options = dict(people=80, shape=SHAPE, spread=0.6)
-        config.model = dict(name="brain_age_cnn", output_mean=None, output_scale=None)
-        config.client.optimizer = dict(name="adam", learning_rate=1e-3)
+        config.client.optimizer = dict(name="adam", learning_rate=5e-4)
         config.pruning.placement = "server"
         steps = [t for t in range(1, len(DENSITIES) + 1) if DENSITIES[t - 1] < 1]
         levels = [1 - DENSITIES[t - 1] for t in steps]

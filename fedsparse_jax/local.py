@@ -5,6 +5,7 @@ A step knows one client and one batch. `over_clients` runs a function of one cli
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -77,8 +78,11 @@ def make_steps(step: Callable, client_map: ClientMap, devices: int = 1) -> Calla
     A group of clients goes through its steps together, and skips those that none of them needs: clients of like size
     next to one another cost little padding (`cohort.by_size`).
     """
-    if client_map == "scan":
-        return over_clients(lambda client, chunk: jax.lax.scan(step, client, chunk), client_map, devices)
+
+    def alone(clients, chunk):
+        first = lambda leaf: leaf[0]
+        done = jax.lax.scan(step, *jax.tree.map(first, (clients, chunk)))
+        return jax.tree.map(lambda leaf: leaf[jnp.newaxis], done)
 
     def step_together(clients, batch):
         return jax.lax.cond(batch.valid.any(), jax.vmap(step), jax.vmap(_skip), clients, batch)
@@ -88,7 +92,35 @@ def make_steps(step: Callable, client_map: ClientMap, devices: int = 1) -> Calla
         clients, info = jax.lax.scan(step_together, clients, jax.tree.map(steps_first, chunk))
         return clients, jax.tree.map(steps_first, info)
 
-    return over_groups(run, client_map, devices)
+    _check_map(client_map)
+    if client_map == "vmap":
+        return _on_devices(run, devices)
+    size = together(client_map, 0)
+    return _on_devices(partial(_in_place, alone if client_map == "scan" else run, size), devices)
+
+
+def _in_place(train: Callable, size: int, clients: ClientState, chunk: Chunk):
+    """Groups of ``size`` clients one after another, each written where it was read: where the clients are donated no
+    second copy of them all is needed, as it is for a map. A step changes params and optimizer state, and nothing else.
+    """
+    count = len(clients.id)
+    nothing = jnp.where(
+        chunk.valid.any(-1), 0, 0
+    )  # computed, so that it varies over devices as the chunk does
+    info = StepInfo(nothing.astype(jnp.float32), nothing.astype(jnp.int32))
+
+    def group(start, size, carry):
+        read = lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, start, size)
+        write = lambda leaf, new: jax.lax.dynamic_update_slice_in_dim(leaf, new, start, 0)
+        (params, opt_state), _ = carry
+        whole = clients._replace(params=params, opt_state=opt_state)
+        done, info = train(*jax.tree.map(read, (whole, chunk)))
+        return jax.tree.map(write, carry, ((done.params, done.opt_state), info))
+
+    carry = ((clients.params, clients.opt_state), info)
+    carry = jax.lax.fori_loop(0, count // size, lambda i, c: group(i * size, size, c), carry)
+    (params, opt_state), info = group(count - count % size, count % size, carry) if count % size else carry
+    return clients._replace(params=params, opt_state=opt_state), info
 
 
 def together(client_map: ClientMap, cohort_size: int) -> int:
@@ -127,11 +159,16 @@ def over_groups(together: Callable, client_map: ClientMap, devices: int = 1) -> 
     """
     if client_map == "vmap":
         return _on_devices(together, devices)
-    if isinstance(client_map, int) and not isinstance(client_map, bool) and client_map > 0:
-        return _on_devices(lambda *args: _in_groups(together, client_map, args), devices)
-    raise UsageError(
-        f"execution.client_map is {client_map!r}: it must be 'vmap', 'scan' or a number of clients at a time."
-    )
+    _check_map(client_map)
+    return _on_devices(lambda *args: _in_groups(together, int(client_map), args), devices)
+
+
+def _check_map(client_map: ClientMap) -> None:
+    whole = isinstance(client_map, int) and not isinstance(client_map, bool) and client_map > 0
+    if not whole and client_map not in ("vmap", "scan"):
+        raise UsageError(
+            f"execution.client_map is {client_map!r}: it must be 'vmap', 'scan' or a number of clients at a time."
+        )
 
 
 def _on_devices(function: Callable, devices: int) -> Callable:

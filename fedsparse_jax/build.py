@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from fedsparse_jax import checkpoint, federated, flops, local, log, metrics
+from fedsparse_jax import checkpoint, exchange, federated, flops, local, log, metrics
 from fedsparse_jax.data import cohort, ingest, partition
 from fedsparse_jax.data.images import IMAGES
 from fedsparse_jax.data.sources import DATASETS
@@ -145,6 +145,7 @@ def experiment(config: ConfigDict, track=plain) -> Experiment:
     """
     settings = config.execution
     check_counts(config)
+    exchange.check(exchange.Wire(**config.wire))
     check_devices(config)
     task = check_task(config)
     rules = recipe(config, model(config)[0])
@@ -176,6 +177,7 @@ def experiment(config: ConfigDict, track=plain) -> Experiment:
         eval_batch=settings.eval_batch,
         every=config.checkpoint.every,
         keep=config.checkpoint.keep,
+        wire=exchange.Wire(**config.wire, seed=config.seed),
         tensorboard=config.log.tensorboard,
         dropped=dropped,
         uses=flops.uses(network.apply, params, data.inputs.shape[1:]),

@@ -9,6 +9,7 @@ log) while the device trains the next one.
 
 import contextlib
 import datetime
+import functools
 import importlib.metadata
 import platform
 import time
@@ -21,7 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedsparse_jax import checkpoint, flops, log, masks, metrics, tree
+from fedsparse_jax import checkpoint, exchange, flops, log, masks, metrics, tree
 from fedsparse_jax.data import cohort
 from fedsparse_jax.types import Chunk, FedAlgorithm, Model, RoundInfo, ServerState, StepInfo, UsageError
 
@@ -50,6 +51,7 @@ class Experiment(NamedTuple):
     eval_batch: int
     every: int  # rounds between two checkpoints
     keep: int
+    wire: exchange.Wire
     tensorboard: bool
     dropped: dict[str, int]  # reasons why scans were left out, with counts
     uses: np.ndarray  # f64[L], multiply-adds of one prediction on a weight of each leaf
@@ -61,10 +63,22 @@ class Compiled(NamedTuple):
 
     init: Callable
     prepare: Callable
+    address: Callable
     begin: Callable
     steps: Callable
+    leave: Callable
     finish: Callable
     apply: Callable
+
+
+class Played(NamedTuple):
+    """A round that was handed to the device, whose numbers may still be on their way."""
+
+    server: ServerState
+    info: RoundInfo
+    steps: list[StepInfo]  # of each chunk
+    ids: np.ndarray
+    traffic: Callable[[], exchange.Traffic | None]  # measures what was sent; None where nobody asked
 
 
 def compile_(experiment: Experiment) -> Compiled:
@@ -73,8 +87,10 @@ def compile_(experiment: Experiment) -> Compiled:
     return Compiled(
         jax.jit(algorithm.init),
         jax.jit(algorithm.prepare),
+        jax.jit(algorithm.address),
         jax.jit(algorithm.begin),
         jax.jit(algorithm.steps, donate_argnums=0),
+        jax.jit(algorithm.leave),
         jax.jit(algorithm.finish),
         jax.jit(experiment.model.apply),
     )
@@ -96,37 +112,44 @@ def run(experiment: Experiment, workdir: Path, say: Callable[[str], None] = prin
         start, records = _resume(experiment, compiled, read, manager, workdir, say)
         plot = stack.enter_context(log.tensorboard(workdir, records)) if experiment.tensorboard else None
         scribe = stack.enter_context(ThreadPoolExecutor(1))  # the first to leave: it finishes what it keeps
-        keep = _keeper(experiment, compiled, read, manager, workdir, records, plot, say)
+        held = exchange.restore(workdir / "held", int(start.round), start.masks)
+        keep = _keeper(experiment, compiled, read, manager, workdir, records, held, plot, say)
         kept = scribe.submit(lambda: None)
         server = start
-        for server, *played in rounds(experiment, compiled, read, start):
+        for played in rounds(experiment, compiled, read, start, held):
             kept.result()  # the round before; what went wrong with it ends the run here
-            kept = scribe.submit(keep, server, *played)
+            kept, server = scribe.submit(keep, played), played.server
         kept.result()
     write_predictions(experiment, _predict(experiment, compiled, read, server.params), workdir)
     return records
 
 
-def rounds(experiment: Experiment, compiled: Compiled, read, server: ServerState):
-    """The fold itself: yields what `run_round` returns, still on the device, for every round that is still to do."""
+def rounds(experiment: Experiment, compiled: Compiled, read, server: ServerState, held: exchange.Held):
+    """The fold itself: yields what `run_round` returns for every round that is still to do."""
     for round_ in range(int(server.round) + 1, experiment.rounds + 1):
-        ids = sample(experiment, round_)
-        server, info, steps = run_round(experiment, compiled, read, server, round_, ids)
-        yield server, info, steps, ids
+        played = run_round(experiment, compiled, read, server, round_, sample(experiment, round_), held)
+        server = played.server
+        yield played
 
 
-def _keeper(experiment: Experiment, compiled: Compiled, read, manager, workdir: Path, records, plot, say):
+def _keeper(
+    experiment: Experiment, compiled: Compiled, read, manager, workdir: Path, records, held, plot, say
+):
     """What is done with a round once it is played: measure, check, save, log, show."""
     data, last = experiment.data, time.monotonic()
     own = [data.own_test(client) for client in range(len(data.members))] if data.classes else []
 
-    def keep(server: ServerState, info: RoundInfo, steps: list[StepInfo], ids) -> None:
+    def keep(played: Played) -> None:
         nonlocal last
-        outcome = {"train_loss": mean_loss(steps), **quality(experiment, compiled, read, server, own)}
+        server = played.server
+        outcome = {"train_loss": mean_loss(played.steps), **quality(experiment, compiled, read, server, own)}
+        traffic = played.traffic()
         began, last = last, time.monotonic()
-        record = _record(experiment, server, info, ids, outcome, records, last - began)
+        record = _record(experiment, played, outcome, traffic, records, last - began)
         _refuse_divergence(experiment, record, workdir)
         if record["round"] % experiment.every == 0 or record["round"] == experiment.rounds:
+            if traffic:
+                exchange.save(held, workdir / "held", record["round"], experiment.keep)
             checkpoint.save(manager, server)
         records.append(record)
         log.append(workdir, record)
@@ -157,11 +180,31 @@ def sample(experiment: Experiment, round_: int) -> np.ndarray:
     return ids
 
 
-def run_round(experiment: Experiment, compiled: Compiled, read, server: ServerState, round_: int, ids):
-    """One round with the clients ``ids``: ``(server, RoundInfo, [StepInfo of each chunk])``, still on the device."""
-    data, wants = experiment.data, experiment.algorithm.wants
+def run_round(
+    experiment: Experiment,
+    compiled: Compiled,
+    read,
+    server: ServerState,
+    round_: int,
+    ids,
+    held: exchange.Held,
+) -> Played:
+    """One round with the clients ``ids``.
+
+    Args:
+        held: the masks that server and clients know of one another; brought up to date where messages go through, or
+            else when `Played.traffic` is measured.
+    """
+    data, wants, wire = experiment.data, experiment.algorithm.wants, experiment.wire
+    through, shared = wire.mode == "through", server.memory.masks is None
+    down: Any = None
+    arrived = None
+    if wire.mode != "off":
+        down = compiled.address(server, jnp.asarray(ids[:1] if shared else ids))
+    if through:
+        down_sizes, arrived = exchange.cross(wire, held, (round_, 0), ids, down, shared=shared)
     probe = _probe(experiment, read, round_, ids) if wants.begin or wants.finish else None
-    clients = compiled.begin(server, jnp.asarray(ids), probe if wants.begin else None)
+    clients = compiled.begin(server, jnp.asarray(ids), probe if wants.begin else None, arrived)
     batch_size, epochs = experiment.batch_size, experiment.epochs
     steps = cohort.steps_of(max(map(len, data.members)), batch_size, epochs)
     plan = cohort.plan(
@@ -173,10 +216,15 @@ def run_round(experiment: Experiment, compiled: Compiled, read, server: ServerSt
         clients, info = compiled.steps(clients, chunk)
         jax.block_until_ready(done[-1:])  # chunks that wait for the device are in memory: one, never more
         done.append(info)
-    finish_data = probe if wants.finish else None
-    server, round_info = compiled.finish(server, clients, _weights(data, ids), finish_data)
+    up = compiled.leave(server, clients, probe if wants.finish else None)
+    if through:
+        up_sizes, up = exchange.cross(wire, held, (round_, 1), ids, up)
+        traffic: Callable = functools.partial(exchange.Traffic, down_sizes, up_sizes)
+    else:
+        traffic = functools.partial(exchange.measure, wire, held, round_, ids, down, up, shared)
+    server, round_info = compiled.finish(server, clients, _weights(data, ids), None, up)
     padding = cohort.padding(np.asarray(plan.valid.any(-1)), experiment.together, experiment.devices)
-    return server, round_info._replace(padding=padding), done
+    return Played(server, round_info._replace(padding=padding), done, ids, traffic)
 
 
 def prepare(experiment: Experiment, compiled: Compiled, read, server: ServerState) -> ServerState:
@@ -318,10 +366,9 @@ def _resume(experiment, compiled, read, manager, workdir, say):
     return server, log.truncate(workdir, int(server.round))
 
 
-def _record(
-    experiment: Experiment, server: ServerState, info: RoundInfo, ids, outcome: dict, records, seconds: float
-) -> dict:
+def _record(experiment: Experiment, played: Played, outcome: dict, traffic, records, seconds: float) -> dict:
     data, task = experiment.data, experiment.task
+    server, info = played.server, played.info
     leaves, names = jax.tree.leaves(server.masks), tree.names(server.masks)
     kept = np.asarray(info.kept)
     kernels = [leaf.ndim > 1 for leaf in leaves]
@@ -338,17 +385,27 @@ def _record(
         "params_down": down,
         "params_up_total": before["params_up_total"] + up,
         "params_down_total": before["params_down_total"] + down,
+        **(_bytes(traffic, records) if traffic else {}),
         "agreement": float(info.agreement),
         "drift": int(info.drift),
         "flops": flops.per_sample(kept, experiment.uses),
         "finite": bool(info.finite),
         "padding": round(info.padding, 4),
-        "cohort": ids.tolist(),
+        "cohort": played.ids.tolist(),
         "density": metrics.density(kept, sizes, names),
         "dead_channels": {n: int(d) for n, d, k in zip(names, info.dead, kernels, strict=True) if k},
         "collapsed": [n for n, count, k in zip(names, kept, kernels, strict=True) if k and count == 0],
         "seconds": round(seconds, 3),
     }
+
+
+def _bytes(traffic: exchange.Traffic, records: list[dict]) -> dict:
+    """Lengths of the messages of each client, in the order of the cohort, and their sum since round 1."""
+    found: dict[str, Any] = {}
+    for name, sizes in traffic._asdict().items():
+        before = records[-1].get(f"bytes_{name}_total", 0) if records else 0
+        found |= {f"bytes_{name}": sizes, f"bytes_{name}_total": before + sum(sizes)}
+    return found
 
 
 def _refuse_divergence(experiment: Experiment, record: dict, workdir: Path) -> None:

@@ -33,6 +33,7 @@ from fedsparse_jax.types import (
     Memory,
     Model,
     RoundInfo,
+    Sent,
     ServerState,
     UsageError,
     Wants,
@@ -84,8 +85,10 @@ def build(recipe: Recipe) -> FedAlgorithm:
     return FedAlgorithm(
         init=partial(init, recipe),
         prepare=partial(prepare, recipe),
+        address=partial(address, recipe),
         begin=partial(begin, recipe),
         steps=local.make_steps(step, recipe.client_map, recipe.devices),
+        leave=partial(leave, recipe),
         finish=partial(finish, recipe),
         wants=wants(recipe),
     )
@@ -152,15 +155,27 @@ def prepare(recipe: Recipe, server: ServerState, data: Chunk | None = None, weig
 # --- a round ------------------------------------------------------------------------------------
 
 
-def begin(recipe: Recipe, server: ServerState, client_ids: Array, data: Chunk | None = None) -> ClientState:
-    """The cohort ``client_ids [C]`` as it starts its local training."""
+def address(recipe: Recipe, server: ServerState, client_ids: Array) -> Sent:
+    """What the server sends each client: the global model, within the client's own mask where it has one."""
+    params, kept = tree.broadcast((server.params, server.masks), client_ids.shape[0])
+    if recipe.personal:
+        kept = tree.gather(server.memory.masks, client_ids)
+        params = masks.apply(kept, params)
+    return Sent(params, kept)
+
+
+def begin(
+    recipe: Recipe,
+    server: ServerState,
+    client_ids: Array,
+    data: Chunk | None = None,
+    arrived: Sent | None = None,
+) -> ClientState:
+    """The cohort ``client_ids [C]`` as it starts its local training with what ``arrived`` from the server."""
     memory, count = server.memory, client_ids.shape[0]
     round_key = jax.random.fold_in(jax.random.fold_in(server.key, _ROUNDS), server.round + 1)
-    params, kept = tree.broadcast((server.params, server.masks), count)
+    params, kept, _ = address(recipe, server, client_ids) if arrived is None else arrived
     anchor = (tree.zeros_like(params) if recipe.towards == "zero" else params) if recipe.proximal else None
-    if recipe.personal:
-        kept = tree.gather(memory.masks, client_ids)
-        params = masks.apply(kept, params)
     if recipe.keep_opt_state:
         silence = lambda state, mask: _silenced(recipe.client_tx, state, mask)
         over = local.over_clients(silence, recipe.client_map)
@@ -173,15 +188,27 @@ def begin(recipe: Recipe, server: ServerState, client_ids: Array, data: Chunk | 
     return _arrive(recipe, server, clients, data) if recipe.personal else clients
 
 
+def leave(recipe: Recipe, server: ServerState, clients: ClientState, data: Chunk | None = None) -> Sent:
+    """What the clients send after their local training; some prune or grow before."""
+    if not (recipe.changes_masks or wants(recipe).finish):
+        return Sent(clients.params, clients.masks)
+    each = local.over_clients(partial(_leave, recipe, server), recipe.client_map, recipe.devices)
+    return each(clients, data)
+
+
 def finish(
-    recipe: Recipe, server: ServerState, clients: ClientState, weights: Array, data: Chunk | None = None
+    recipe: Recipe,
+    server: ServerState,
+    clients: ClientState,
+    weights: Array,
+    data: Chunk | None = None,
+    arrived: Sent | None = None,
 ) -> tuple[ServerState, RoundInfo]:
-    """Client pruning and regrowth, aggregation, the server's step, server pruning and regrowth."""
+    """Aggregation of what ``arrived`` from the clients, the server's step, server pruning and regrowth."""
     pruning, t = recipe.pruning, server.round + 1
-    client_masks, client_params, evidence = clients.masks, clients.params, (None, None)
-    if recipe.changes_masks or wants(recipe).finish:
-        leave = local.over_clients(partial(_leave, recipe, server), recipe.client_map, recipe.devices)
-        client_masks, client_params, evidence = leave(clients, data)
+    client_params, client_masks, evidence = (
+        leave(recipe, server, clients, data) if arrived is None else arrived
+    )
     target, agreed = recipe.aggregate(client_params, client_masks, weights)
     votes = _votes(recipe, server, client_masks, weights > 0)
     if recipe.personal:
@@ -243,11 +270,8 @@ def _arrive(recipe: Recipe, server: ServerState, clients: ClientState, data: Chu
     return local.over_clients(arrive, recipe.client_map)(clients, data)
 
 
-def _leave(recipe: Recipe, server: ServerState, client: ClientState, chunk):
-    """What a client sends after its local training: ``(masks, params, (scores for pruning, scores for growing))``.
-
-    The scores are None where the server does not ask for them.
-    """
+def _leave(recipe: Recipe, server: ServerState, client: ClientState, chunk) -> Sent:
+    """What one client sends."""
     pruning, regrowth, t = recipe.pruning, recipe.regrowth, server.round + 1
     params, kept, key = client.params, client.masks, _prune_key(server)
     score = partial(_score(recipe, pruning.criterion), key=key, chunk=chunk)
@@ -265,7 +289,7 @@ def _leave(recipe: Recipe, server: ServerState, client: ClientState, chunk):
         else:
             skipped = lambda: tree.zeros_like(params)
             grow_scores = jax.lax.cond(regrowth.due(t), lambda: grow(params), skipped)
-    return kept, params, (prune_scores, grow_scores)
+    return Sent(params, kept, (prune_scores, grow_scores))
 
 
 def _readjust(recipe: Recipe, regrowth: Regrowth, params, kept, t: Array, scores: Callable):

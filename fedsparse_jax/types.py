@@ -105,17 +105,33 @@ class Wants(NamedTuple):
     finish: bool = False
 
 
+class Sent(NamedTuple):
+    """What crosses the network, in either direction; every leaf ``[C, ...]``, by client."""
+
+    params: Params  # 0 where pruned
+    masks: Masks
+    scores: Any = (
+        None,
+        None,
+    )  # up only: for pruning and for growing, trees like params; None where nobody asked
+
+
 class FedAlgorithm(NamedTuple):
-    """A federated algorithm as pure functions: init and prepare start it; a round is begin, steps (repeated), finish.
+    """A federated algorithm as pure functions: init and prepare start it; a round is address, begin, steps (repeated),
+    leave, finish.
 
     ``data`` is None unless ``wants`` asks for it; ``weights [C]`` are the examples behind each client of it.
+    ``address`` and ``leave`` say what crosses the network; ``begin`` and ``finish`` call them themselves unless they
+    are given what arrived.
     """
 
     init: Callable[[Key], ServerState]
     prepare: Callable[..., ServerState]  # (server, data, weights): pruning before round 1
-    begin: Callable[..., ClientState]  # (server, client_ids [C], data)
+    address: Callable[[ServerState, Array], Sent]  # (server, client_ids [C]): down
+    begin: Callable[..., ClientState]  # (server, client_ids [C], data, arrived)
     steps: Callable[[ClientState, Chunk], tuple[ClientState, StepInfo]]
-    finish: Callable[..., tuple[ServerState, RoundInfo]]  # (server, clients, weights, data)
+    leave: Callable[..., Sent]  # (server, clients, data): up
+    finish: Callable[..., tuple[ServerState, RoundInfo]]  # (server, clients, weights, data, arrived)
     wants: Wants = Wants()
 
 

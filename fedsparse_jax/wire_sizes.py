@@ -16,7 +16,7 @@ import jax
 import numpy as np
 from scipy.special import gammaln
 
-from fedsparse_jax import build, experiment, wire
+from fedsparse_jax import build, experiment, tree, wire
 from fedsparse_jax.data import cohort
 from fedsparse_jax.defaults import defaults
 from fedsparse_jax.models import MODELS
@@ -64,12 +64,12 @@ def train(config=None, say: Callable[[str], None] = print) -> list[Snapshot]:
     read = (cohort.resident if work.resident else cohort.streamed)(work.data.inputs)
     start = compiled.init(jax.random.key(work.seed))
     found, began = [], time.monotonic()
-    for server, record in experiment.rounds(work, compiled, read, start, []):
+    for server, info, *_ in experiment.rounds(work, compiled, read, start, {}):
         on_host = jax.tree.map(np.asarray, (server.params, server.masks))
-        found.append(Snapshot(record["round"], *on_host))
-        say(
-            f"round {record['round']}: density {1 - record['sparsity']:.4f}, test MAE {record['test_mae']:.2f}"
-        )
+        found.append(Snapshot(int(info.round), *on_host))
+        density = int(info.kept.sum()) / tree.size(server.params)
+        mae = experiment.quality(work, compiled, read, server, [])["test_mae"]
+        say(f"round {int(info.round)}: density {density:.4f}, test MAE {mae:.2f}")
     say(f"trained {len(found)} rounds in {time.monotonic() - began:.0f} s")
     return found
 

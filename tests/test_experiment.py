@@ -53,10 +53,10 @@ def test_a_round_is_kept_while_the_next_one_is_played(tmp_path, monkeypatch):
     # The measures of round 1 wait for round 2 to begin: without overlap they would wait for ever.
     second, play, measure = threading.Event(), experiment.run_round, experiment.quality
 
-    def playing(one, compiled, read, server, round_, ids):
+    def playing(one, compiled, read, server, round_, ids, held):
         if round_ == 2:
             second.set()
-        return play(one, compiled, read, server, round_, ids)
+        return play(one, compiled, read, server, round_, ids, held)
 
     def measuring(*args):
         assert second.wait(timeout=60)

@@ -126,7 +126,8 @@ def jax_rounds(name, **changes):
     server = experiment.prepare(one, compiled, read, compiled.init(jax.random.key(SEED)))
     states, infos = [server], []
     for t in range(1, ROUNDS + 1):
-        server, info, _ = experiment.run_round(one, compiled, read, server, t, experiment.sample(one, t))
+        played = experiment.run_round(one, compiled, read, server, t, experiment.sample(one, t), {})
+        server, info = played.server, played.info
         states.append(server)
         infos.append(info)
     return one, recipe, states, infos

@@ -15,7 +15,7 @@ FLOORS = [
     {"masks", "criteria", "schedules", "losses", "metrics", "flops", "models", "data", "attacks", "defaults"},
     {"local", "pruning", "aggregation", "wire", "figures", "slices", "classes", "log"},
     {"regrowth"},
-    {"federated", "checkpoint", "report"},
+    {"federated", "checkpoint", "report", "exchange"},
     {"experiment", "method"},
     {"build"},
     {"compare", "cli", "benchmarks", "wire_sizes"},

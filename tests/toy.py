@@ -3,7 +3,7 @@
 import numpy as np
 import optax
 
-from fedsparse_jax import criteria, federated, losses, metrics, pruning, schedules
+from fedsparse_jax import criteria, exchange, federated, losses, metrics, pruning, schedules
 from fedsparse_jax.aggregation import AGGREGATORS
 from fedsparse_jax.data import cohort
 from fedsparse_jax.experiment import Experiment
@@ -47,6 +47,6 @@ def experiment(rounds=5, placement="server", rate=1e-2, devices=1, **changes):
         config={"method": placement, "seed": 3, "client": {"rate": rate}, "log": {}, "task": "regression"},
         seed=3, rounds=rounds, task=metrics.REGRESSION, solo_rounds=0, probe_batches=1, every=1, uses=np.ones(6),
         model=network(), algorithm=algorithm(rule, rate, devices), data=federation(), cohort_size=2, batch_size=3, together=1, devices=1,
-        epochs=2, steps_per_chunk=4, resident=True, eval_batch=5, keep=3, tensorboard=False, dropped={},
+        epochs=2, steps_per_chunk=4, resident=True, eval_batch=5, keep=3, wire=exchange.Wire("measure"), tensorboard=False, dropped={},
     )  # fmt: skip
     return Experiment(**{**settings, **changes})

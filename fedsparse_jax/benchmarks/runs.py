@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedsparse_jax import experiment, metrics
+from fedsparse_jax import exchange, experiment, metrics
 from fedsparse_jax.benchmarks.timing import Alternatives, Played
 from fedsparse_jax.benchmarks.workloads import Workload, algorithm, chunk
 from fedsparse_jax.data import cohort
@@ -37,8 +37,8 @@ def _experiment(workload: Workload, inputs, rounds: int, **changes) -> experimen
         task=metrics.CLASSIFICATION if classes else metrics.REGRESSION, model=network,
         algorithm=algorithm(workload), data=cohort.Federation(inputs, targets, members, np.arange(4), people, classes),
         cohort_size=workload.clients, batch_size=workload.batch, epochs=1, steps_per_chunk=workload.steps, together=1,
-        devices=1, resident=True, eval_batch=4, every=rounds + 1, keep=2, tensorboard=False, dropped={},
-        uses=np.ones(len(leaves)),
+        devices=1, resident=True, eval_batch=4, every=rounds + 1, keep=2, wire=exchange.Wire(), tensorboard=False,
+        dropped={}, uses=np.ones(len(leaves)),
     )  # fmt: skip
     return experiment.Experiment(**{**settings, **changes})
 

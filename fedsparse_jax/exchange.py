@@ -1,0 +1,161 @@
+"""What crosses the network in a round, as messages of `wire`: their sizes, or the model itself.
+
+Both sides know a mask of one another: that of the last message between them, in either direction. `Held` is the
+host's record of it, by client; it is kept beside the checkpoints, so that a run that was stopped sends what it would
+have sent.
+"""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fedsparse_jax import wire
+from fedsparse_jax.types import Masks, Sent, UsageError
+
+MODES = ("off", "measure", "through")
+Held = dict[int, Masks]  # NumPy; masks that are equal are mostly one object
+
+
+class Wire(NamedTuple):
+    """How a run sends: ``off``; ``measure`` the lossless messages; ``through``, where what arrives is what counts."""
+
+    mode: str = "off"
+    values: str = "float32"  # a member of `wire.VALUES`
+    seed: int = 0
+
+
+class Traffic(NamedTuple):
+    """Bytes of each client's messages in a round, in the order of the cohort."""
+
+    down: list[int]
+    up: list[int]
+
+
+def check(settings: Wire) -> None:
+    """Refuses settings that mean nothing."""
+    if settings.mode not in MODES:
+        raise UsageError(f"wire.mode is {settings.mode!r}: it must be one of {', '.join(MODES)}.")
+    if settings.values not in wire.VALUES:
+        raise UsageError(f"wire.values is {settings.values!r}: it must be one of {', '.join(wire.VALUES)}.")
+    if settings.values != "float32" and settings.mode != "through":
+        raise UsageError(
+            f"wire.values is {settings.values!r}, which changes what arrives; set wire.mode to 'through', or "
+            "wire.values to 'float32'."
+        )
+
+
+def measure(
+    settings: Wire, held: Held, round_: int, ids, down: Sent | None, up: Sent, shared: bool
+) -> Traffic | None:
+    """The sizes of a round's messages, None where nothing was ``down``; ``held`` is brought up to date."""
+    if down is None:
+        return None
+    sizes = cross(settings, held, (round_, 0), ids, down, shared=shared)[0]
+    return Traffic(sizes, cross(settings, held, (round_, 1), ids, up)[0])
+
+
+def cross(
+    settings: Wire, held: Held, when: tuple[int, int], ids, sent: Sent, *, shared: bool = False
+) -> tuple[list[int], Sent]:
+    """Sends each client's part; ``held`` is brought up to date.
+
+    Args:
+        settings: with mode ``through`` every message is decoded, and what it holds is what arrives.
+        held: masks that both sides know.
+        when: the round, and 0 for down or 1 for up: the seed of stochastic rounding.
+        ids: ``[C]`` clients.
+        sent: leaves ``[C, ...]``.
+        shared: everybody is sent the same, the only row of ``sent``, so that clients that hold the same mask get the
+            same message.
+
+    Returns:
+        ``(bytes of each client's messages [C], what arrived)``
+    """
+    on_host = jax.tree.map(np.asarray, sent)
+    done: dict[tuple[int, int], tuple[int, Sent]] = {}
+    sizes, arrived = [], []
+    for place, client in enumerate(map(int, ids)):
+        known = held.get(client)
+        key = (id(known), 0 if shared else place)
+        if key not in done:
+            row, seed = 0 if shared else place, (settings.seed, *when, 0 if shared else client)
+            done[key] = _send(settings, known, jax.tree.map(lambda leaf, i=row: leaf[i], on_host), seed)
+        size, what = done[key]
+        sizes.append(size)
+        arrived.append(what)
+        held[client] = what.masks
+    if settings.mode != "through":
+        return sizes, sent
+    stack = lambda *leaves: jnp.asarray(np.stack(leaves))
+    return sizes, jax.tree.map(stack, *arrived)
+
+
+def _send(settings: Wire, known: Masks | None, sent: Sent, seed: tuple[int, ...]) -> tuple[int, Sent]:
+    """``(bytes, what arrives)``: one message for the model, and one for each tree of scores that is asked for."""
+    context = wire.context(sent.params, known)
+    message = wire.encode(wire.Update(sent.params, sent.masks), context, values=settings.values, seed=seed)
+    size, scores = len(message), list[Any]()
+    for each in sent.scores:
+        if each is None:
+            scores.append(None)
+            continue
+        each = jax.tree.map(lambda leaf: leaf + np.float32(0), each)  # -0 is 0
+        given = jax.tree.map(lambda leaf: leaf != 0, each)  # a score of zero need not be sent
+        plain = wire.context(each)
+        scored = wire.encode(wire.Update(each, given), plain)
+        size += len(scored)
+        scores.append(wire.decode(scored, plain).params if settings.mode == "through" else each)
+    if settings.mode == "through":
+        params, masks = wire.decode(message, context)
+    else:
+        params, masks = sent.params, sent.masks
+    if known is not None and jax.tree.all(jax.tree.map(np.array_equal, masks, known)):
+        masks = known  # one object for equal masks
+    else:
+        masks = jax.tree.map(np.array, masks)  # not a view of a whole cohort's
+    return size, Sent(params, masks, tuple(scores))
+
+
+# --- beside the checkpoints ---------------------------------------------------------------------
+
+
+def save(held: Held, folder: Path, round_: int, keep: int) -> None:
+    """Writes ``round.npz``, each distinct mask once, packed; leaves the newest ``keep`` files."""
+    folder.mkdir(exist_ok=True)
+    distinct = list({id(masks): masks for masks in held.values()}.values())
+    which = {id(masks): number for number, masks in enumerate(distinct)}
+    flat = [np.concatenate([leaf.ravel() for leaf in jax.tree.leaves(masks)]) for masks in distinct]
+    packed = np.packbits(np.stack(flat), axis=1) if flat else np.zeros((0, 0), np.uint8)
+    partial = folder / f"{round_}.partial"
+    with open(partial, "wb") as file:
+        np.savez(file, masks=packed, clients=list(held), which=[which[id(masks)] for masks in held.values()])
+    partial.replace(folder / f"{round_}.npz")
+    for old in sorted(folder.glob("*.npz"), key=lambda path: int(path.stem))[:-keep]:
+        old.unlink()
+
+
+def restore(folder: Path, round_: int, like: Masks) -> Held:
+    """What `save` wrote; nothing where it did not.
+
+    Args:
+        like: a tree with the shapes of the masks.
+    """
+    file = folder / f"{round_}.npz"
+    if not file.exists():
+        return {}
+    leaves, structure = jax.tree.flatten(like)
+    ends = np.cumsum([leaf.size for leaf in leaves])
+    with np.load(file) as stored:
+        bits = np.unpackbits(stored["masks"], axis=1, count=int(ends[-1])).astype(bool)
+        pairs = zip(stored["clients"].tolist(), stored["which"].tolist(), strict=True)
+        split = [np.split(row, ends[:-1]) for row in bits]
+        shaped = [
+            jax.tree.unflatten(
+                structure, [part.reshape(leaf.shape) for part, leaf in zip(row, leaves, strict=True)]
+            )
+            for row in split
+        ]
+        return {client: shaped[number] for client, number in pairs}

@@ -1,0 +1,113 @@
+"""What crosses the network in a round: sizes that are those of real messages, and a run that goes through them."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fedsparse_jax import checkpoint, exchange, experiment, wire
+from fedsparse_jax.types import Sent, UsageError
+from tests import toy
+from tests.test_experiment import Killed, final_state, stop_after, without_time
+
+MEASURE, THROUGH = exchange.Wire("measure"), exchange.Wire("through")
+
+
+def model(seed, kept, clients=None):
+    """Weights of 3 x 4, and a mask that keeps the first ``kept``; stacked for ``clients``."""
+    mask = (np.arange(12) < kept).reshape(3, 4)
+    weights = np.where(mask, np.random.default_rng(seed).normal(size=(3, 4)), 0).astype(np.float32)
+    stack = lambda leaf: {"w": leaf if clients is None else np.stack([leaf] * clients)}
+    return stack(weights), stack(mask)
+
+
+def length(update, known=None):
+    return len(wire.encode(wire.Update(*update), wire.context(update[0], known)))
+
+
+def test_sizes_are_those_of_real_messages_to_what_each_client_holds():
+    dense, sparse, held = model(0, 12), model(1, 5), {}
+    first = exchange.cross(MEASURE, held, (1, 0), [4, 7], Sent(*model(0, 12, 1)), shared=True)[0]
+    assert first == [length(dense)] * 2
+    # Client 4 holds the dense mask, client 9 nothing; 4 is told what was pruned, 9 the whole mask.
+    second = exchange.cross(MEASURE, held, (2, 0), [4, 9], Sent(*model(1, 5, 1)), shared=True)[0]
+    assert second == [length(sparse, dense[1]), length(sparse)]
+    # Up, 4 keeps its mask and 9 has pruned on.
+    pruned = model(2, 3)
+    both = jax.tree.map(lambda a, b: np.stack([a, b]), sparse, pruned)
+    third = exchange.cross(MEASURE, held, (2, 1), [4, 9], Sent(*both))[0]
+    assert third == [length(sparse, sparse[1]), length(pruned, sparse[1])]
+    assert held[4]["w"].sum() == 5 and held[9]["w"].sum() == 3 and held[7]["w"].sum() == 12
+
+
+def test_scores_are_sent_too():
+    params, kept = model(0, 5, 1)
+    scores = {"w": jnp.arange(12.0).reshape(1, 3, 4)}
+    without = exchange.cross(MEASURE, {}, (1, 1), [0], Sent(params, kept))[0]
+    sizes, arrived = exchange.cross(THROUGH, {}, (1, 1), [0], Sent(params, kept, (None, scores)))
+    given = jax.tree.map(lambda leaf: np.asarray(leaf[0]), scores)
+    assert sizes[0] - without[0] == length((given, {"w": given["w"] != 0}))
+    assert arrived.scores[0] is None
+    np.testing.assert_array_equal(arrived.scores[1]["w"], scores["w"])
+
+
+def test_lossy_values_arrive_as_they_were_sent_and_depend_on_the_round():
+    sent, lossy = Sent(*model(0, 8, 2)), exchange.Wire("through", "int8", seed=3)
+    once, again, later = (exchange.cross(lossy, {}, (t, 1), [0, 1], sent)[1].params["w"] for t in (1, 1, 2))
+    np.testing.assert_array_equal(once, again)
+    assert not np.array_equal(once, later) and not np.array_equal(once[0], once[1])
+    np.testing.assert_allclose(once, sent.params["w"], atol=np.abs(sent.params["w"]).max() / 127)
+
+
+def test_what_is_held_survives_a_stop(tmp_path):
+    shared = model(0, 5)[1]
+    held = {3: shared, 8: shared, 5: model(0, 2)[1]}
+    for round_ in (1, 2, 3, 10):
+        exchange.save(held, tmp_path, round_, keep=2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["10.npz", "3.npz"]
+    found = exchange.restore(tmp_path, 10, shared)
+    assert found.keys() == held.keys() and found[3] is found[8]
+    jax.tree.map(np.testing.assert_array_equal, found, held)
+    assert exchange.restore(tmp_path, 2, shared) == {}
+
+
+@pytest.mark.parametrize("placement", ["server", "client"])
+def test_through_gives_what_off_gives_bit_for_bit_and_measure_its_sizes(tmp_path, placement):
+    records = {
+        mode: experiment.run(
+            toy.experiment(placement=placement, wire=exchange.Wire(mode)), tmp_path / mode, say=lambda _: None
+        )
+        for mode in exchange.MODES
+    }
+    digests = {checkpoint.digest(final_state(tmp_path / mode)) for mode in exchange.MODES}
+    assert len(digests) == 1
+    assert without_time(records["measure"]) == without_time(records["through"])
+    assert "bytes_up" not in records["off"][0]
+    last = records["measure"][-1]
+    assert last["bytes_up_total"] == sum(sum(record["bytes_up"]) for record in records["measure"])
+    assert len(last["bytes_down"]) == len(last["cohort"]) == 2
+    assert sum(last["bytes_up"]) < sum(records["measure"][0]["bytes_up"])
+
+
+def test_bytes_of_a_resumed_run_are_those_of_an_uninterrupted_one(tmp_path):
+    whole = experiment.run(toy.experiment(), tmp_path / "whole", say=lambda _: None)
+    with pytest.raises(Killed):
+        experiment.run(toy.experiment(), tmp_path / "parts", say=stop_after(3))
+    parts = experiment.run(toy.experiment(), tmp_path / "parts", say=lambda _: None)
+    assert without_time(whole) == without_time(parts)
+    json.dumps(parts)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (exchange.Wire("on"), "wire.mode is 'on'"),
+        (exchange.Wire("through", "int4"), "wire.values is 'int4'"),
+        (exchange.Wire("measure", "int8"), "set wire.mode to 'through'"),
+    ],
+)
+def test_refusals(settings, message):
+    with pytest.raises(UsageError, match=message):
+        exchange.check(settings)

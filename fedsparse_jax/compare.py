@@ -75,9 +75,10 @@ def task_of(results: Results) -> metrics.Task:
 
 def average(logs: list[list[dict]], task: metrics.Task) -> list[dict]:
     """The mean over the seeds of what a picture shows, round by round."""
-    keys = ("round", f"test_{task.headline}", task.baseline_key, "params_up_total", "params_down_total")
+    totals = [f"{what}_{way}_total" for what in ("params", "bytes") for way in ("up", "down")]
+    keys = ("round", f"test_{task.headline}", task.baseline_key, *totals)
     return [
-        {key: float(np.mean([entry[key] for entry in same])) for key in keys}
+        {key: float(np.mean([metrics.number(entry.get(key)) for entry in same])) for key in keys}
         for same in zip(*logs, strict=True)
     ]
 
@@ -100,16 +101,16 @@ def table(results: Results) -> str:
     """Means over the seeds at the last round with their 95 % intervals, one row a config, as Markdown."""
     task = task_of(results)
     first = [records[-1][f"test_{task.headline}"] for records in next(iter(results.values()))]
-    cells = [_row(spec, [records[-1] for records in runs], first, task) for spec, runs in results.items()]
+    cells = [_row(spec, runs, first, task) for spec, runs in results.items()]
     head = list(cells[0])
     rows = [head, ["---"] * len(head), *[list(row.values()) for row in cells]]
     return "\n".join("| " + " | ".join(row) + " |" for row in rows) + "\n"
 
 
-def _row(spec: str, last: list[dict], first: list[float], task: metrics.Task) -> dict[str, str]:
+def _row(spec: str, runs: list[list[dict]], first: list[float], task: metrics.Task) -> dict[str, str]:
     """One config's cells by heading; ``first`` is the headline measure of the first row, seed by seed."""
+    last = [records[-1] for records in runs]
     values = np.array([record[f"test_{task.headline}"] for record in last])
-    exchanged = np.mean([record["params_up_total"] + record["params_down_total"] for record in last])
     row = {
         "config": f"`{spec}`",
         "seeds": str(len(last)),
@@ -127,5 +128,26 @@ def _row(spec: str, last: list[dict], first: list[float], task: metrics.Task) ->
         row[f"test {task.label} (%)"] = interval(100 * values, 1)
         row["on own classes (%)"] = f"{np.mean(own):.1f}"
         row["against the first row (points)"] = interval(100 * (values - first), 1, "+")
-    row["weights exchanged"] = f"{exchanged / 1e6:.2f} M"
+    row |= _exchanged(runs, first, task)
     return row
+
+
+def _exchanged(runs: list[list[dict]], first: list[float], task: metrics.Task) -> dict[str, str]:
+    """What crossed the network in all rounds and, in bytes, until the first row's last measure was reached."""
+    totals = [metrics.traffic(records) for records in runs]
+    if any(unit == "weights" for _, unit in totals):
+        return {"weights exchanged": f"{np.mean([metrics.exchanged(r)[-1] for r in runs]) / 1e6:.2f} M"}
+    reached = []
+    for records, wanted, (sent, _) in zip(runs, first, totals, strict=True):
+        measured = metrics.column(records, f"test_{task.headline}")
+        there = measured <= wanted if task.lower_is_better else measured >= wanted
+        reached += [sent[there.argmax()] / 1e6] if there.any() else []
+    when = (
+        f"{np.mean(reached):.2f}"
+        if len(reached) == len(runs)
+        else f"reached by {len(reached)} of {len(runs)}"
+    )
+    return {
+        "MB exchanged": f"{np.mean([sent[-1] for sent, _ in totals]) / 1e6:.2f}",
+        f"MB to the first row's {task.label}": when,
+    }

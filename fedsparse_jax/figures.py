@@ -19,7 +19,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 
-from fedsparse_jax.metrics import REGRESSION, column, exchanged, number, regression
+from fedsparse_jax.metrics import REGRESSION, column, exchanged, number, regression, traffic
 
 BLUE, ORANGE, GREEN, RED, SKY, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#6b7280"
 METHOD_COLOURS = {
@@ -268,45 +268,53 @@ def limits(values, reference, task):
 
 
 @styled
-def quality_by_parameters(rounds, dense_total=math.nan, method="", task=REGRESSION):
-    """The headline measure against the parameters exchanged so far, up and down, on a log axis.
+def quality_by_traffic(rounds, dense_total=math.nan, method="", task=REGRESSION):
+    """The headline measure against what crossed the network so far, up and down, on a log axis.
 
     Args:
         rounds: metrics, one dict a round.
-        dense_total: what dense FedAvg would have exchanged in the same rounds; NaN leaves the mark out.
+        dense_total: what dense FedAvg would have sent in the same rounds, in the unit of `traffic`; NaN leaves the mark
+            out.
         method: key into METHOD_COLOURS.
         task: what is measured.
     """
     figure = Figure(figsize=(7, 2.9), layout="constrained")
     ax = figure.subplots()
-    x, colour = np.maximum(exchanged(rounds), 1), METHOD_COLOURS.get(method, BLUE)
+    sent, unit = traffic(rounds)
+    x, colour = np.maximum(sent, 1), METHOD_COLOURS.get(method, BLUE)
     _curve(ax, x, rounds, task, colour)
-    ax.set_title(f"Test {task.label} by parameters exchanged")
-    parameter_axis(ax)
+    ax.set_title(f"Test {task.label} by {unit} exchanged")
+    traffic_axis(ax, unit)
     ax.plot(x[-1:], column(rounds, f"test_{task.headline}")[-1:], "o", ms=8, mfc="none", color=colour)
     if np.isfinite(dense_total) and dense_total > 0:
         ax.axvline(dense_total, color="black", ls="--", lw=1)
         ax.set_xlim(right=1.4 * max(dense_total, x[-1]))
         times = f", {dense_total / x[-1]:.1f} times as many" if 0 < 1.05 * x[-1] < dense_total else ""
-        text = f"dense FedAvg: {short(dense_total)}{times}"
+        text = f"dense FedAvg: {amount(dense_total, unit)}{times}"
         height = 0.76 if task.lower_is_better else 0.3
         _note(ax, text, (dense_total, height), (-6, 0), ("data", "axes fraction"), ha="right", bbox=BOX)
     return figure
 
 
-def parameter_axis(ax):
-    """Makes x a log axis of parameters with ticks at 1, 2 and 5, or fewer where they would touch."""
+def amount(value, unit):
+    """So many bytes or weights, for humans: 12.3 kB, or 12.3 k."""
+    return short(value) + ("B" if abs(value) >= 1e3 else " B") if unit == "bytes" else short(value)
+
+
+def traffic_axis(ax, unit):
+    """Makes x a log axis of bytes or weights with ticks at 1, 2 and 5, or fewer where they would touch."""
     ax.set_xscale("log")
     low, high = ax.get_xlim()
     ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 150 * low else (1,), numticks=12))
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: amount(value, unit)))
     ax.xaxis.set_minor_formatter(NullFormatter())
-    ax.set_xlabel("parameters exchanged so far, up and down (non-zero values)")
+    what = "messages" if unit == "bytes" else "non-zero values"
+    ax.set_xlabel(f"{unit} exchanged so far, up and down ({what})")
 
 
 @styled
 def compare_runs(runs, task=REGRESSION):
-    """Several runs on common axes: the headline measure by round and by parameters exchanged.
+    """Several runs on common axes: the headline measure by round and by what crossed the network.
 
     Args:
         runs: list of ``(label, rounds)``; a label that names a method takes that method's colour.
@@ -316,19 +324,23 @@ def compare_runs(runs, task=REGRESSION):
     left, right = figure.subplots(1, 2, sharey=True)
     spare = [BLUE, RED, GREEN, ORANGE, "#CC79A7", SKY, "black", GREY]
     key = f"test_{task.headline}"
+    units = {traffic(rounds)[1] for _, rounds in runs}
+    unit, total = (
+        ("bytes", lambda rounds: traffic(rounds)[0]) if units == {"bytes"} else ("weights", exchanged)
+    )
     for i, (label, rounds) in enumerate(runs):
         colour = METHOD_COLOURS.get(label, spare[i % len(spare)])
         look = {"marker": "osD^vPX*"[i % 8], "markevery": max(1, len(rounds) // 10), "color": colour}
         values = column(rounds, key)
         left.plot(column(rounds, "round"), values, label=clip_name(label, 28), **look)
-        right.plot(exchanged(rounds), values, **look)
+        right.plot(total(rounds), values, **look)
     every = np.concatenate([column(rounds, key) for _, rounds in runs])
     reference = _last(column(runs[0][1], task.baseline_key))
     left.set(xlabel="round", ylabel=axis_label(task), ylim=limits(every[np.isfinite(every)], reference, task))
     for ax in (left, right):
         ax.axhline(reference, color=GREY, ls=":", lw=1.3)
-    parameter_axis(right)
-    right.set_xlabel("weights exchanged so far (non-zero values)")
+    traffic_axis(right, unit)
+    right.set_xlabel(f"{unit} exchanged so far")
     figure.legend(loc="outside upper center", ncols=min(len(runs), 4))
     return figure
 

@@ -141,7 +141,14 @@ def exchanged(rounds):
     return np.where(np.isfinite(totals), totals, sums)
 
 
+def traffic(rounds):
+    """What crossed the network since the first round: ``(f64[T], "bytes")``, the lengths of the messages, where every
+    round has measured them; else ``(f64[T], "weights")``, see `exchanged`."""
+    totals = column(rounds, "bytes_down_total") + column(rounds, "bytes_up_total")
+    return (totals, "bytes") if np.isfinite(totals).all() else (exchanged(rounds), "weights")
+
+
 def dense_exchanged(rounds, total_weights, num_clients):
-    """What dense FedAvg sends in the same rounds to the same cohorts, cumulative f64[T]."""
+    """How many weights dense FedAvg sends in the same rounds to the same cohorts, cumulative f64[T]; 4 bytes each."""
     cohorts = [len(entry["cohort"]) if entry.get("cohort") else num_clients for entry in rounds]
     return 2.0 * total_weights * np.cumsum(cohorts)

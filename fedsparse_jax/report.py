@@ -28,6 +28,8 @@ KEYS = (
     "{headline}",
     "params_down",
     "params_up",
+    "bytes_down_total",
+    "bytes_up_total",
     "agreement",
     "drift",
     "flops",
@@ -209,23 +211,26 @@ def _undefined(run: Run) -> str:
 
 def communication(run: Run) -> Section:
     """What was exchanged, against dense FedAvg over the same rounds."""
-    ours = float(metrics.exchanged(run.rounds)[-1])
-    dense = _dense_total(run)
+    (sent, unit), dense = metrics.traffic(run.rounds), _dense_total(run)
+    ours = float(sent[-1])
     rows = [(_text(_method(run)), f"{ours:,.0f}", f"{ours / dense:.1%}" if dense else "–")]
     rows += [("dense FedAvg, same rounds and clients", f"{dense:,.0f}", "100.0%")] if dense else []
     note = (
-        "<p class=note>Counted are the non-zero values sent down to and up from all clients of each round. Masks, "
+        "<p class=note>Lengths of the messages that carry the model down to and up from all clients of each round, "
+        "masks included (docs/wire.md); dense FedAvg sends arrays of 4 bytes a weight.</p>"
+        if unit == "bytes"
+        else "<p class=note>Counted are the non-zero values sent down to and up from all clients of each round. Masks, "
         "indices and bytes are not in this count.</p>"
     )
     return Section(
         "Communication",
-        _table(("run", "weights exchanged", "of dense"), rows) + note,
+        _table(("run", f"{unit} exchanged", "of dense"), rows) + note,
         {
-            "quality_by_parameters": figures.quality_by_parameters(
+            "quality_by_traffic": figures.quality_by_traffic(
                 run.rounds, dense or math.nan, _method(run), run.task
             )
         },
-        {"quality_by_parameters": f"Test {run.task.label} against the weights exchanged so far."},
+        {"quality_by_traffic": f"Test {run.task.label} against the {unit} exchanged so far."},
     )
 
 
@@ -365,17 +370,19 @@ def _method(run: Run) -> str:
 
 
 def _dense_total(run: Run) -> float:
-    """Weights that dense FedAvg exchanges in the same rounds; 0 if the size of the model is unknown."""
+    """Bytes, or weights, that dense FedAvg exchanges in the same rounds; 0 if the size of the model is unknown."""
     if not run.federation:
         return 0.0
     clients = len(run.federation["clients"])
-    return float(metrics.dense_exchanged(run.rounds, run.federation["total_weights"], clients)[-1])
+    weights = float(metrics.dense_exchanged(run.rounds, run.federation["total_weights"], clients)[-1])
+    return 4 * weights if metrics.traffic(run.rounds)[1] == "bytes" else weights
 
 
 def tiles(run: Run) -> list[tuple[str, str, str]]:
     """The headline numbers: ``(label, value, remark)``."""
     task, last, (value, baseline) = run.task, run.rounds[-1], _quality(run)
-    ours, dense = float(metrics.exchanged(run.rounds)[-1]), _dense_total(run)
+    (sent, unit), dense = metrics.traffic(run.rounds), _dense_total(run)
+    ours = float(sent[-1])
     weights = run.federation.get("total_weights", 0)
     kept = round((1 - last["sparsity"]) * weights)
     seconds = sum(metrics.number(entry.get("seconds")) for entry in run.rounds)
@@ -383,7 +390,7 @@ def tiles(run: Run) -> list[tuple[str, str, str]]:
     return [
         (f"test {task.label}", _number(value, f".{task.digits}f", task.unit), _against_naive(task, value, baseline)),
         ("sparsity", f"{last['sparsity']:.1%}", f"{kept:,} of {weights:,} weights kept" if weights else ""),
-        ("weights exchanged", figures.short(ours), _against_dense(ours, dense)),
+        (f"{unit} exchanged", figures.amount(ours, unit), _against_dense(ours, dense)),
         ("rounds", f"{len(run.rounds)} of {total}", f"{log.duration(seconds)} in all"),
     ]  # fmt: skip
 

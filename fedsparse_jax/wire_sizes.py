@@ -172,18 +172,17 @@ def lossy(now: Snapshot) -> list[dict]:
 # --- speed --------------------------------------------------------------------------------------
 
 
-def speed(density: float = 0.05, ancestor: float = 0.06) -> dict[str, Callable[[], object]]:
+def speed(density: float = 0.05) -> dict[str, Callable[[], object]]:
     """Alternatives that encode and decode one model: the paper's network, pruned by magnitude before any training.
 
     Args:
-        density: share of the weights kept.
-        ancestor: that of the mask which the receiver may hold.
+        density: share of the weights kept; a receiver may hold a mask 1.2 times as dense.
     """
     params = jax.tree.map(np.asarray, MODELS["brain_age_cnn"](SHAPE).init(jax.random.key(0)))
     flat = np.concatenate([np.abs(leaf).ravel() for leaf in jax.tree.leaves(params)])
     cuts = [
         np.partition(flat, int((1 - share) * flat.size))[int((1 - share) * flat.size)]
-        for share in (density, ancestor)
+        for share in (density, min(1.2 * density, 1))
     ]
     masks, known = (jax.tree.map(lambda w, cut=cut: np.abs(w) >= cut, params) for cut in cuts)
     update = wire.Update(jax.tree.map(lambda m, w: np.where(m, w, np.float32(0)), masks, params), masks)

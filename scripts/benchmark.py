@@ -9,6 +9,7 @@ What can be measured, and of what (--work):
   overhead, merge                   a round beyond its local steps; aggregation                     W, W2 or W3
   input, large                      streamed or resident; a cohort larger than memory               W3; gigabytes
   select                            the exact threshold                                             weights
+  wire                              encode and decode the paper's network at a density              0.05
   start                             first and second start of a run                                 a config
 """
 

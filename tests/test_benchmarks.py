@@ -28,7 +28,7 @@ def test_ratios_by_hand(monkeypatch):
     assert "| fast | 2 | 1 to 3 | 9 | 2.50 |" in timing.table(rows)
 
 
-WORK = {"select": "1000", "large": "0", "start": "configs/quickstart.py:smoke"}
+WORK = {"select": "1000", "wire": "0.05", "large": "0", "start": "configs/quickstart.py:smoke"}
 
 
 @pytest.mark.parametrize("what", [what for what in benchmarks.BENCHMARKS if what != "peers"])
@@ -44,6 +44,7 @@ def test_every_benchmark_runs(what):
         (("speed", "W", 1), "no benchmark 'speed'"),
         (("round", "W9", 1), "--work is 'W9'"),
         (("select", "many", 1), "is a whole number"),
+        (("wire", "dense", 1), "between 0 and 1"),
         (("round", "tiny", 0), "--repeats is 0"),
     ],
 )

@@ -81,7 +81,7 @@ def test_the_page_is_whole_and_loads_nothing(workdir):
     for name in (
         "federation",
         "quality_by_round",
-        "quality_by_parameters",
+        "quality_by_traffic",
         "density_by_layer",
         "predicted_vs_true",
         "scans",
@@ -150,6 +150,19 @@ def test_hostile_text_is_escaped(workdir):
 def test_a_folder_without_a_run_is_refused(tmp_path):
     with pytest.raises(UsageError, match="holds no finished round"):
         report.write(tmp_path)
+
+
+def test_bytes_of_real_messages_replace_the_count_of_weights(workdir):
+    text = (workdir / "metrics.jsonl").read_text()
+    rounds = [json.loads(line) for line in text.splitlines()]
+    for i, entry in enumerate(rounds, 1):
+        entry |= {"bytes_up": [500] * 2, "bytes_up_total": 1000 * i, "bytes_down_total": 3000 * i}
+    (workdir / "metrics.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in rounds))
+    page = text_of(report.write(workdir).read_text())
+    # 12 kB in three rounds; dense are 12,000 weights of 4 bytes.
+    assert "bytes exchanged 12 kB 4.0 × fewer than dense" in page
+    assert "12,000 25.0%" in page and "48,000 100.0%" in page
+    assert measures.traffic(rounds)[1] == "bytes" and measures.traffic([*rounds, {}])[1] == "weights"
 
 
 def test_dense_traffic_by_hand():

@@ -7,6 +7,7 @@ them in turn and compares medians. The numbers in docs/performance.md are printe
 import functools
 from collections.abc import Callable
 
+from fedsparse_jax import wire_sizes
 from fedsparse_jax.benchmarks import peers, rounds, runs, selection
 from fedsparse_jax.benchmarks.timing import Alternatives, compare, table
 from fedsparse_jax.benchmarks.workloads import WORKLOADS, Workload
@@ -44,6 +45,18 @@ def _on_count(benchmark: Callable[[int], Alternatives], count: str) -> Alternati
     return benchmark(int(count))
 
 
+def _on_density(benchmark: Callable[[float], Alternatives], density: str) -> Alternatives:
+    try:
+        share = float(density)
+    except ValueError:
+        share = 0.0
+    if not 0 < share < 1:
+        raise UsageError(
+            f"--work is {density!r}: it is the share of the weights that are kept, between 0 and 1."
+        )
+    return benchmark(share)
+
+
 BENCHMARKS: dict[str, tuple[Callable[[str], Alternatives], str]] = {  # and the default of --work
     "round": (functools.partial(_on_workload, rounds.round_), "W"),
     "peers": (functools.partial(_on_workload, peers.peers), "W"),
@@ -53,6 +66,7 @@ BENCHMARKS: dict[str, tuple[Callable[[str], Alternatives], str]] = {  # and the 
     "overhead": (functools.partial(_on_workload, runs.overhead), "W"),
     "input": (functools.partial(_on_workload, runs.streaming), "W3"),
     "large": (functools.partial(_on_count, runs.large), "30"),
+    "wire": (functools.partial(_on_density, wire_sizes.speed), "0.05"),
     "start": (runs.starts, "configs/quickstart.py"),
     "merge": (functools.partial(_on_workload, rounds.merge), "W"),
     "select": (functools.partial(_on_count, selection.select), "2948801"),

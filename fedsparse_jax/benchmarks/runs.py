@@ -73,6 +73,12 @@ def overhead(workload: Workload) -> Alternatives:
         "local steps alone": steps_alone,
         "round of a run": lambda: _per_round(_experiment(workload, inputs, rounds)),
         "round of a run, with checkpoint": lambda: _per_round(_experiment(workload, inputs, rounds, every=1)),
+        "round of a run, messages measured": lambda: _per_round(
+            _experiment(workload, inputs, rounds, wire=exchange.Wire("measure"))
+        ),
+        "round of a run, through messages": lambda: _per_round(
+            _experiment(workload, inputs, rounds, wire=exchange.Wire("through"))
+        ),
         "begin": lambda: begin(server, ids),
         "finish (aggregation, pruning, analytics)": lambda: finish(server, clients, weights),
     }

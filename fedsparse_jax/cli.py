@@ -85,11 +85,7 @@ def cache_compilations(folder: str | None = None) -> None:
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
 
 
-MALLOPT = {
-    "M_TRIM_THRESHOLD": (-1, 2**31 - 1),
-    "M_MMAP_MAX": (-4, 0),
-    "M_ARENA_MAX": (-8, 1),
-}  # glibc's malloc.h
+MALLOPT = {"M_TRIM_THRESHOLD": (-1, 2**31 - 1), "M_MMAP_MAX": (-4, 0)}  # by the numbers of glibc's malloc.h
 
 
 def keep_freed_memory() -> bool:

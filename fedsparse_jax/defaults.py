@@ -79,7 +79,7 @@ def defaults() -> ConfigDict:
     )
     # What crosses the network: off | measure the messages | through: what was sent and decoded is what counts. Values
     # are float32, or lossy (through only): bfloat16 | float16 | int8.
-    config.wire = dict(mode="measure", values="float32")
+    config.wire = dict(mode="measure", dtype="float32")
     config.checkpoint = dict(every=1, keep=5)  # rounds between two; how many, the newest, stay on disk
     config.log = dict(tensorboard=True, report=True)
     return config.lock()

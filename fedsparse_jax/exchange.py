@@ -23,7 +23,7 @@ class Wire(NamedTuple):
     """How a run sends: ``off``; ``measure`` the lossless messages; ``through``, where what arrives is what counts."""
 
     mode: str = "off"
-    values: str = "float32"  # a member of `wire.VALUES`
+    dtype: str = "float32"  # a member of `wire.VALUES`
     seed: int = 0
 
 
@@ -38,12 +38,12 @@ def check(settings: Wire) -> None:
     """Refuses settings that mean nothing."""
     if settings.mode not in MODES:
         raise UsageError(f"wire.mode is {settings.mode!r}: it must be one of {', '.join(MODES)}.")
-    if settings.values not in wire.VALUES:
-        raise UsageError(f"wire.values is {settings.values!r}: it must be one of {', '.join(wire.VALUES)}.")
-    if settings.values != "float32" and settings.mode != "through":
+    if settings.dtype not in wire.VALUES:
+        raise UsageError(f"wire.dtype is {settings.dtype!r}: it must be one of {', '.join(wire.VALUES)}.")
+    if settings.dtype != "float32" and settings.mode != "through":
         raise UsageError(
-            f"wire.values is {settings.values!r}, which changes what arrives; set wire.mode to 'through', or "
-            "wire.values to 'float32'."
+            f"wire.dtype is {settings.dtype!r}, which changes what arrives; set wire.mode to 'through', or "
+            "wire.dtype to 'float32'."
         )
 
 
@@ -96,7 +96,7 @@ def cross(
 def _send(settings: Wire, known: Masks | None, sent: Sent, seed: tuple[int, ...]) -> tuple[int, Sent]:
     """``(bytes, what arrives)``: one message for the model, and one for each tree of scores that is asked for."""
     context = wire.context(sent.params, known)
-    message = wire.encode(wire.Update(sent.params, sent.masks), context, values=settings.values, seed=seed)
+    message = wire.encode(wire.Update(sent.params, sent.masks), context, values=settings.dtype, seed=seed)
     size, scores = len(message), list[Any]()
     for each in sent.scores:
         if each is None:

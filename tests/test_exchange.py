@@ -104,7 +104,7 @@ def test_bytes_of_a_resumed_run_are_those_of_an_uninterrupted_one(tmp_path):
     ("settings", "message"),
     [
         (exchange.Wire("on"), "wire.mode is 'on'"),
-        (exchange.Wire("through", "int4"), "wire.values is 'int4'"),
+        (exchange.Wire("through", "int4"), "wire.dtype is 'int4'"),
         (exchange.Wire("measure", "int8"), "set wire.mode to 'through'"),
     ],
 )

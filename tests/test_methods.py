@@ -14,6 +14,7 @@ from fedsparse_jax import (
     aggregation,
     build,
     criteria,
+    exchange,
     experiment,
     federated,
     losses,
@@ -67,6 +68,7 @@ def unweighted_keepers(params, masks, weights):
     return reference.keepers_mean(params, masks, weights, weighted=False)
 
 
+OFF = exchange.Wire()
 DENSE = sparse("none", constant)
 DUE = lambda end: lambda t: t <= end
 METHODS = {
@@ -110,7 +112,7 @@ def config_of(name):
     return config
 
 
-def jax_rounds(name, **changes):
+def jax_rounds(name, wire=OFF, **changes):
     """``(parts of the Experiment, state after each round)``, through the package's own host code."""
     config, model, data = config_of(name), tiny_model(), problem()
     if config.partition.num_clients == 1:
@@ -120,14 +122,16 @@ def jax_rounds(name, **changes):
         config={}, task=metrics.REGRESSION, seed=SEED, rounds=ROUNDS, model=model, data=data,
         algorithm=federated.build(recipe), cohort_size=len(data.members), solo_rounds=config.solo_rounds,
         batch_size=BATCH, epochs=EPOCHS, probe_batches=1, steps_per_chunk=4, resident=True, eval_batch=4, every=1,
-        keep=1, tensorboard=False, dropped={}, uses=np.ones(3),
+        keep=1, tensorboard=False, dropped={}, uses=np.ones(3), together=1, devices=1, wire=wire,
     )  # fmt: skip
     compiled, read = experiment.compile_(one), cohort.resident(data.inputs)
     server = experiment.prepare(one, compiled, read, compiled.init(jax.random.key(SEED)))
-    states, infos = [server], []
+    states, infos, held = [server], [], {}
     for t in range(1, ROUNDS + 1):
-        played = experiment.run_round(one, compiled, read, server, t, experiment.sample(one, t), {})
+        played = experiment.run_round(one, compiled, read, server, t, experiment.sample(one, t), held)
         server, info = played.server, played.info
+        traffic = played.traffic()
+        assert (traffic is None) == (wire.mode == "off")
         states.append(server)
         infos.append(info)
     return one, recipe, states, infos
@@ -363,3 +367,11 @@ def test_the_gate_of_lotteryfl_by_hand():
     clients = algo.begin(algo.init(jax.random.key(0)), jnp.arange(2), data)
     assert clients.masks["w"].sum((1, 2)).tolist() == [3, 4] and clients.prunings.tolist() == [1, 0]
     assert clients.params["w"][0].ravel().tolist() == [1.0, -1.0, 0.0, pytest.approx(0.2)]
+
+
+@pytest.mark.parametrize("name", ["fedavg", "fedsparsify_local", "feddst", "prunefl", "lotteryfl"])
+def test_through_messages_every_kind_of_method_ends_with_the_same_bits(name):
+    # Dense, masks of the clients, regrowth at the client, at the server (which asks for scores), masks of one's own.
+    states = [jax_rounds(name, exchange.Wire(mode))[2] for mode in ("off", "measure", "through")]
+    for other in states[1:]:
+        jax.tree.map(np.testing.assert_array_equal, *([s[-1]._replace(key=0) for s in (states[0], other)]))

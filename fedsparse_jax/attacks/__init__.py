@@ -1,0 +1,1 @@
+"""Membership inference against a regressor: who was in the training data?"""

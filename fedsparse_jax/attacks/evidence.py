@@ -1,0 +1,105 @@
+"""What an attacker holds. Nothing else may enter an attack, and the truth is not in it.
+
+Everybody, member or not, has one number: a row of the inputs, of the targets and of the shadows' predictions.
+Which of these rows the attacker knows something about is said by index, so that it can be read and checked.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from fedsparse_jax.types import Masks, Params, UsageError
+
+NOBODY = np.zeros(0, np.int64)
+
+
+class Snapshot(NamedTuple):
+    """One model as the attacker received it, and, where known, the one that it was pruned from."""
+
+    params: Params  # masked
+    masks: Masks
+    before: Params | None = (
+        None  # denser and earlier: before the pruning, or the community model of a round ago
+    )
+
+
+class Shadows(NamedTuple):
+    """Models that the attacker trained on halves of the people, as what they predict."""
+
+    predictions: np.ndarray  # f32[S, P]
+    inside: np.ndarray  # bool[S, P], who was in whose half
+
+    def without(self, index: int) -> "Shadows":
+        """All but one: each shadow can be a target in its turn, judged with the others."""
+        return Shadows(*(np.delete(leaf, index, axis=0) for leaf in self))
+
+
+class Evidence(NamedTuple):
+    """Everything an attack may use.
+
+    ``observe(k, names, rows)`` gives features of the rows under ``models[k]``, ``{name: f32[len(rows), F]}``; see
+    `features.observer`, which makes it of predict, params and data.
+    """
+
+    models: tuple[Snapshot, ...]  # oldest first; the last one is the target
+    observe: Callable[..., dict[str, np.ndarray]]
+    targets: np.ndarray  # f32[P]; read only at the rows below
+    scored: np.ndarray  # i64[N], who may or may not be a member
+    members: np.ndarray = NOBODY  # i64[M], known to be members, none of them scored
+    outsiders: np.ndarray = NOBODY  # i64[O], known not to be, none of them scored
+    shadows: Shadows | None = None
+
+
+class Lacking(UsageError):
+    """The attack needs evidence that this attacker does not hold; in a table it is marked, not left out."""
+
+
+class Attack(Protocol):
+    """``ATTACKS`` hold factories of these: the evidence to one score a person, higher where membership is likelier.
+
+    Contract: float64 ``[N]``, finite, the same for the same evidence; it reads no row that the evidence does not name,
+    and the order of the scored people does not matter. AUC within chance on an untrained model and on one that never
+    saw any of the people, above .9 on a model that has memorised its members.
+
+    Raises:
+        Lacking: the evidence is not enough.
+    """
+
+    def __call__(self, evidence: Evidence) -> np.ndarray:  # noqa: D102
+        ...
+
+
+def residuals(evidence: Evidence, rows: np.ndarray, model: int = -1) -> np.ndarray:
+    """Prediction minus target, ``f64[len(rows)]``, by one of the models."""
+    place = range(len(evidence.models))[model]
+    return evidence.observe(place, ("error",), rows)["error"][:, 0].astype(np.float64)
+
+
+def need_known(evidence: Evidence, attack: str, fewest: int = 5) -> None:
+    """Refuses to train a classifier without known members and non-members.
+
+    Raises:
+        Lacking: fewer than ``fewest`` of either.
+    """
+    for what, rows in (("members", evidence.members), ("non-members", evidence.outsiders)):
+        if len(rows) < fewest:
+            raise Lacking(f"{attack} needs at least {fewest} known {what}; this attacker knows {len(rows)}.")
+
+
+def need_shadows(evidence: Evidence, attack: str, fewest: int = 1, *, inside: bool = False) -> Shadows:
+    """The shadows, where everybody scored has enough of them without him (and, for ``inside``, also with him).
+
+    Raises:
+        Lacking: no shadows, or somebody with fewer than ``fewest``.
+    """
+    if evidence.shadows is None:
+        raise Lacking(f"{attack} needs shadow models; this attacker has none.")
+    within = evidence.shadows.inside[:, evidence.scored]
+    least = int((~within).sum(0).min(initial=len(within)))
+    if inside:
+        least = min(least, int(within.sum(0).min(initial=len(within))))
+    if least < fewest:
+        kind = "with and without each person" if inside else "without each person"
+        raise Lacking(f"{attack} needs at least {fewest} shadow models {kind}; somebody has {least}.")
+    return evidence.shadows

@@ -1,0 +1,216 @@
+"""How well scores tell members from others, with intervals, and without numbers that the data cannot carry.
+
+Scores are higher where membership is likelier; a person is called a member where the score is *above* a threshold.
+"""
+
+import itertools
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from scipy.stats import beta, rankdata
+
+FPRS = (0.01, 0.001)
+
+
+class Estimate(NamedTuple):
+    """A number and its interval, or None three times and the reason."""
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    refused: str = ""
+
+
+class Outcome(NamedTuple):
+    """One attack on one set of people."""
+
+    members: int
+    outsiders: int
+    auc: Estimate
+    balanced_accuracy: Estimate  # at a threshold chosen on other people
+    advantage: Estimate  # TPR - FPR at that threshold
+    best_advantage: Estimate  # the largest TPR - FPR, found on the same people: above 0 by chance alone
+    tpr: dict[str, Estimate]  # by FPR, "0.01" and "0.001"
+
+
+class Roc(NamedTuple):
+    """Points of the curve, from (0, 0) to (1, 1); for log-log axes leave out zeros."""
+
+    fpr: np.ndarray
+    tpr: np.ndarray
+    thresholds: np.ndarray
+
+
+def summary(scores, inside, *, seed: int = 0, draws: int = 1000, level: float = 0.95) -> Outcome:
+    """All numbers of one attack.
+
+    Intervals are percentiles of a stratified bootstrap: members and non-members are drawn anew, each from their own.
+    They hold for the people who were scored, one training of the model; another training is another draw.
+
+    Args:
+        scores: ``[N]``, finite.
+        inside: ``bool[N]``, the truth; both kinds must occur.
+        seed: of the bootstrap and of the halves that the threshold is chosen on.
+        draws: of the bootstrap.
+        level: of the intervals.
+    """
+    members, outsiders = split(scores, inside)
+    if not len(members) or not len(outsiders):
+        raise ValueError(f"{len(members)} members and {len(outsiders)} non-members: both must occur")
+    tools = {"seed": seed, "draws": draws, "level": level}
+    accuracy = bootstrap(balanced_accuracy, members, outsiders, folds=True, **tools)
+    return Outcome(
+        members=len(members),
+        outsiders=len(outsiders),
+        auc=bootstrap(auc, members, outsiders, **tools),
+        balanced_accuracy=accuracy,
+        advantage=_doubled(accuracy),
+        best_advantage=bootstrap(best_advantage, members, outsiders, **tools),
+        tpr={f"{fpr:g}": tpr_estimate(members, outsiders, fpr, **tools) for fpr in FPRS},
+    )
+
+
+def split(scores, inside) -> tuple[np.ndarray, np.ndarray]:
+    """Scores of members and of non-members.
+
+    Raises:
+        ValueError: a score is not a number.
+    """
+    scores, inside = np.asarray(scores, np.float64), np.asarray(inside, bool)
+    if not np.isfinite(scores).all():
+        raise ValueError("a score is not finite")
+    return scores[inside], scores[~inside]
+
+
+# --- point estimates, of the scores of members and of non-members -------------------------------
+
+
+def auc(members, outsiders) -> float:
+    """Chance that a member scores above a non-member, ties counted half.
+
+    >>> auc([3, 2], [2, 1])
+    0.875
+    """
+    ranks = rankdata(np.concatenate([members, outsiders]))[: len(members)]
+    n, m = len(members), len(outsiders)
+    return float((ranks.sum() - n * (n + 1) / 2) / (n * m))
+
+
+def roc(members, outsiders) -> Roc:
+    """One point for each distinct score, the threshold; scores above it count."""
+    thresholds = np.concatenate([[np.inf], np.unique(np.concatenate([members, outsiders]))[::-1], [-np.inf]])
+    above = lambda values: 1 - np.searchsorted(np.sort(values), thresholds, side="right") / len(values)
+    return Roc(above(np.asarray(outsiders)), above(np.asarray(members)), thresholds)
+
+
+def best_advantage(members, outsiders) -> float:
+    """The largest TPR - FPR over all thresholds."""
+    curve = roc(members, outsiders)
+    return float((curve.tpr - curve.fpr).max())
+
+
+def balanced_accuracy(members, outsiders) -> float:
+    """(TPR + TNR) / 2, with the threshold chosen on one half of the people, used on the other, and the reverse.
+
+    The first half of each array is one fold; shuffle before. A threshold chosen on the people that it is judged on
+    would pass for an attack by chance alone.
+    """
+    folds = [(v[: len(v) // 2], v[len(v) // 2 :]) for v in (np.asarray(members), np.asarray(outsiders))]
+    rates = []
+    for here, there in ((0, 1), (1, 0)):
+        threshold = best_threshold(folds[0][here], folds[1][here])
+        rates += [(folds[0][there] > threshold).mean(), (folds[1][there] <= threshold).mean()]
+    return float(np.mean(rates))
+
+
+def best_threshold(members, outsiders) -> float:
+    """Where TPR - FPR is largest: halfway between two scores, which is fairest to other people."""
+    curve = roc(members, outsiders)
+    best = int((curve.tpr - curve.fpr).argmax())
+    ends = curve.thresholds[max(best - 1, 0) : best + 1]
+    return float(ends.mean() if np.isfinite(ends).all() else curve.thresholds[best])
+
+
+def tpr_at(members, outsiders, fpr: float) -> float:
+    """Share of members above the lowest threshold that at most a share ``fpr`` of the non-members is above.
+
+    >>> tpr_at([5, 4, 1], [3, 2, 2, 0], fpr=0.25)
+    0.6666666666666666
+    """
+    return hits_at(members, outsiders, fpr) / len(members)
+
+
+def hits_at(members, outsiders, fpr: float) -> int:
+    """The same as a count. A threshold is a non-member's score, and ties with it do not count."""
+    allowed = math.floor(fpr * len(outsiders) + 1e-9)
+    if allowed >= len(outsiders):
+        return len(members)
+    threshold = np.sort(outsiders)[::-1][allowed]
+    return int((np.asarray(members) > threshold).sum())
+
+
+# --- intervals ----------------------------------------------------------------------------------
+
+
+def tpr_estimate(members, outsiders, fpr: float, *, seed=0, draws=1000, level=0.95) -> Estimate:
+    """TPR at an FPR; refused where the non-members are too few for one expected false positive.
+
+    The interval is, end by end, the wider one of Clopper-Pearson, which knows small counts but takes the threshold for
+    given, and the bootstrap, which draws the threshold's non-members anew.
+    """
+    fewest = math.ceil(1 / fpr - 1e-9)
+    if len(outsiders) < fewest:
+        return Estimate(
+            None, refused=f"{len(outsiders)} non-members cannot support an FPR of {fpr:g}: {fewest} needed"
+        )
+    exact = clopper_pearson(hits_at(members, outsiders, fpr), len(members), level)
+    drawn = bootstrap(lambda a, b: tpr_at(a, b, fpr), members, outsiders, seed=seed, draws=draws, level=level)
+    assert drawn.low is not None and drawn.high is not None
+    return Estimate(drawn.value, min(exact[0], drawn.low), max(exact[1], drawn.high))
+
+
+def clopper_pearson(hits: int, count: int, level: float = 0.95) -> tuple[float, float]:
+    """Exact interval of a share.
+
+    >>> [round(end, 4) for end in clopper_pearson(0, 10)]
+    [0.0, 0.3085]
+    """
+    tail = (1 - level) / 2
+    low = beta.ppf(tail, hits, count - hits + 1) if hits else 0.0
+    high = beta.ppf(1 - tail, hits + 1, count - hits) if hits < count else 1.0
+    return float(low), float(high)
+
+
+def bootstrap(
+    statistic: Callable, members, outsiders, *, seed=0, draws=1000, level=0.95, folds=False
+) -> Estimate:
+    """Percentile interval of ``statistic(members, outsiders)``, each drawn anew from its own.
+
+    Args:
+        statistic: of two arrays of scores.
+        members, outsiders: ``[n]`` and ``[m]``.
+        seed, draws, level: see `summary`.
+        folds: shuffle first, and draw the first half of each array from the first half, so that nobody stands in both.
+    """
+    rng = np.random.default_rng([seed, 31])
+    groups = [np.asarray(members, np.float64), np.asarray(outsiders, np.float64)]
+    if folds and min(map(len, groups)) < 4:
+        return Estimate(None, refused="fewer than 4 members or non-members cannot be halved")
+    groups = [rng.permutation(group) if folds else group for group in groups]
+    cuts = [[0, len(group) // 2, len(group)] if folds else [0, len(group)] for group in groups]
+
+    def draw(group, cut):
+        parts = itertools.pairwise(cut)
+        return np.concatenate([group[rng.integers(low, high, high - low)] for low, high in parts])
+
+    values = [statistic(*map(draw, groups, cuts)) for _ in range(draws)]
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    return Estimate(float(statistic(*groups)), float(low), float(high))
+
+
+def _doubled(accuracy: Estimate) -> Estimate:
+    """TPR - FPR from (TPR + TNR) / 2."""
+    twice = [None if value is None else 2 * value - 1 for value in accuracy[:3]]
+    return Estimate(twice[0], twice[1], twice[2], accuracy.refused)

@@ -13,6 +13,7 @@ from fedsparse_jax.attacks.membership import ATTACKS
 from fedsparse_jax.models.flat_cnn import flat_cnn
 from fedsparse_jax.types import UsageError
 from tests import memoriser
+from tests.counting import count_traces
 
 MADE = {name: make() for name, make in ATTACKS.items()} | {
     f"{name}:{key}={value}": ATTACKS[name](**{key: value})
@@ -199,6 +200,20 @@ def linear_snapshot():
     before = {"head": {"bias": jnp.array([1.0]), "kernel": jnp.array([[3.0], [0.5]])}}
     kept = {"head": {"bias": jnp.array([True]), "kernel": jnp.array([[True], [False]])}}
     return Snapshot(params, kept, before)
+
+
+@pytest.mark.parametrize("name", FEATURES)
+def test_features_are_numbers_of_one_example(name):
+    w, model = memoriser.world(), memoriser.target("memorised")
+    of_one = features.look(memoriser.apply, (name,), ("dense1/kernel", "head/kernel"))
+    see, traces = count_traces(lambda x, y: of_one(model, x, y)[name])
+    alone = [np.asarray(see(w.inputs[i], w.targets[i])) for i in range(3)]
+    assert traces() == 1 and all(one.ndim == 1 and one.dtype == np.float32 for one in alone)
+    together = features.observer(memoriser.apply, (model,), w.inputs, w.targets)(0, (name,), np.arange(3))[
+        name
+    ]
+    assert np.isfinite(together).all() and together.shape == (3, len(alone[0]))
+    np.testing.assert_allclose(together, alone, rtol=1e-3, atol=1e-4)
 
 
 def test_features_by_hand():

@@ -4,6 +4,8 @@ import re
 
 from fedsparse_jax import losses, models, pruning
 from fedsparse_jax.aggregation import AGGREGATORS
+from fedsparse_jax.attacks.features import FEATURES
+from fedsparse_jax.attacks.membership import ATTACKS
 from fedsparse_jax.criteria import CRITERIA
 from fedsparse_jax.data import images, partition, sources
 from fedsparse_jax.regrowth import REGROWTH
@@ -11,13 +13,13 @@ from fedsparse_jax.schedules import SCHEDULES
 
 REGISTRIES = (
     CRITERIA, SCHEDULES, pruning.SCOPES, AGGREGATORS, losses.LOSSES, models.MODELS, partition.PARTITIONS,
-    sources.DATASETS, images.IMAGES, REGROWTH,
+    sources.DATASETS, images.IMAGES, REGROWTH, FEATURES, ATTACKS,
 )  # fmt: skip
 
 
 def test_extending(repository):
     blocks = re.findall(r"```python\n(.*?)```", (repository / "docs/extending.md").read_text(), re.DOTALL)
-    assert len(blocks) == 11
+    assert len(blocks) == 12
     before = [dict(registry) for registry in REGISTRIES]
     try:
         exec("\n".join(blocks), {})

@@ -9,7 +9,7 @@ from fedsparse_jax.types import UsageError
 from tests.test_structure import PACKAGE
 
 CONFIGS = sorted(path.stem for path in (PACKAGE.parent / "configs").glob("*.py"))
-METHODS = [name for name in CONFIGS if name not in ("quickstart", "real")]
+METHODS = [name for name in CONFIGS if name not in ("quickstart", "real", "audit")]
 FORMS = {
     "one_shot": ["tuned"],
     "fedsparsify_global": ["tuned"],

@@ -1,0 +1,33 @@
+"""A phantom that can be attacked: few people, trained long, for the privacy audit (docs/privacy.md).
+
+python scripts/train.py --config=configs/audit.py:95 --workdir=runs/audit-95
+
+320 people on a coarse grid, seen 44 times, so that the dense network learns many of them by heart while its test error
+stays well below that of predicting the mean. As many people are in the test set, so that a random half of all people,
+which a shadow model trains on, is as large as the training set.
+
+Behind the file name forms may stand, joined by +: a number, the sparsity in percent (0 is ``dense``; 95 without
+one); ``dense``; ``federated``, over eight clients instead of one; ``smoke``, a run of seconds.
+"""
+
+from fedsparse_jax.defaults import check_forms, small, sparsify, start
+
+
+def get_config(mode=""):
+    check_forms({"digits"} & set(mode.split("+")), "dense", "federated", "smoke", "a sparsity in percent")
+    config, forms = start(mode, "dense", "federated")
+    config.rounds = 22
+    with config.unlocked():
+        config.data.options = dict(people=640, shape=(16, 18, 16), spread=0.6)
+        config.model = dict(name="flat_cnn", widths=(16, 32, 32))
+        config.partition = dict(name="uniform_iid", num_clients=8 if "federated" in forms else 1)
+        config.client.optimizer = dict(name="adam", learning_rate=2e-3)
+    config.data.shape, config.data.test_share = (16, 18, 16), 0.5
+    config.client.batch_size, config.client.epochs, config.client.optimizer_state = 8, 2, "kept"
+    config.execution.eval_batch = 50
+    config.pruning.prunable = "kernels"
+    dense = "dense" in forms or config.pruning.sparsity == 0
+    config.method = "fedavg" if dense else "fedsparsify_global"
+    if not dense:
+        sparsify(config, "server", begin=5, end=14)
+    return small(config) if "smoke" in mode.split("+") else config

@@ -28,3 +28,9 @@ def test_extending(repository):
         for registry, old in zip(REGISTRIES, before):
             registry.clear()
             registry.update(old)
+
+
+def test_privacy(repository):
+    blocks = re.findall(r"```python\n(.*?)```", (repository / "docs/privacy.md").read_text(), re.DOTALL)
+    assert len(blocks) == 1
+    exec(blocks[0], {})

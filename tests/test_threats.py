@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from fedsparse_jax.attacks import shadows, threats
+from fedsparse_jax.attacks.evidence import Snapshot
 from fedsparse_jax.types import UsageError
 
 MEMBERS = [np.arange(start, start + 10 + client) for client, start in enumerate(range(0, 160, 20))]
@@ -75,6 +76,17 @@ def test_the_seed_alone_decides():
 def test_impossible_threats(make):
     with pytest.raises(UsageError, match="itself|nobody is left"):
         make()
+
+
+def test_the_evidence_is_what_the_threat_says_and_holds_no_truth():
+    threat, model = threats.client(MEMBERS, TEST, 1, 4, models=2), Snapshot({}, {})
+    held = threats.given(threat, (model, model), lambda *_: {}, np.zeros(240))
+    assert (
+        held.scored is threat.scored and held.members is threat.members and held.outsiders is threat.outsiders
+    )
+    assert held.shadows is None and not any(value is threat.inside for value in held)
+    with pytest.raises(UsageError, match="1 to 2"):
+        threats.given(threat, (model,) * 3, lambda *_: {}, np.zeros(240))
 
 
 @pytest.mark.parametrize("people, count", [(10, 6), (11, 4), (2, 2)])

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fedsparse_jax.attacks.evidence import Evidence, Shadows, Snapshot
 from fedsparse_jax.types import UsageError
 
 
@@ -68,6 +69,25 @@ def outsider(members: Sequence, test, *, known=0.5, seed=0, limit=0) -> Threat:
     mine, theirs = _divide(np.concatenate(members), known, [seed, 24])
     held, unseen = _divide(test, 0.5, [seed, 25])
     return _threat("outsider", "outsider", "final", 1, mine, held, theirs, unseen, seed, limit)
+
+
+def given(
+    threat: Threat, models: tuple[Snapshot, ...], observe, targets, shadows: Shadows | None = None
+) -> Evidence:
+    """What the threat's attacker holds, once it is known what reached him; the truth stays behind.
+
+    Args:
+        threat: who knows what.
+        models: the newest ``threat.models`` of what he sees, oldest first; fewer where there are not so many.
+        observe: of these models, by `features.observer`; threats with the same models may share it.
+        targets: ``f32[P]``.
+        shadows: if he trained any.
+    """
+    if not 0 < len(models) <= threat.models:
+        raise UsageError(
+            f"attack {threat.name}: {len(models)} models given, but it sees 1 to {threat.models} of them."
+        )
+    return Evidence(models, observe, targets, threat.scored, threat.members, threat.outsiders, shadows)
 
 
 def _threat(name, attacker, sees, models, known_in, known_out, scored_in, scored_out, seed, limit) -> Threat:

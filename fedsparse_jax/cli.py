@@ -22,7 +22,7 @@ def run(main: Callable[[], None]) -> None:
     Exit codes: 0 done; 2 the user can mend it, with one sentence on stderr; 130 stopped by Ctrl-C or SIGTERM.
     """
     keep_freed_memory()
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
         parse(sys.argv)
         main()
@@ -30,6 +30,11 @@ def run(main: Callable[[], None]) -> None:
         _leave(str(error), 2)
     except KeyboardInterrupt:
         _leave("Stopped. Finished rounds are safe, and the same command goes on from there.", 130)
+
+
+def _interrupt(*_) -> None:
+    """As Ctrl-C does, also where a shell's background job ignores that."""
+    raise KeyboardInterrupt
 
 
 def parse(argv: list[str]) -> None:

@@ -28,10 +28,10 @@ def test_ratios_by_hand(monkeypatch):
     assert "| fast | 2 | 1 to 3 | 9 | 2.50 |" in timing.table(rows)
 
 
-WORK = {"select": "1000", "wire": "0.05", "large": "0", "start": "configs/quickstart.py:smoke"}
+WORK = {"select": "1000", "wire": "0.05", "large": "0"}
 
 
-@pytest.mark.parametrize("what", [what for what in benchmarks.BENCHMARKS if what != "peers"])
+@pytest.mark.parametrize("what", [what for what in benchmarks.BENCHMARKS if what not in ("peers", "start")])
 def test_every_benchmark_runs(what):
     result = benchmarks.run(what, WORK.get(what, "tiny"), repeats=1)
     assert len(result["rows"]) >= (1 if what == "large" else 2)
@@ -67,6 +67,11 @@ def test_peers_play_the_same_rounds(monkeypatch):
     first, second = ({name: play().columns["loss"] for name, play in players.items()} for _ in range(2))
     assert first["ours, FedAvg"] == first["again"] and second["again"] == second["ours, FedAvg"]
     assert second["again"] < first["again"]
+
+
+def test_a_start_that_fails_says_why():
+    with pytest.raises(UsageError, match=r"did not reach round 1: .*configs/none.py"):
+        benchmarks.run("start", "configs/none.py", 1)
 
 
 def test_peers_without_pytorch_say_what_to_install(monkeypatch):

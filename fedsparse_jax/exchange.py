@@ -1,10 +1,11 @@
 """What crosses the network in a round, as messages of `wire`: their sizes, or the model itself.
 
 Both sides know a mask of one another: that of the last message between them, in either direction. `Held` is the
-host's record of it, by client; it is kept beside the checkpoints, so that a run that was stopped sends what it would
-have sent.
+host's record of it, by client: a value that nobody changes, since one thread may be keeping a round while another
+plays the next. It is kept beside the checkpoints, so that a run that was stopped sends what it would have sent.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +17,7 @@ from fedsparse_jax import wire
 from fedsparse_jax.types import Masks, Sent, UsageError
 
 MODES = ("off", "measure", "through")
-Held = dict[int, Masks]  # NumPy; masks that are equal are mostly one object
+Held = Mapping[int, Masks]  # NumPy; masks that are equal are mostly one object
 
 
 class Wire(NamedTuple):
@@ -34,6 +35,14 @@ class Traffic(NamedTuple):
     up: list[int]
 
 
+class Crossed(NamedTuple):
+    """What came of sending to, or from, each client."""
+
+    sizes: list[int]  # bytes of each client's messages [C]
+    arrived: Sent  # leaves [C, ...]
+    held: Held  # the masks that both sides know from now on
+
+
 def check(settings: Wire) -> None:
     """Refuses settings that mean nothing."""
     if settings.mode not in MODES:
@@ -48,19 +57,18 @@ def check(settings: Wire) -> None:
 
 
 def measure(
-    settings: Wire, held: Held, round_: int, ids, down: Sent | None, up: Sent, shared: bool
-) -> Traffic | None:
-    """The sizes of a round's messages, None where nothing was ``down``; ``held`` is brought up to date."""
-    if down is None:
-        return None
-    sizes = cross(settings, held, (round_, 0), ids, down, shared=shared)[0]
-    return Traffic(sizes, cross(settings, held, (round_, 1), ids, up)[0])
+    settings: Wire, held: Held, round_: int, ids, down: Sent, up: Sent, shared: bool
+) -> tuple[Traffic, Held]:
+    """The sizes of a round's messages, and what is held after them."""
+    received = cross(settings, held, (round_, 0), ids, down, shared=shared)
+    returned = cross(settings, received.held, (round_, 1), ids, up)
+    return Traffic(received.sizes, returned.sizes), returned.held
 
 
 def cross(
     settings: Wire, held: Held, when: tuple[int, int], ids, sent: Sent, *, shared: bool = False
-) -> tuple[list[int], Sent]:
-    """Sends each client's part; ``held`` is brought up to date.
+) -> Crossed:
+    """Sends each client's part.
 
     Args:
         settings: with mode ``through`` every message is decoded, and what it holds is what arrives.
@@ -70,15 +78,12 @@ def cross(
         sent: leaves ``[C, ...]``.
         shared: everybody is sent the same, the only row of ``sent``, so that clients that hold the same mask get the
             same message.
-
-    Returns:
-        ``(bytes of each client's messages [C], what arrived)``
     """
     on_host = jax.tree.map(np.asarray, sent)
     done: dict[tuple[int, int], tuple[int, Sent]] = {}
-    sizes, arrived = [], []
+    sizes, arrived, now = [], [], dict(held)
     for place, client in enumerate(map(int, ids)):
-        known = held.get(client)
+        known = now.get(client)
         key = (id(known), 0 if shared else place)
         if key not in done:
             row, seed = 0 if shared else place, (settings.seed, *when, 0 if shared else client)
@@ -86,37 +91,39 @@ def cross(
         size, what = done[key]
         sizes.append(size)
         arrived.append(what)
-        held[client] = what.masks
+        now[client] = what.masks
     if settings.mode != "through":
-        return sizes, sent
+        return Crossed(sizes, sent, now)
     stack = lambda *leaves: jnp.asarray(np.stack(leaves))
-    return sizes, jax.tree.map(stack, *arrived)
+    return Crossed(sizes, jax.tree.map(stack, *arrived), now)
 
 
 def _send(settings: Wire, known: Masks | None, sent: Sent, seed: tuple[int, ...]) -> tuple[int, Sent]:
     """``(bytes, what arrives)``: one message for the model, and one for each tree of scores that is asked for."""
-    context = wire.context(sent.params, known)
-    message = wire.encode(wire.Update(sent.params, sent.masks), context, values=settings.dtype, seed=seed)
-    size, scores = len(message), list[Any]()
+    update = wire.Update(sent.params, sent.masks)
+    size, (params, masks) = _message(settings, update, known, values=settings.dtype, seed=seed)
+    scores = list[Any]()
     for each in sent.scores:
-        if each is None:
-            scores.append(None)
-            continue
-        each = jax.tree.map(lambda leaf: leaf + np.float32(0), each)  # -0 is 0
-        given = jax.tree.map(lambda leaf: leaf != 0, each)  # a score of zero need not be sent
-        plain = wire.context(each)
-        scored = wire.encode(wire.Update(each, given), plain)
-        size += len(scored)
-        scores.append(wire.decode(scored, plain).params if settings.mode == "through" else each)
-    if settings.mode == "through":
-        params, masks = wire.decode(message, context)
-    else:
-        params, masks = sent.params, sent.masks
+        if each is not None:
+            each = jax.tree.map(lambda leaf: leaf + np.float32(0), each)  # -0 is 0
+            given = jax.tree.map(lambda leaf: leaf != 0, each)  # a score of zero need not be sent
+            more, (each, _) = _message(settings, wire.Update(each, given))
+            size += more
+        scores.append(each)
     if known is not None and jax.tree.all(jax.tree.map(np.array_equal, masks, known)):
         masks = known  # one object for equal masks
     else:
         masks = jax.tree.map(np.array, masks)  # not a view of a whole cohort's
     return size, Sent(params, masks, tuple(scores))
+
+
+def _message(settings: Wire, update: wire.Update, known: Masks | None = None, **options):
+    """``(bytes, what arrives)`` of one message, which is made only where what it holds is to be read again."""
+    context = wire.context(update.params, known)
+    if settings.mode == "measure":
+        return wire.size(update, context), update
+    message = wire.encode(update, context, **options)
+    return len(message), wire.decode(message, context)
 
 
 # --- beside the checkpoints ---------------------------------------------------------------------

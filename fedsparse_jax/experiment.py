@@ -9,7 +9,6 @@ log) while the device trains the next one.
 
 import contextlib
 import datetime
-import functools
 import importlib.metadata
 import platform
 import time
@@ -78,7 +77,10 @@ class Played(NamedTuple):
     info: RoundInfo
     steps: list[StepInfo]  # of each chunk
     ids: np.ndarray
-    traffic: Callable[[], exchange.Traffic | None]  # measures what was sent; None where nobody asked
+    held: exchange.Held  # what `run_round` was given, or has sent
+    measure: Callable[
+        [exchange.Held], tuple[exchange.Traffic | None, exchange.Held]
+    ]  # None where nobody asked
 
 
 def compile_(experiment: Experiment) -> Compiled:
@@ -128,22 +130,26 @@ def rounds(experiment: Experiment, compiled: Compiled, read, server: ServerState
     """The fold itself: yields what `run_round` returns for every round that is still to do."""
     for round_ in range(int(server.round) + 1, experiment.rounds + 1):
         played = run_round(experiment, compiled, read, server, round_, sample(experiment, round_), held)
-        server = played.server
+        server, held = played.server, played.held
         yield played
 
 
 def _keeper(
-    experiment: Experiment, compiled: Compiled, read, manager, workdir: Path, records, held, plot, say
+    experiment: Experiment, compiled: Compiled, read, manager, workdir: Path, records, start, plot, say
 ):
-    """What is done with a round once it is played: measure, check, save, log, show."""
-    data, last = experiment.data, time.monotonic()
+    """What is done with a round once it is played: measure, check, save, log, show.
+
+    Args:
+        start: what is held before the first of them.
+    """
+    data, held, last = experiment.data, start, time.monotonic()
     own = [data.own_test(client) for client in range(len(data.members))] if data.classes else []
 
     def keep(played: Played) -> None:
-        nonlocal last
+        nonlocal held, last
         server = played.server
         outcome = {"train_loss": mean_loss(played.steps), **quality(experiment, compiled, read, server, own)}
-        traffic = played.traffic()
+        traffic, held = played.measure(held)
         began, last = last, time.monotonic()
         record = _record(experiment, played, outcome, traffic, records, last - began)
         _refuse_divergence(experiment, record, workdir)
@@ -192,8 +198,8 @@ def run_round(
     """One round with the clients ``ids``.
 
     Args:
-        held: the masks that server and clients know of one another; brought up to date where messages go through, or
-            else when `Played.traffic` is measured.
+        held: the masks that server and clients know of one another. Where messages go through, `Played.held` is what
+            they know afterwards; else that is for `Played.measure` to tell, from what it is given.
     """
     data, wants, wire = experiment.data, experiment.algorithm.wants, experiment.wire
     through, shared = wire.mode == "through", server.memory.masks is None
@@ -202,7 +208,8 @@ def run_round(
     if wire.mode != "off":
         down = compiled.address(server, jnp.asarray(ids[:1] if shared else ids))
     if through:
-        down_sizes, arrived = exchange.cross(wire, held, (round_, 0), ids, down, shared=shared)
+        received = exchange.cross(wire, held, (round_, 0), ids, down, shared=shared)
+        arrived = received.arrived
     probe = _probe(experiment, read, round_, ids) if wants.begin or wants.finish else None
     clients = compiled.begin(server, jnp.asarray(ids), probe if wants.begin else None, arrived)
     batch_size, epochs = experiment.batch_size, experiment.epochs
@@ -217,14 +224,16 @@ def run_round(
         jax.block_until_ready(done[-1:])  # chunks that wait for the device are in memory: one, never more
         done.append(info)
     up = compiled.leave(server, clients, probe if wants.finish else None)
+    measure: Callable = lambda known: (None, known)
     if through:
-        up_sizes, up = exchange.cross(wire, held, (round_, 1), ids, up)
-        traffic: Callable = functools.partial(exchange.Traffic, down_sizes, up_sizes)
-    else:
-        traffic = functools.partial(exchange.measure, wire, held, round_, ids, down, up, shared)
+        returned = exchange.cross(wire, received.held, (round_, 1), ids, up)
+        up, held = returned.arrived, returned.held
+        measure = lambda _: (exchange.Traffic(received.sizes, returned.sizes), returned.held)
+    elif wire.mode == "measure":
+        measure = lambda known, up=up: exchange.measure(wire, known, round_, ids, down, up, shared)
     server, round_info = compiled.finish(server, clients, _weights(data, ids), None, up)
     padding = cohort.padding(np.asarray(plan.valid.any(-1)), experiment.together, experiment.devices)
-    return Played(server, round_info._replace(padding=padding), done, ids, traffic)
+    return Played(server, round_info._replace(padding=padding), done, ids, held, measure)
 
 
 def prepare(experiment: Experiment, compiled: Compiled, read, server: ServerState) -> ServerState:

@@ -129,8 +129,8 @@ def jax_rounds(name, wire=OFF, **changes):
     states, infos, held = [server], [], {}
     for t in range(1, ROUNDS + 1):
         played = experiment.run_round(one, compiled, read, server, t, experiment.sample(one, t), held)
-        server, info = played.server, played.info
-        traffic = played.traffic()
+        server, info, held = played.server, played.info, played.held
+        traffic, _ = played.measure(held)
         assert (traffic is None) == (wire.mode == "off")
         states.append(server)
         infos.append(info)

@@ -48,6 +48,8 @@ def assert_same_bits(got, wanted):
 def there_and_back(update, context, **options):
     sent = wire.encode(update, context, **options)
     assert_same_bits(wire.decode(sent, context), update)
+    if options.get("values", "float32") == "float32":
+        assert wire.size(update, context) == len(sent)
     return sent
 
 
@@ -123,13 +125,8 @@ def test_lossless(case, seed, density):
     masks = masks_of(rng, density)
     update = wire.Update(params_of(rng, masks), masks)
     sent = there_and_back(update, wire.context(update.params, known_of(case, masks, rng)))
-    assert (sent[5] == message.SAME) == (case == "equal") or case in (
-        "denser",
-        "sparser",
-        "other",
-        "full",
-        "empty",
-    )
+    if case in ("none", "equal"):
+        assert (sent[5] == message.SAME) == (case == "equal")
 
 
 @settings(deadline=None, max_examples=60)

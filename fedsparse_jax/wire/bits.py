@@ -13,9 +13,7 @@ import numpy as np
 
 from fedsparse_jax.wire.reader import Reader, WireError
 
-NONE, ALL, SET, CLEAR = range(
-    4
-)  # all bits are 0, all are 1; the positions of the ones follow, or of the zeros
+NONE, ALL, SET, CLEAR = range(4)  # no bit is 1, all are; the positions of the ones follow, or of the zeros
 DENSE = 0.4  # share of the rarer bits above which k = 0 is always the best
 MAX_K = 31
 

@@ -14,7 +14,7 @@ from fedsparse_jax import tree
 from fedsparse_jax.types import Masks, Params
 from fedsparse_jax.wire import bits
 from fedsparse_jax.wire.reader import Reader, WireError
-from fedsparse_jax.wire.values import VALUES
+from fedsparse_jax.wire.values import VALUES, size_float32
 
 MAGIC, VERSION = b"FSJW", 1
 HEADER = "<4sBBBBQQ16s16s"  # magic, version, mask, values, zero, length, length of the mask part, layout, known mask
@@ -106,13 +106,10 @@ def encode(
     """
     coder = _member(VALUES, values, "values")
     _member(FINITE, finite, "finite")
-    chosen = _flat(update.masks, context, np.bool_, "the mask of the update")
-    weights = _kept(_flat(update.params, context, np.float32, "the update"), chosen)
-    counts = [part.size for part in weights]
-    joined = np.concatenate([np.zeros(0, np.float32), *weights])
+    joined, counts, mode, plans = _parts(update, context)
     if finite == "refuse" and not np.isfinite(joined).all():
         raise WireError("A weight is not a finite number, which was to be refused.")
-    mode, mask_part = _mask_part(chosen, counts, context)
+    mask_part = b"".join(map(bits.write, plans))
     value_part = coder.pack(joined, counts, np.random.default_rng(seed))
     known = bytes(DIGEST_SIZE) if mode == WHOLE else context.known_digest
     length = HEADER_SIZE + len(mask_part) + len(value_part) + DIGEST_SIZE
@@ -121,6 +118,20 @@ def encode(
     )
     body = b"".join((header, mask_part, value_part))
     return body + digest(body)
+
+
+def size(update: Update, context: Context) -> int:
+    """Bytes of the lossless message that `encode` would make, without making it; errors as there."""
+    joined, _, _, plans = _parts(update, context)
+    return HEADER_SIZE + sum(plan.size for plan in plans) + size_float32(joined) + DIGEST_SIZE
+
+
+def _parts(update: Update, context: Context) -> tuple[np.ndarray, list[int], int, list[bits.Plan]]:
+    """The kept weights in leaf order, how many each leaf has, and how the mask is told."""
+    chosen = _flat(update.masks, context, np.bool_, "the mask of the update")
+    weights = _kept(_flat(update.params, context, np.float32, "the update"), chosen)
+    counts = [part.size for part in weights]
+    return np.concatenate([np.zeros(0, np.float32), *weights]), counts, *_plan_mask(chosen, counts, context)
 
 
 def _member(registry, name: str, key: str):
@@ -142,16 +153,16 @@ def _kept(params: list[np.ndarray], masks: list[np.ndarray]) -> list[np.ndarray]
     return found
 
 
-def _mask_part(masks: list[np.ndarray], counts: list[int], context: Context) -> tuple[int, bytes]:
+def _plan_mask(masks: list[np.ndarray], counts: list[int], context: Context) -> tuple[int, list[bits.Plan]]:
     """The shortest of: nothing, what has changed since the known mask, the whole mask."""
     known = context.known
     if known is not None and all(map(np.array_equal, masks, known)):
-        return SAME, b""
+        return SAME, []
     options = {WHOLE: [bits.plan(mask, count) for mask, count in zip(masks, counts, strict=True)]}
     if known is not None:
         options[CHANGE] = _changes(masks, counts, known)
     mode = min(options, key=lambda mode: sum(plan.size for plan in options[mode]))
-    return mode, b"".join(map(bits.write, options[mode]))
+    return mode, options[mode]
 
 
 def _changes(masks, counts: list[int], known) -> list[bits.Plan]:

@@ -84,8 +84,14 @@ def people(scan_set: ingest.ScanSet) -> list[dict]:
     ]
 
 
-def federation(config: ConfigDict, track=plain) -> tuple[cohort.Federation, dict[str, int]]:
-    """Who holds which example, and the central test set; and why scans were left out, with counts."""
+def federation(config: ConfigDict, track=plain, test=None) -> tuple[cohort.Federation, dict[str, int]]:
+    """Who holds which example, and the central test set; and why scans were left out, with counts.
+
+    Args:
+        config: of the run.
+        track: progress.
+        test: people of the central test set instead of a random share; all others are divided among the clients.
+    """
     options = {key: value for key, value in config.partition.items() if key != "num_clients"}
     divide = functools.partial(
         partition.divide,
@@ -100,7 +106,7 @@ def federation(config: ConfigDict, track=plain) -> tuple[cohort.Federation, dict
     scan_set = scans(config, track)
     ages = np.array([scan.age for scan in scan_set.scans], np.float32)
     reasons = collections.Counter(drop.reason for drop in scan_set.dropped)
-    return federate(scan_set.volumes[..., np.newaxis], ages, people(scan_set)), dict(reasons)
+    return federate(scan_set.volumes[..., np.newaxis], ages, people(scan_set), test=test), dict(reasons)
 
 
 def image_federation(config: ConfigDict, federate: Callable) -> cohort.Federation:
@@ -137,8 +143,13 @@ def check_task(config: ConfigDict) -> metrics.Task:
     return task
 
 
-def experiment(config: ConfigDict, track=plain) -> Experiment:
+def experiment(config: ConfigDict, track=plain, test=None) -> Experiment:
     """Everything that `experiment.run` folds.
+
+    Args:
+        config: complete.
+        track: progress of reading scans.
+        test: see `federation`.
 
     Raises:
         UsageError: the config or the data cannot give a federation; nothing has been written to a run folder.
@@ -150,7 +161,7 @@ def experiment(config: ConfigDict, track=plain) -> Experiment:
     task = check_task(config)
     rules = recipe(config, model(config)[0])
     federated.build(rules)  # refuses an impossible method or shape before any data are read
-    data, dropped = federation(config, track)
+    data, dropped = federation(config, track, test)
     network, resolved = model(config, data.train_targets)
     check_outputs(network, data)
     fits = data.inputs.nbytes <= settings.resident_limit

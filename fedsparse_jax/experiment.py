@@ -23,7 +23,17 @@ import numpy as np
 
 from fedsparse_jax import checkpoint, exchange, flops, log, masks, metrics, tree
 from fedsparse_jax.data import cohort
-from fedsparse_jax.types import Chunk, FedAlgorithm, Model, RoundInfo, ServerState, StepInfo, UsageError
+from fedsparse_jax.types import (
+    Chunk,
+    ClientState,
+    FedAlgorithm,
+    Model,
+    RoundInfo,
+    Sent,
+    ServerState,
+    StepInfo,
+    UsageError,
+)
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "nibabel", "fedsparse_jax")
 
@@ -68,6 +78,15 @@ class Compiled(NamedTuple):
     leave: Callable
     finish: Callable
     apply: Callable
+
+
+class Trained(NamedTuple):
+    """The clients' half of a round."""
+
+    clients: ClientState  # [C, ...]
+    sent: Sent  # [C, ...], before any message is made of it
+    plan: cohort.Plan
+    steps: list[StepInfo]  # of each chunk
 
 
 class Played(NamedTuple):
@@ -201,7 +220,7 @@ def run_round(
         held: the masks that server and clients know of one another. Where messages go through, `Played.held` is what
             they know afterwards; else that is for `Played.measure` to tell, from what it is given.
     """
-    data, wants, wire = experiment.data, experiment.algorithm.wants, experiment.wire
+    data, wire = experiment.data, experiment.wire
     through, shared = wire.mode == "through", server.memory.masks is None
     down: Any = None
     arrived = None
@@ -210,6 +229,28 @@ def run_round(
     if through:
         received = exchange.cross(wire, held, (round_, 0), ids, down, shared=shared)
         arrived = received.arrived
+    clients, up, plan, steps = train_clients(experiment, compiled, read, server, round_, ids, arrived)
+    measure: Callable = lambda known: (None, known)
+    if through:
+        returned = exchange.cross(wire, received.held, (round_, 1), ids, up)
+        up, held = returned.arrived, returned.held
+        measure = lambda _: (exchange.Traffic(received.sizes, returned.sizes), returned.held)
+    elif wire.mode == "measure":
+        measure = lambda known, up=up: exchange.measure(wire, known, round_, ids, down, up, shared)
+    server, round_info = compiled.finish(server, clients, _weights(data, ids), None, up)
+    padding = cohort.padding(np.asarray(plan.valid.any(-1)), experiment.together, experiment.devices)
+    return Played(server, round_info._replace(padding=padding), steps, ids, held, measure)
+
+
+def train_clients(
+    experiment: Experiment, compiled: Compiled, read, server: ServerState, round_: int, ids, arrived=None
+) -> Trained:
+    """The clients' half of a round: from a checkpoint, also what they sent in the round after it.
+
+    Args:
+        arrived: what was decoded of the server's messages, where they go through.
+    """
+    data, wants = experiment.data, experiment.algorithm.wants
     probe = _probe(experiment, read, round_, ids) if wants.begin or wants.finish else None
     clients = compiled.begin(server, jnp.asarray(ids), probe if wants.begin else None, arrived)
     batch_size, epochs = experiment.batch_size, experiment.epochs
@@ -223,17 +264,7 @@ def run_round(
         clients, info = compiled.steps(clients, chunk)
         jax.block_until_ready(done[-1:])  # chunks that wait for the device are in memory: one, never more
         done.append(info)
-    up = compiled.leave(server, clients, probe if wants.finish else None)
-    measure: Callable = lambda known: (None, known)
-    if through:
-        returned = exchange.cross(wire, received.held, (round_, 1), ids, up)
-        up, held = returned.arrived, returned.held
-        measure = lambda _: (exchange.Traffic(received.sizes, returned.sizes), returned.held)
-    elif wire.mode == "measure":
-        measure = lambda known, up=up: exchange.measure(wire, known, round_, ids, down, up, shared)
-    server, round_info = compiled.finish(server, clients, _weights(data, ids), None, up)
-    padding = cohort.padding(np.asarray(plan.valid.any(-1)), experiment.together, experiment.devices)
-    return Played(server, round_info._replace(padding=padding), done, ids, held, measure)
+    return Trained(clients, compiled.leave(server, clients, probe if wants.finish else None), plan, done)
 
 
 def prepare(experiment: Experiment, compiled: Compiled, read, server: ServerState) -> ServerState:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
-from fedsparse_jax import classes, figures, log, metrics, slices
+from fedsparse_jax import classes, figures, leaks, log, metrics, slices
 from fedsparse_jax.types import UsageError
 
 PAGE = "report.html"
@@ -47,6 +47,7 @@ class Run(NamedTuple):
     federation: dict
     predictions: dict[str, np.ndarray]  # the truth and what was predicted, f64[N] each, and participant_id
     slices: dict[str, np.ndarray]  # volumes f32[K, X, Y, Z], or images f32[K, H, W], and targets f32[K]
+    attack: dict  # of scripts/attack.py
 
     @property
     def task(self) -> metrics.Task:
@@ -87,6 +88,7 @@ def load(workdir: Path) -> Run:
         _json(workdir / "federation.json"),
         _predictions(workdir / "predictions.tsv"),
         _slices(workdir / "slices.npz"),
+        _json(workdir / "attack.json"),
     )
 
 
@@ -95,7 +97,7 @@ def write(workdir: Path) -> Path:
     run = load(workdir)
     folder = workdir / "figures"
     folder.mkdir(exist_ok=True)
-    sections = [make(run) for make in SECTIONS]
+    sections = [make(run) for make in SECTIONS if make is not privacy or run.attack]
     for section in sections:
         for name, figure in section.figures.items():
             for kind in ("png", "pdf"):
@@ -328,6 +330,15 @@ def scans(run: Run) -> Section:
     )
 
 
+def privacy(run: Run) -> Section:
+    """What an audit found."""
+    found, body = run.attack, ""
+    for title, rows in leaks.tables(found):
+        shown = _table(leaks.HEAD, [[_text(cell) for cell in row] for row in rows])
+        body += f"<details open><summary>{_text(title)}</summary>{shown}</details>"
+    return Section("Privacy", body, {"attack_roc": leaks.curves(found)}, {"attack_roc": leaks.CAPTION})
+
+
 def reproduce(run: Run) -> Section:
     """Versions, configuration and the numbers of every round."""
     versions = run.environment.get("versions", {})
@@ -488,5 +499,6 @@ SECTIONS: tuple[Callable[[Run], Section], ...] = (
     layers,
     predictions,
     scans,
+    privacy,
     reproduce,
 )

@@ -11,7 +11,7 @@ import time
 import numpy as np
 import pytest
 
-SCRIPTS = "train", "evaluate", "prepare", "report", "compare"
+SCRIPTS = "train", "evaluate", "prepare", "report", "compare", "attack", "shadows", "audit"
 
 
 @pytest.fixture(scope="module")
@@ -135,9 +135,21 @@ def test_help_shows_the_command_and_the_flags(call, script):
 
 
 def test_other_scripts_refuse_in_one_sentence(call, tmp_path):
-    for script, flags in {"evaluate": ["--root=x"], "report": []}.items():
+    for script, flags in {"evaluate": ["--root=x"], "report": [], "attack": []}.items():
         done = call(script, f"--workdir={tmp_path}", *flags)
         assert done.returncode == 2 and str(tmp_path) in done.stderr and "Traceback" not in done.stderr
+
+
+def test_attack_shows_a_table_and_adds_to_the_report(call, trained):
+    workdir, _ = trained
+    flags = ["--attacks=error_threshold,rmia", "--draws=20"]
+    done = call("attack", f"--workdir={workdir}", *flags)
+    assert done.returncode == 0, done.stderr
+    assert "| error_threshold | 0." in done.stdout and "Train MAE" in done.stdout
+    assert "rmia needs shadow models" in done.stdout and "untrained" in done.stdout
+    assert (workdir / "attack.json").exists() and "<h2>Privacy</h2>" in (workdir / "report.html").read_text()
+    refused = call("attack", f"--workdir={workdir}", "--attacks=magic")
+    assert refused.returncode == 2 and len(refused.stderr.strip().splitlines()) == 1
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])

@@ -13,12 +13,13 @@ FLOORS = [
     {"types"},
     {"tree"},
     {"masks", "criteria", "schedules", "losses", "metrics", "flops", "models", "data", "attacks", "defaults"},
-    {"local", "pruning", "aggregation", "wire", "figures", "slices", "classes", "log"},
+    {"local", "pruning", "aggregation", "wire", "figures", "leaks", "slices", "classes", "log"},
     {"regrowth"},
     {"federated", "checkpoint", "report", "exchange"},
     {"experiment", "method"},
     {"build"},
-    {"compare", "cli", "benchmarks", "wire_sizes"},
+    {"compare", "cli", "benchmarks", "wire_sizes", "shadowing", "auditing"},
+    {"study"},
 ]
 EDGE = {
     "experiment.py",

@@ -82,6 +82,9 @@ def defaults() -> ConfigDict:
     config.wire = dict(mode="measure", dtype="float32")
     config.checkpoint = dict(every=1, keep=5)  # rounds between two; how many, the newest, stay on disk
     config.log = dict(tensorboard=True, report=True)
+    config.log.audit_every = (
+        0  # rounds between two quick privacy audits (membership_auc in the log); 0 for none
+    )
     return config.lock()
 
 

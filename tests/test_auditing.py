@@ -131,3 +131,20 @@ def test_folders_that_cannot_be_audited(run, family, tmp_path):
         auditing.attack(run, shadows=tmp_path, say=QUIET)
     with pytest.raises(UsageError, match="same test set"):
         auditing.attack(run, other=run, say=QUIET)
+
+
+def test_a_run_can_audit_itself(run, tmp_path):
+    made = config()
+    made.log.audit_every = 2
+    records = experiment.run(build.experiment(made), tmp_path / "run", QUIET)
+    assert ["membership_auc" in record for record in records] == [False, True, False]
+    plain = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert records[-1]["test_mae"] == plain[-1]["test_mae"]  # looking changes nothing
+    assert build.quick_audit((np.array([1.0, 2.0]), np.zeros(2)), (np.array([3.0, 2.0]), np.zeros(2))) == {
+        "membership_auc": 0.875,
+        "train_mae": 1.5,
+    }
+    images = build.load("configs/fedavg.py:digits")
+    images.log.audit_every = 1
+    with pytest.raises(UsageError, match="which is for regressions"):
+        build.experiment(images)

@@ -1,7 +1,8 @@
 """The audit of a finished run: who attacks whom, with the models that the run has kept, and what comes of it.
 
 The run folder is opened as it was trained: data, split and clients come from its ``config.json``, models from its
-checkpoints. What a client sent is not stored; it is trained again from the checkpoint before, which gives the same.
+checkpoints. What a client sent is not stored; it is trained again from the checkpoint before, which gives the same
+up to rounding.
 """
 
 from collections.abc import Callable, Mapping

@@ -121,9 +121,9 @@ def scenarios(
         return [(one, models) for one in threats.clients(members, test, models=options.models)]
     if threat != "server":
         raise UsageError(f"attack: there is no threat {threat!r}; it must be one of {', '.join(THREATS)}.")
-    kept = dict(known=options.known, models=options.models)
+    known, models_ = options.known, options.models
     return [
-        (threats.server(members, test, victim, **kept), updates(run, victim, options.models))
+        (threats.server(members, test, victim, known=known, models=models_), updates(run, victim, models_))
         for victim in range(len(members))
     ]
 
@@ -223,7 +223,9 @@ def _audit(
     run: Opened, played, shadows: Shadows | None, attacks, options: Options, say, stand_in=None
 ) -> Found:
     """Every attack of every threat; with ``stand_in`` on other models in place of those that reached the attacker."""
-    data, observers, found = run.experiment.data, {}, {}
+    data = run.experiment.data
+    observers: dict[int, tuple[tuple[Snapshot, ...], Callable]] = {}
+    found: dict[str, Mapping[str, audit.Finding]] = {}
     for threat, models in played:
         if id(models) not in observers:  # threats that see the same models share what is computed of them
             shown = models if stand_in is None else stand_in(models)

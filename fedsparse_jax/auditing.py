@@ -5,6 +5,7 @@ checkpoints. What a client sent is not stored; it is trained again from the chec
 up to rounding.
 """
 
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -71,7 +72,7 @@ def community(states: list[ServerState], models: int) -> tuple[Snapshot, ...]:
 
 
 def updates(run: Opened, victim: int, models: int) -> tuple[Snapshot, ...]:
-    """What a client sent in the rounds after the kept ones, before any pruning of its own, oldest first.
+    """What a client sent in the rounds after the kept ones, oldest first.
 
     Raises:
         UsageError: too few checkpoints, or the client took part in none of these rounds.
@@ -82,9 +83,9 @@ def updates(run: Opened, victim: int, models: int) -> tuple[Snapshot, ...]:
         if victim not in experiment.sample(run.experiment, round_):
             continue
         ids = np.array([victim], np.int32)
-        clients, *_ = experiment.train_clients(run.experiment, run.compiled, run.read, state, round_, ids)
-        one = jax.tree.map(lambda leaf: leaf[0], (clients.params, clients.masks))
-        sent.append(Snapshot(masks.apply(one[1], one[0]), one[1], masks.apply(state.masks, state.params)))
+        trained = experiment.train_clients(run.experiment, run.compiled, run.read, state, round_, ids)
+        params, kept = jax.tree.map(lambda leaf: leaf[0], trained.sent[:2])
+        sent.append(Snapshot(params, kept, masks.apply(state.masks, state.params)))
     if not sent:
         raise UsageError(
             f"attack: no update of client {victim + 1} can be had from the kept checkpoints; raise checkpoint.keep."
@@ -160,7 +161,7 @@ def attack(
     say: Callable[[str], None] = print,
     track=build.plain,
 ) -> dict:
-    """Audits a run and writes ``attack.json``; returns what is in it.
+    """Audits a run; returns what ``attack.json`` then holds of this threat, beside those that were tried before.
 
     Args:
         workdir: a folder of scripts/train.py.
@@ -173,7 +174,7 @@ def attack(
     """
     check(options)
     attacks, run = chosen(options.attacks), open_run(workdir, track)
-    data = run.experiment.data
+    data, began = run.experiment.data, time.monotonic()
     held = None if shadows is None else shadowing.last(shadows, data.targets)
     played = scenarios(run, threat, options)
     stand_ins = {"untrained": lambda models: untrained(run, models)}
@@ -194,9 +195,11 @@ def attack(
         "threats": {name: _plain(findings) for name, findings in found.items()},
         "controls": {k: {name: _plain(one) for name, one in v.items()} for k, v in beside.items()},
         "roc": _curves(found, {one.name: one.inside for one, _ in played}),
+        "seconds": round(time.monotonic() - began, 1),
     }
-    log.write_json(workdir / FILE, record)
-    return log.read_json(workdir / FILE)
+    before = log.read_json(workdir / FILE) if (workdir / FILE).exists() else {}
+    log.write_json(workdir / FILE, {**before, threat: record})
+    return log.read_json(workdir / FILE)[threat]
 
 
 def errors(run: Opened) -> dict[str, float]:

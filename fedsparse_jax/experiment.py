@@ -8,9 +8,6 @@ log) while the device trains the next one.
 """
 
 import contextlib
-import datetime
-import importlib.metadata
-import platform
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedsparse_jax import checkpoint, exchange, flops, log, masks, metrics, tree
+from fedsparse_jax import checkpoint, exchange, flops, folder, log, masks, metrics, tree
 from fedsparse_jax.data import cohort
 from fedsparse_jax.types import (
     Chunk,
@@ -34,8 +31,6 @@ from fedsparse_jax.types import (
     StepInfo,
     UsageError,
 )
-
-PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "nibabel", "fedsparse_jax")
 
 
 class Experiment(NamedTuple):
@@ -125,7 +120,8 @@ def run(experiment: Experiment, workdir: Path, say: Callable[[str], None] = prin
     Raises:
         UsageError: the folder holds another experiment, or training diverged. What was finished stays.
     """
-    open_workdir(experiment, workdir)
+    about = dict(environment=folder.environment(experiment.seed), federation=federation(experiment))
+    folder.open_(workdir, experiment.config, **about)
     for remark in experiment.remarks:
         say(remark)
     compiled = compile_(experiment)
@@ -348,41 +344,6 @@ def write_predictions(experiment: Experiment, predictions: np.ndarray, workdir: 
     np.savez(workdir / "slices.npz", volumes=data.inputs[data.test[chosen], ..., 0], targets=targets[chosen])
 
 
-def open_workdir(experiment: Experiment, workdir: Path) -> None:
-    """Makes the run folder and writes what it is about; refuses a folder that holds another experiment."""
-    config_file = workdir / "config.json"
-    if config_file.exists():
-        _refuse_other(experiment.config, log.read_json(config_file)["config"], workdir)
-    elif workdir.exists() and any(workdir.iterdir()):
-        raise UsageError(f"{workdir} is not empty and holds no run; choose another --workdir.")
-    workdir.mkdir(parents=True, exist_ok=True)
-    log.write_json(config_file, {"config": experiment.config})
-    for name, value in (
-        ("environment", environment(experiment.seed)),
-        ("federation", federation(experiment)),
-    ):
-        if not (workdir / f"{name}.json").exists():
-            log.write_json(workdir / f"{name}.json", value)
-
-
-def environment(seed: int) -> dict:
-    """Versions, machine, devices and seed."""
-    versions = {}
-    for name in PACKAGES:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            versions[name] = "not installed"
-    return {
-        "versions": versions,
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "devices": [str(device) for device in jax.devices()],
-        "seed": seed,
-        "started": datetime.datetime.now().isoformat(timespec="seconds"),
-    }
-
-
 def federation(experiment: Experiment) -> dict:
     """Who holds what, for the report."""
     data = experiment.data
@@ -474,28 +435,3 @@ def _time_left(records: list[dict], rounds: int) -> float:
     """Seconds, from the median of the last rounds: the first one also compiles."""
     recent = [record["seconds"] for record in records[-5:]]
     return float(np.median(recent)) * (rounds - records[-1]["round"])
-
-
-def _refuse_other(config: dict, stored: dict, workdir: Path) -> None:
-    ours, theirs = _flat(_comparable(config)), _flat(_comparable(stored))
-    for key in sorted(ours.keys() | theirs.keys()):
-        if ours.get(key) != theirs.get(key):
-            raise UsageError(
-                f"{workdir} holds another experiment: there {key} is {theirs.get(key)!r}, here it is "
-                f"{ours.get(key)!r}; choose another --workdir."
-            )
-
-
-def _comparable(config: dict) -> dict[str, Any]:
-    """What decides the numbers: not the sections that only change cost or what is shown."""
-    return {key: value for key, value in config.items() if key not in ("execution", "checkpoint", "log")}
-
-
-def _flat(config: dict, prefix: str = "") -> dict[str, Any]:
-    flat = {}
-    for key, value in config.items():
-        if isinstance(value, dict):
-            flat.update(_flat(value, f"{prefix}{key}."))
-        else:
-            flat[prefix + key] = list(value) if isinstance(value, tuple) else value
-    return flat

@@ -14,7 +14,7 @@ def rows(found: dict, part: str = "threats") -> list[list[str]]:
     """One row an attack, under ``HEAD``: of one threat with intervals, of several the mean and the range over them.
 
     Args:
-        found: what ``attack.json`` holds.
+        found: what ``attack.json`` holds of one kind of threat.
         part: ``threats``, or the name of a control.
     """
     threats = list((found["threats"] if part == "threats" else found["controls"][part]).values())

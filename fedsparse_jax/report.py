@@ -4,19 +4,16 @@ Everything comes from the files that the run has written; a file that is missing
 sentence that says so. The page loads nothing from anywhere, and each figure is also written as PNG and PDF.
 """
 
-import base64
-import html
 import json
 import math
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from matplotlib.figure import Figure
 
-from fedsparse_jax import classes, figures, leaks, log, metrics, slices
+from fedsparse_jax import classes, figures, leaks, log, metrics, page, slices
 from fedsparse_jax.types import UsageError
 
 PAGE = "report.html"
@@ -47,7 +44,7 @@ class Run(NamedTuple):
     federation: dict
     predictions: dict[str, np.ndarray]  # the truth and what was predicted, f64[N] each, and participant_id
     slices: dict[str, np.ndarray]  # volumes f32[K, X, Y, Z], or images f32[K, H, W], and targets f32[K]
-    attack: dict  # of scripts/attack.py
+    attack: dict  # of scripts/attack.py, by kind of threat
 
     @property
     def task(self) -> metrics.Task:
@@ -58,15 +55,6 @@ class Run(NamedTuple):
     def classified(self) -> bool:
         """Whether the targets are classes."""
         return self.task is metrics.CLASSIFICATION
-
-
-class Section(NamedTuple):
-    """A heading, what stands under it as HTML, and its figures by name."""
-
-    title: str
-    body: str
-    figures: dict[str, Figure]
-    captions: dict[str, str]
 
 
 def load(workdir: Path) -> Run:
@@ -102,7 +90,8 @@ def write(workdir: Path) -> Path:
         for name, figure in section.figures.items():
             for kind in ("png", "pdf"):
                 (folder / f"{name}.{kind}").write_bytes(figures.render(figure, kind))
-    log.write_text(workdir / PAGE, page(run, sections))
+    title = f"{_method(run)}, seed {run.environment.get('seed', '?')}"
+    log.write_text(workdir / PAGE, page.whole(title, tiles(run), sections))
     return workdir / PAGE
 
 
@@ -145,7 +134,7 @@ def _slices(path: Path) -> dict[str, np.ndarray]:
 # --- sections -----------------------------------------------------------------------------------
 
 
-def federation(run: Run) -> Section:
+def federation(run: Run) -> page.Section:
     """Who holds what."""
     data = run.federation
     if not data:
@@ -159,7 +148,7 @@ def federation(run: Run) -> Section:
     text = (
         f"<p>{len(clients)} client{'s' * (len(clients) > 1)} hold {total:,} {things}; {test['n']:,} {things} of other "
         f"{others} form the central test set. Grid {' × '.join(map(str, data['shape']))}, "
-        f"{data['total_weights']:,} trainable weights. Left out: {_text(dropped or 'nothing')}.</p>"
+        f"{data['total_weights']:,} trainable weights. Left out: {page.text(dropped or 'nothing')}.</p>"
     )
     if run.classified:
         text = text.replace(" images of other images", " more images")
@@ -167,7 +156,7 @@ def federation(run: Run) -> Section:
     else:
         drawn = figures.federation_overview(owners, test[kind])
     caption = f"{things.capitalize()} and {'classes' if run.classified else 'ages'} of each client and of the test set."
-    return Section("Federation", text, {"federation": drawn}, {"federation": caption})
+    return page.Section("Federation", text, {"federation": drawn}, {"federation": caption})
 
 
 MEASURES = {
@@ -182,22 +171,22 @@ MEASURES = {
 }
 
 
-def accuracy(run: Run) -> Section:
+def accuracy(run: Run) -> page.Section:
     """Error by round."""
     task, last = run.task, run.rounds[-1]
     rows = [
-        (label, _number(metrics.number(last[f"test_{name}"]), form, unit))
+        (label, page.number(metrics.number(last[f"test_{name}"]), form, unit))
         for name, (label, form, unit) in MEASURES.items()
         if f"test_{name}" in last
     ]
-    baseline = _number(metrics.number(last.get(task.baseline_key)), f".{task.digits}f", task.unit)
+    baseline = page.number(metrics.number(last.get(task.baseline_key)), f".{task.digits}f", task.unit)
     rows.insert(1, (f"{task.label} of {task.naive}", baseline))
     if f"own_{task.headline}" in last:
-        own = _number(metrics.number(last[f"own_{task.headline}"]), ".3f")
+        own = page.number(metrics.number(last[f"own_{task.headline}"]), ".3f")
         rows.append((f"{task.label} on the classes that a client holds, mean over clients", own))
-    return Section(
+    return page.Section(
         "Accuracy",
-        _undefined(run) + _table((f"on the test set, round {last['round']}", ""), rows),
+        _undefined(run) + page.table((f"on the test set, round {last['round']}", ""), rows),
         {"quality_by_round": figures.quality_by_round(run.rounds, _method(run), task)},
         {"quality_by_round": f"Test {task.label} after each round, and the sparsity asked for and reached."},
     )
@@ -211,11 +200,11 @@ def _undefined(run: Run) -> str:
     return text if lost else ""
 
 
-def communication(run: Run) -> Section:
+def communication(run: Run) -> page.Section:
     """What was exchanged, against dense FedAvg over the same rounds."""
     (sent, unit), dense = metrics.traffic(run.rounds), _dense_total(run)
     ours = float(sent[-1])
-    rows = [(_text(_method(run)), f"{ours:,.0f}", f"{ours / dense:.1%}" if dense else "–")]
+    rows = [(page.text(_method(run)), f"{ours:,.0f}", f"{ours / dense:.1%}" if dense else "–")]
     rows += [("dense FedAvg, same rounds and clients", f"{dense:,.0f}", "100.0%")] if dense else []
     note = (
         "<p class=note>Lengths of the messages that carry the model down to and up from all clients of each round, "
@@ -224,9 +213,9 @@ def communication(run: Run) -> Section:
         else "<p class=note>Counted are the non-zero values sent down to and up from all clients of each round. Masks, "
         "indices and bytes are not in this count.</p>"
     )
-    return Section(
+    return page.Section(
         "Communication",
-        _table(("run", f"{unit} exchanged", "of dense"), rows) + note,
+        page.table(("run", f"{unit} exchanged", "of dense"), rows) + note,
         {
             "quality_by_traffic": figures.quality_by_traffic(
                 run.rounds, dense or math.nan, _method(run), run.task
@@ -236,12 +225,12 @@ def communication(run: Run) -> Section:
     )
 
 
-def layers(run: Run) -> Section:
+def layers(run: Run) -> page.Section:
     """Where the zeros are."""
     sizes, density = run.federation.get("layers", {}), run.rounds[-1].get("density") or {}
     collapsed = [name for name, share in density.items() if share == 0 and not name.endswith("bias")]
     warning = (
-        f"<p class=warning>Collapsed: {_text(', '.join(collapsed))} keeps no weight, which cuts the network. Begin "
+        f"<p class=warning>Collapsed: {page.text(', '.join(collapsed))} keeps no weight, which cuts the network. Begin "
         "pruning later, set pruning.floor, or choose another scope.</p>"
         if collapsed
         else ""
@@ -251,7 +240,7 @@ def layers(run: Run) -> Section:
     kept = [density[name] * sizes.get(name, 0) for name in names]
     rows = [
         (
-            _text(name),
+            page.text(name),
             f"{sizes.get(name, 0):,}",
             f"{count:,.0f}",
             f"{density[name]:.2%}",
@@ -266,9 +255,9 @@ def layers(run: Run) -> Section:
         captions["mask_agreement"] = (
             "Overlap (Jaccard) of the clients' masks with one another, pooled over all pairs."
         )
-    return Section(
+    return page.Section(
         "Sparsity by layer",
-        warning + _operations(run) + _table(("leaf", "weights", "kept", "density", "dead outputs"), rows),
+        warning + _operations(run) + page.table(("leaf", "weights", "kept", "density", "dead outputs"), rows),
         drawn,
         captions,
     )
@@ -285,13 +274,13 @@ def _operations(run: Run) -> str:
     )
 
 
-def predictions(run: Run) -> Section:
+def predictions(run: Run) -> page.Section:
     """What was predicted against the truth."""
     if not run.predictions:
         return _absent("Predictions", "predictions.tsv")
     if run.classified:
         drawn = classes.confusion(run.predictions["truth"], run.predictions["predicted"])
-        return Section(
+        return page.Section(
             "Predictions", "", {"confusion": drawn}, {"confusion": "True against predicted class."}
         )
     age, predicted = run.predictions["truth"], run.predictions["predicted"]
@@ -299,7 +288,7 @@ def predictions(run: Run) -> Section:
         "<p class=note>The gap falls with age in every such model (regression to the mean). No correction for it "
         "is applied here.</p>"
     )
-    return Section(
+    return page.Section(
         "Predictions",
         note,
         {
@@ -313,16 +302,18 @@ def predictions(run: Run) -> Section:
     )
 
 
-def scans(run: Run) -> Section:
+def scans(run: Run) -> page.Section:
     """What the network saw."""
     if not run.slices:
         return _absent("Scans", "slices.npz")
     if run.classified:
         titles = [f"{label:.0f}" for label in run.slices["targets"]]
         drawn = {"images": classes.montage(run.slices["volumes"], titles)}
-        return Section("Images", "<p>Some of the test set.</p>", drawn, {"images": "Class above each image."})
+        return page.Section(
+            "Images", "<p>Some of the test set.</p>", drawn, {"images": "Class above each image."}
+        )
     titles = [f"{age:.0f} y" for age in run.slices["targets"]]
-    return Section(
+    return page.Section(
         "Scans",
         "<p>Test people from young to old, as the network sees them.</p>",
         {"scans": slices.contact_sheet(run.slices["volumes"], titles)},
@@ -330,30 +321,33 @@ def scans(run: Run) -> Section:
     )
 
 
-def privacy(run: Run) -> Section:
+def privacy(run: Run) -> page.Section:
     """What an audit found."""
-    found, body = run.attack, ""
-    for title, rows in leaks.tables(found):
-        shown = _table(leaks.HEAD, [[_text(cell) for cell in row] for row in rows])
-        body += f"<details open><summary>{_text(title)}</summary>{shown}</details>"
-    return Section("Privacy", body, {"attack_roc": leaks.curves(found)}, {"attack_roc": leaks.CAPTION})
+    tables = [table for found in run.attack.values() for table in leaks.tables(found)]
+    shown = [(title, [[page.text(cell) for cell in row] for row in rows]) for title, rows in tables]
+    body = "".join(
+        f"<details open><summary>{page.text(title)}</summary>{page.table(leaks.HEAD, rows)}</details>"
+        for title, rows in shown
+    )
+    drawn = {f"attack_roc_{threat}": leaks.curves(found) for threat, found in run.attack.items()}
+    return page.Section("Privacy", body, drawn, {name: leaks.CAPTION for name in drawn})
 
 
-def reproduce(run: Run) -> Section:
+def reproduce(run: Run) -> page.Section:
     """Versions, configuration and the numbers of every round."""
     versions = run.environment.get("versions", {})
-    rows = [(_text(name), _text(version)) for name, version in versions.items()]
+    rows = [(page.text(name), page.text(version)) for name, version in versions.items()]
     rows += [
-        (key, _text(run.environment.get(key, "–")))
+        (key, page.text(run.environment.get(key, "–")))
         for key in ("python", "platform", "devices", "seed", "started")
     ]
     keys = [key.format(headline=f"test_{run.task.headline}") for key in KEYS]
-    table = _table(keys, [[_cell(entry.get(key)) for key in keys] for entry in run.rounds])
-    config = _text(json.dumps(run.config, indent=1, default=str))
-    return Section(
+    table = page.table(keys, [[page.cell(entry.get(key)) for key in keys] for entry in run.rounds])
+    config = page.text(json.dumps(run.config, indent=1, default=str))
+    return page.Section(
         "Reproduce",
-        f"<p>The run folder's <code>config.json</code> with seed {_text(run.environment.get('seed', '?'))} and these "
-        f"versions.</p>{_table(('what', 'which'), rows)}"
+        "<p>The run folder's <code>config.json</code> with seed "
+        f"{page.text(run.environment.get('seed', '?'))} and these versions.</p>{page.table(('what', 'which'), rows)}"
         f"<details><summary>Configuration</summary><pre>{config}</pre></details>"
         f"<details><summary>All rounds</summary>{table}</details>",
         {},
@@ -361,8 +355,8 @@ def reproduce(run: Run) -> Section:
     )
 
 
-def _absent(title: str, file: str) -> Section:
-    return Section(title, f"<p class=note>Left out: the run folder holds no {file}.</p>", {}, {})
+def _absent(title: str, file: str) -> page.Section:
+    return page.Section(title, f"<p class=note>Left out: the run folder holds no {file}.</p>", {}, {})
 
 
 # --- numbers ------------------------------------------------------------------------------------
@@ -398,8 +392,9 @@ def tiles(run: Run) -> list[tuple[str, str, str]]:
     kept = round((1 - last["sparsity"]) * weights)
     seconds = sum(metrics.number(entry.get("seconds")) for entry in run.rounds)
     total = run.config.get("rounds", len(run.rounds))
+    reached = page.number(value, f".{task.digits}f", task.unit)
     return [
-        (f"test {task.label}", _number(value, f".{task.digits}f", task.unit), _against_naive(task, value, baseline)),
+        (f"test {task.label}", reached, _against_naive(task, value, baseline)),
         ("sparsity", f"{last['sparsity']:.1%}", f"{kept:,} of {weights:,} weights kept" if weights else ""),
         (f"{unit} exchanged", figures.amount(ours, unit), _against_dense(ours, dense)),
         ("rounds", f"{len(run.rounds)} of {total}", f"{log.duration(seconds)} in all"),
@@ -421,78 +416,7 @@ def _against_dense(ours: float, dense: float) -> str:
     return f"{dense / ours:.1f} × fewer than dense" if dense / ours >= 1.05 else "as many as dense FedAvg"
 
 
-# --- HTML ---------------------------------------------------------------------------------------
-
-
-def page(run: Run, sections: Iterable[Section]) -> str:
-    """The whole page."""
-    title = f"{_method(run)}, seed {run.environment.get('seed', '?')}"
-    head = "".join(
-        f"<div class=tile><span>{_text(label)}</span><b>{_text(value)}</b><small>{_text(remark)}</small></div>"
-        for label, value, remark in tiles(run)
-    )
-    body = "".join(
-        f"<section><h2>{section.title}</h2>{section.body}<div class=figures>"
-        f"{''.join(_figure(section, name) for name in section.figures)}</div></section>"
-        for section in sections
-    )
-    return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{_text(title)}</title>'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{STYLE}</style></head><body>'
-        f"<main><h1>{_text(title)}</h1><div class=tiles>{head}</div>{body}</main></body></html>\n"
-    )
-
-
-def _figure(section: Section, name: str) -> str:
-    data = base64.b64encode(figures.render(section.figures[name], "png", dpi=150)).decode()
-    caption = _text(section.captions[name])
-    image = f'<img alt="{caption}" src="data:image/png;base64,{data}">'
-    width = 7.6 * section.figures[name].get_figwidth()  # rem: two narrow figures fit beside one another
-    return f'<figure style="max-width:{width:.0f}rem">{image}<figcaption>{caption}</figcaption></figure>'
-
-
-def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """A table of cells that are HTML already."""
-    lines = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
-    header = "".join(f"<th>{_text(name)}</th>" for name in head)
-    return f"<div class=scroll><table><thead><tr>{header}</tr></thead><tbody>{lines}</tbody></table></div>"
-
-
-def _cell(value: Any) -> str:
-    number = metrics.number(value)
-    if not math.isfinite(number):
-        return "–"
-    return f"{number:,.0f}" if float(number).is_integer() else f"{number:,.3f}"
-
-
-def _number(value: float, form: str, unit: str = "") -> str:
-    return f"{value:{form}}{unit}" if math.isfinite(value) else "–"
-
-
-def _text(value: Any) -> str:
-    return html.escape(str(value))
-
-
-STYLE = """
-body{margin:0;background:#f3f4f6;color:#1f2937;font:16px/1.5 system-ui,sans-serif}
-main{max-width:60rem;margin:0 auto;padding:1.5rem}
-h1{font-size:1.5rem;margin:.5rem 0 1rem}h2{font-size:1.15rem;margin:0 0 .75rem}
-section{background:#fff;border:1px solid #e5e7eb;border-radius:.5rem;padding:1.25rem;margin:1rem 0}
-.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(11rem,1fr));gap:1rem}
-.tile{background:#fff;border:1px solid #e5e7eb;border-radius:.5rem;padding:1rem;display:flex;flex-direction:column}
-.tile span{color:#6b7280;font-size:.85rem}.tile b{font-size:1.6rem;line-height:1.3}.tile small{color:#4b5563}
-.figures{display:flex;flex-wrap:wrap;gap:0 1rem;justify-content:center}figure{margin:1rem 0 0}
-img{max-width:100%;height:auto;display:block;margin:0 auto}
-figcaption,.note{color:#4b5563;font-size:.9rem}
-.warning{background:#fef3c7;border-left:4px solid #d97706;padding:.6rem .9rem}
-.scroll{overflow-x:auto}table{border-collapse:collapse;font-size:.9rem;font-variant-numeric:tabular-nums}
-th,td{text-align:right;padding:.2rem .8rem;border-bottom:1px solid #e5e7eb}
-th:first-child,td:first-child{text-align:left;padding-left:0}
-details{margin-top:.75rem}summary{cursor:pointer}pre{font-size:.8rem;overflow-x:auto}
-@media print{body{background:#fff}section,.tile{break-inside:avoid}}
-"""
-
-SECTIONS: tuple[Callable[[Run], Section], ...] = (
+SECTIONS: tuple[Callable[[Run], page.Section], ...] = (
     federation,
     accuracy,
     communication,

@@ -25,8 +25,8 @@ def main():
     from fedsparse_jax import study
 
     cli.cache_compilations()
-    workdir, options = Path(WORKDIR.value), dict(targets=TARGETS.value, form=FORM.value, track=cli.track)
-    study.run(workdir, FILE.value, percents=tuple(SPARSITIES.value), **options)
+    workdir, percents = Path(WORKDIR.value), tuple(SPARSITIES.value)
+    study.run(workdir, FILE.value, percents=percents, targets=TARGETS.value, form=FORM.value, track=cli.track)
     print((workdir / "study.md").read_text(encoding="utf-8"))
     print(f"Study: {workdir / 'study.json'}")
 

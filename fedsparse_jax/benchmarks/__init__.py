@@ -11,7 +11,7 @@ from fedsparse_jax import wire_sizes
 from fedsparse_jax.benchmarks import peers, rounds, runs, selection
 from fedsparse_jax.benchmarks.timing import Alternatives, compare, table
 from fedsparse_jax.benchmarks.workloads import WORKLOADS, Workload
-from fedsparse_jax.experiment import environment
+from fedsparse_jax.folder import environment
 from fedsparse_jax.types import UsageError
 
 __all__ = ["BENCHMARKS", "compare", "run", "table"]

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from fedsparse_jax import checkpoint, exchange, federated, flops, local, log, metrics
+from fedsparse_jax import accounting, checkpoint, exchange, federated, flops, local, log, metrics
 from fedsparse_jax.attacks import statistics
 from fedsparse_jax.data import cohort, ingest, partition
 from fedsparse_jax.data.images import IMAGES
@@ -163,6 +163,8 @@ def experiment(config: ConfigDict, track=plain, test=None) -> Experiment:
     check_devices(config)
     task = check_task(config)
     rules = recipe(config, model(config)[0])
+    if rules.privacy:
+        accounting.need()
     federated.build(rules)  # refuses an impossible method or shape before any data are read
     data, dropped = federation(config, track, test)
     network, resolved = model(config, data.train_targets)
@@ -198,6 +200,14 @@ def experiment(config: ConfigDict, track=plain, test=None) -> Experiment:
         remarks=remarks(config, rules.pruning),
         audit=quick_audit if config.log.audit_every else None,
         audit_every=config.log.audit_every,
+        epsilon=spent(config, rules.privacy) if rules.privacy else None,
+    )
+
+
+def spent(config: ConfigDict, privacy: local.Privacy) -> Callable[[int], float]:
+    """Rounds that a client took part in, to the epsilon of its data."""
+    return lambda rounds: accounting.epsilon(
+        privacy.noise, rounds * config.client.epochs, config.privacy.delta
     )
 
 

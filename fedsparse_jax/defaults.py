@@ -77,6 +77,9 @@ def defaults() -> ConfigDict:
         resident_limit=2**31,  # bytes
         eval_batch=4,  # examples predicted at a time
     )
+    # Differentially private local steps (extra "privacy"): the largest norm of one example's gradient, the standard
+    # deviation of the noise as a multiple of it (0 and 0: neither), and the delta for which the log has epsilon.
+    config.privacy = dict(clip=0.0, noise=0.0, delta=1e-5)
     # What crosses the network: off | measure the messages | through: what was sent and decoded is what counts. Values
     # are float32, or lossy (through only): bfloat16 | float16 | int8.
     config.wire = dict(mode="measure", dtype="float32")

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedsparse_jax import checkpoint, exchange, flops, folder, log, masks, metrics, tree
+from fedsparse_jax import accounting, checkpoint, exchange, flops, folder, log, masks, metrics, tree
 from fedsparse_jax.data import cohort
 from fedsparse_jax.types import (
     Chunk,
@@ -62,6 +62,7 @@ class Experiment(NamedTuple):
     remarks: tuple[str, ...] = ()  # said before the first round
     audit: Callable | None = None  # (train, test), predictions and targets of each -> measures, for the log
     audit_every: int = 1  # rounds between two
+    epsilon: Callable[[int], float] | None = None  # of the data of a client who took part in so many rounds
 
 
 class Compiled(NamedTuple):
@@ -405,11 +406,20 @@ def _record(experiment: Experiment, played: Played, outcome: dict, traffic, reco
         "finite": bool(info.finite),
         "padding": round(info.padding, 4),
         "cohort": played.ids.tolist(),
+        **_spent(experiment, played, records),
         "density": metrics.density(kept, sizes, names),
         "dead_channels": {n: int(d) for n, d, k in zip(names, info.dead, kernels, strict=True) if k},
         "collapsed": [n for n, count, k in zip(names, kept, kernels, strict=True) if k and count == 0],
         "seconds": round(seconds, 3),
     }
+
+
+def _spent(experiment: Experiment, played: Played, records: list[dict]) -> dict:
+    """Epsilon of the client who took part most, where training is private."""
+    if not experiment.epsilon:
+        return {}
+    cohorts = [record["cohort"] for record in records]
+    return {"epsilon": experiment.epsilon(accounting.most_rounds([*cohorts, played.ids.tolist()]))}
 
 
 def _bytes(traffic: exchange.Traffic, records: list[dict]) -> dict:

@@ -57,6 +57,7 @@ class Recipe(NamedTuple):
     regrowth: Regrowth | None = None
     proximal: float = 0.0  # mu of FedProx, see `local.make_step`
     towards: str = "global"  # what it pulls towards: the "global" model, or, as in a published code, "zero"
+    privacy: local.Privacy | None = None  # of the local steps; None for none
     keep_opt_state: bool = False  # a client's optimizer goes on where it stopped in its last round
     num_clients: int = 1  # of the federation; matters where clients keep something between rounds
     client_map: local.ClientMap = "scan"
@@ -81,7 +82,7 @@ def build(recipe: Recipe) -> FedAlgorithm:
         UsageError: an unknown placement, client map, anchor or share of clients.
     """
     _check(recipe)
-    step = local.make_step(_objective(recipe), recipe.client_tx, recipe.proximal)
+    step = local.make_step(_objective(recipe), recipe.client_tx, recipe.proximal, recipe.privacy)
     return FedAlgorithm(
         init=partial(init, recipe),
         prepare=partial(prepare, recipe),
@@ -458,6 +459,11 @@ def _check(recipe: Recipe) -> None:
             raise UsageError(
                 f"pruning.placement is {place!r}: it must be none, or one or more of {', '.join(PLACEMENTS)}."
             )
+    if recipe.privacy and any(wants(recipe)):
+        raise UsageError(
+            "privacy.clip hides what local steps do with data, but this method also looks at data when it prunes or "
+            "grows; choose a criterion such as 'magnitude', or set privacy.clip and privacy.noise to 0."
+        )
     others = {"client", "server"} & set(recipe.pruning.placement)
     if recipe.personal and (others or (recipe.regrowth and recipe.regrowth.placement == "server")):
         raise UsageError(

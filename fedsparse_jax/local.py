@@ -6,6 +6,7 @@ A step knows one client and one batch. `over_clients` runs a function of one cli
 
 from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,13 @@ from fedsparse_jax import losses, masks
 from fedsparse_jax.types import Array, Chunk, ClientState, Key, StepInfo, UsageError
 
 ClientMap = str | int
+
+
+class Privacy(NamedTuple):
+    """Differentially private steps: DP-SGD (Abadi et al., 2016, arXiv 1607.00133, Algorithm 1) at each client."""
+
+    clip: float  # largest norm of one example's masked gradient
+    noise: float  # standard deviation of the noise on their sum, as a multiple of clip
 
 
 def make_objective(apply: Callable, loss: Callable) -> Callable:
@@ -32,7 +40,38 @@ def make_objective(apply: Callable, loss: Callable) -> Callable:
     return objective
 
 
-def make_step(objective: Callable, tx: optax.GradientTransformation, proximal: float = 0.0) -> Callable:
+def private_slope(objective: Callable, privacy: Privacy) -> Callable:
+    """``(params, masks, batch, key) -> (loss f32[], gradient)``: examples clipped one by one, summed, noised, divided.
+
+    One example more or less in the batch moves the sum by at most ``clip``, wherever the others are. The noise is
+    on kept weights only: no other leaves the client. How many examples a batch has is taken for public.
+    """
+
+    def slope(params, kept, batch: Chunk, key: Key):
+        def of_one(example):
+            alone = jax.tree.map(lambda leaf: leaf[jnp.newaxis], example)
+            value, gradient = jax.value_and_grad(objective)(params, alone)
+            return value, masks.apply(kept, gradient)
+
+        values, each = jax.vmap(of_one)(batch)
+        leaves, structure = jax.tree.flatten(each)
+        clipped, _ = optax.per_example_global_norm_clip(leaves, privacy.clip)
+        spread, count = privacy.clip * privacy.noise, jnp.maximum(batch.valid.sum(), 1)
+        noised = [
+            (leaf + spread * jax.random.normal(jax.random.fold_in(key, i), leaf.shape)) / count
+            for i, leaf in enumerate(clipped)
+        ]
+        return values.sum() / count, masks.apply(kept, jax.tree.unflatten(structure, noised))
+
+    return slope
+
+
+def make_step(
+    objective: Callable,
+    tx: optax.GradientTransformation,
+    proximal: float = 0.0,
+    privacy: Privacy | None = None,
+) -> Callable:
     """``(client, batch) -> (client, StepInfo)``: one masked step of stochastic gradient descent.
 
     The gradient is masked before the optimizer, so that pruned weights enter neither clipping norms nor
@@ -44,21 +83,27 @@ def make_step(objective: Callable, tx: optax.GradientTransformation, proximal: f
         tx: the client's optimizer.
         proximal: mu of FedProx (arXiv 1812.06127): the gradient of ``mu/2 |w - anchor|^2`` is added; it counts
             in clipping norms, and not in the loss that is reported.
+        privacy: None for the plain gradient; else see `private_slope`. What follows the gradient is post-processing.
     """
+    private = private_slope(objective, privacy) if privacy else None
 
-    def slope(client: ClientState, batch: Chunk):
-        value, gradient = jax.value_and_grad(objective)(client.params, batch)
+    def slope(client: ClientState, batch: Chunk, key: Key):
+        if private:
+            value, gradient = private(client.params, client.masks, batch, key)
+        else:
+            value, gradient = jax.value_and_grad(objective)(client.params, batch)
         if proximal:
             pull = lambda g, w, a: g + proximal * (w - a)
             gradient = jax.tree.map(pull, gradient, client.params, client.anchor)
         return value, masks.apply(client.masks, gradient)
 
     def train(client: ClientState, batch: Chunk):
-        value, gradient = slope(client, batch)
+        key, now = jax.random.split(client.key) if private else (client.key, client.key)
+        value, gradient = slope(client, batch, now)
         updates, opt_state = tx.update(gradient, client.opt_state, client.params)
         params = masks.apply(client.masks, optax.apply_updates(client.params, updates))
         count = batch.valid.sum(dtype=jnp.int32)
-        return client._replace(params=params, opt_state=opt_state), StepInfo(value * count, count)
+        return client._replace(params=params, opt_state=opt_state, key=key), StepInfo(value * count, count)
 
     def step(client: ClientState, batch: Chunk):
         return jax.lax.cond(batch.valid.any(), train, _skip, client, batch)
@@ -101,7 +146,7 @@ def make_steps(step: Callable, client_map: ClientMap, devices: int = 1) -> Calla
 
 def _in_place(train: Callable, size: int, clients: ClientState, chunk: Chunk):
     """Groups of ``size`` clients one after another, each written where it was read: where the clients are donated no
-    second copy of them all is needed, as it is for a map. A step changes params and optimizer state, and nothing else.
+    second copy of them all is needed, as it is for a map. A step changes params, optimizer state and key, nothing else.
     """
     count = len(clients.id)
     nothing = jnp.where(
@@ -112,15 +157,15 @@ def _in_place(train: Callable, size: int, clients: ClientState, chunk: Chunk):
     def group(start, size, carry):
         read = lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, start, size)
         write = lambda leaf, new: jax.lax.dynamic_update_slice_in_dim(leaf, new, start, 0)
-        (params, opt_state), _ = carry
-        whole = clients._replace(params=params, opt_state=opt_state)
+        (params, opt_state, key), _ = carry
+        whole = clients._replace(params=params, opt_state=opt_state, key=key)
         done, info = train(*jax.tree.map(read, (whole, chunk)))
-        return jax.tree.map(write, carry, ((done.params, done.opt_state), info))
+        return jax.tree.map(write, carry, ((done.params, done.opt_state, done.key), info))
 
-    carry = ((clients.params, clients.opt_state), info)
+    carry = ((clients.params, clients.opt_state, clients.key), info)
     carry = jax.lax.fori_loop(0, count // size, lambda i, c: group(i * size, size, c), carry)
-    (params, opt_state), info = group(count - count % size, count % size, carry) if count % size else carry
-    return clients._replace(params=params, opt_state=opt_state), info
+    changed, info = group(count - count % size, count % size, carry) if count % size else carry
+    return clients._replace(**dict(zip(("params", "opt_state", "key"), changed, strict=True))), info
 
 
 def together(client_map: ClientMap, cohort_size: int) -> int:

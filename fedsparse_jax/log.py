@@ -90,6 +90,7 @@ def round_line(record: dict, task: Task, rounds: int, seconds_left: float) -> st
         f"  test {task.label} {record[f'test_{task.headline}']:5{form}}{task.unit}"
         f" ({task.brief} {record[task.baseline_key]:{form}})"
         + (f"  own classes {own:{form}}" if own is not None else "")
+        + (f"  epsilon {record['epsilon']:.3g}" if "epsilon" in record else "")
         + f"  {record['seconds']:4.1f} s, {duration(seconds_left)} left"
     )
 

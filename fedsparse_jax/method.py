@@ -14,7 +14,7 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
-from fedsparse_jax import federated, pruning, regrowth, schedules
+from fedsparse_jax import federated, local, pruning, regrowth, schedules
 from fedsparse_jax.aggregation import AGGREGATORS
 from fedsparse_jax.criteria import CRITERIA
 from fedsparse_jax.losses import LOSSES
@@ -36,11 +36,28 @@ def recipe(config: ConfigDict, network: Model) -> federated.Recipe:
         regrowth=regrowth_of(config),
         proximal=client.proximal,
         towards=client.towards,
+        privacy=privacy(config),
         keep_opt_state=member(states, client.optimizer_state, "client.optimizer_state"),
         num_clients=config.partition.num_clients,
         client_map=client_map(config.execution.client_map),
         devices=config.execution.devices,
     )
+
+
+def privacy(config: ConfigDict) -> local.Privacy | None:
+    """How the local steps hide their examples, if they do."""
+    clip, noise, delta = (config.privacy[key] for key in ("clip", "noise", "delta"))
+    for key, value in (("clip", clip), ("noise", noise)):
+        if not value >= 0:
+            raise UsageError(f"privacy.{key} is {value}: it must not be negative.")
+    if not 0 < delta < 1:
+        raise UsageError(f"privacy.delta is {delta}: it is a chance, between 0 and 1.")
+    if (clip > 0) != (noise > 0):
+        raise UsageError(
+            f"privacy.clip is {clip} and privacy.noise is {noise}: only both together hide anybody; set both, or "
+            "neither."
+        )
+    return local.Privacy(clip, noise) if clip else None
 
 
 def aggregator(config: ConfigDict) -> Callable:

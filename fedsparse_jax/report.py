@@ -30,6 +30,7 @@ KEYS = (
     "agreement",
     "drift",
     "flops",
+    "epsilon",
     "seconds",
 )
 

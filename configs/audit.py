@@ -7,15 +7,18 @@ stays well below that of predicting the mean. As many people are in the test set
 which a shadow model trains on, is as large as the training set.
 
 Behind the file name forms may stand, joined by +: a number, the sparsity in percent (0 is ``dense``; 95 without
-one); ``dense``; ``federated``, over eight clients instead of one; ``smoke``, a run of seconds.
+one); ``dense``; ``federated``, over eight clients instead of one; ``private``, differentially private local steps;
+``smoke``, a run of seconds.
 """
 
 from fedsparse_jax.defaults import check_forms, small, sparsify, start
 
 
 def get_config(mode=""):
-    check_forms({"digits"} & set(mode.split("+")), "dense", "federated", "smoke", "a sparsity in percent")
-    config, forms = start(mode, "dense", "federated")
+    check_forms(
+        {"digits"} & set(mode.split("+")), "dense", "federated", "private", "smoke", "a sparsity in percent"
+    )
+    config, forms = start(mode, "dense", "federated", "private")
     config.rounds = 22
     with config.unlocked():
         config.data.options = dict(people=640, shape=(16, 18, 16), spread=0.6)
@@ -26,6 +29,8 @@ def get_config(mode=""):
     config.client.batch_size, config.client.epochs, config.client.optimizer_state = 8, 2, "kept"
     config.execution.eval_batch = 50
     config.pruning.prunable = "kernels"
+    if "private" in forms:
+        config.privacy.clip, config.privacy.noise = 10.0, 0.1
     dense = "dense" in forms or config.pruning.sparsity == 0
     config.method = "fedavg" if dense else "fedsparsify_global"
     if not dense:

@@ -1,11 +1,13 @@
 """The claim, tested: does sparsity hide members, or only the accuracy that it costs?
 
 At each sparsity some models are trained on random halves of all people (`shadowing`), and each is the target in its
-turn, with the others as its shadows. Beside each sparse target stands the dense model of the same half, stopped in
-the round whose test error is nearest. Everything that is finished is kept in the folder and not done again.
+turn, with the others as its shadows. Beside each target stands the dense model of the same half, stopped in the round
+whose test error is nearest. Two defences are measured in the same way: the dense model stopped where its test error is
+least, and differentially private training. Everything that is finished is kept in the folder and not done again.
 """
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,17 +17,17 @@ import scipy.stats
 from fedsparse_jax import build, figures, leaks, log, masks, shadowing, tree
 from fedsparse_jax.attacks import audit, features, threats
 from fedsparse_jax.attacks.evidence import Shadows, Snapshot
+from fedsparse_jax.data import cohort
 from fedsparse_jax.types import UsageError
 
-PERCENTS = ("0", "50", "80", "90", "95", "99")
-HEAD = ("sparsity", "targets", "best attacks", "AUC", "TPR at 1 % FPR", "test MAE (y)", "gap (y)")
-MATCHED = ("dense, stopped: round", "its test MAE (y)", "its AUC", "AUC, sparse minus stopped dense")
+PERCENTS, NOISES = ("0", "50", "80", "90", "95", "99"), ("0.02", "0.1", "0.4")
+HEAD = ("model", "best attacks", "AUC", "age-matched AUC", "TPR at 1 % FPR", "test MAE (y)", "gap (y)")
+MATCHED = ("dense, stopped: round", "its test MAE (y)", "its AUC", "AUC, minus stopped dense")
 
 
 class Family(NamedTuple):
-    """The models of one sparsity and what they predict for everybody."""
+    """Models that were trained alike, and what they predict for everybody."""
 
-    name: str
     folder: Path
     found: list[dict[str, np.ndarray]]  # see `shadowing.write_everybody`
 
@@ -35,12 +37,27 @@ class Family(NamedTuple):
         off = np.abs(one["predictions"][place] - one["targets"])
         return float(off[one["inside"]].mean()), float(off[~one["inside"]].mean())
 
+    @property
+    def ends(self) -> list[int]:
+        """The place of each target's last round."""
+        return [len(one["rounds"]) - 1 for one in self.found]
+
+
+class Work(NamedTuple):
+    """What does not change from family to family."""
+
+    workdir: Path
+    data: cohort.Federation
+    draws: int
+    say: Callable[[str], None]
+
 
 def run(
     workdir: Path,
     spec: str = "configs/audit.py",
     *,
     percents=PERCENTS,
+    noises=NOISES,
     targets: int = 8,
     form: str = "",
     draws: int = 200,
@@ -51,9 +68,10 @@ def run(
 
     Args:
         workdir: of the study.
-        spec: a config file whose forms are sparsities in percent.
+        spec: a config file whose forms are sparsities in percent, and ``private``.
         percents: these sparsities; the first one is 0, the dense model that the others are matched with.
-        targets: models at each sparsity, an even number.
+        noises: noise multipliers of private training of the dense model.
+        targets: models of each family, an even number.
         form: a further form of the config, such as ``smoke``.
         draws: of the bootstrap of each target; the intervals of the study are over targets.
         say: told what goes on.
@@ -61,31 +79,56 @@ def run(
     """
     if not percents or percents[0] != "0":
         raise UsageError("attack: the sparsities of a study begin with 0, the dense model.")
-    families = []
-    for percent in percents:
-        config = build.load(f"{spec}:{'+'.join(filter(None, (percent, form)))}")
-        config.checkpoint.keep, config.checkpoint.every, config.log.tensorboard = config.rounds, 1, False
-        say(f"sparsity {percent} %")
-        folder = workdir / f"sparsity-{percent}"
-        shadowing.train(config, folder, targets, say=say, track=track)
-        families.append(Family(percent, folder, shadowing.read(folder)))
-    data, _ = build.federation(config, track)
-    levels = []
-    for family in families:
-        attacked = [_last(family, t) for t in range(targets)]
-        records = [_attacked(workdir, family, t, at, data, draws, say) for t, at in enumerate(attacked)]
-        matched = None
-        if family.name != "0":
-            places = [nearest(families[0], t, family.errors(t, attacked[t])[1]) for t in range(targets)]
-            matched = [
-                _attacked(workdir, families[0], t, at, data, draws, say) for t, at in enumerate(places)
-            ]
-        levels.append(level(float(family.name) / 100, records, matched))
-        found = {"levels": levels, "targets": targets, "config": f"{spec}:{form}".rstrip(":")}
+    load = lambda *forms: build.load(f"{spec}:{'+'.join(filter(None, (*forms, form)))}")
+    grow = partial(_family, workdir, targets=targets, say=say, track=track)
+    data, _ = build.federation(load("0"), track)
+    work, found = Work(workdir, data, draws, say), {"targets": targets, "config": spec, "form": form}
+    dense = grow(load("0"), "sparsity-0")
+    levels, defences = list[dict](), [_level(work, dense, dense, "dense, stopped at its least test MAE", early=True)]
+
+    def keep():
+        found.update(levels=levels, defences=defences)
         log.write_json(workdir / "study.json", found)
-        log.write_text(workdir / "study.md", table(levels))
-    (workdir / "study.png").write_bytes(figures.render(leaks.by_sparsity(levels), "png"))
-    return found
+        log.write_text(workdir / "study.md", tables(levels, defences))
+        (workdir / "study.png").write_bytes(figures.render(leaks.by_sparsity(levels), "png"))
+
+    for percent in percents:
+        family = dense if percent == "0" else grow(load(percent), f"sparsity-{percent}")
+        one = _level(work, family, dense, f"sparsity {percent} %")
+        levels.append({"sparsity": float(percent) / 100, **one})
+        keep()
+    for noise in noises:
+        config = load("0", "private")
+        config.privacy.noise = float(noise)
+        family = grow(config, f"private-{noise}")
+        spent = log.read(family.folder / "shadow-0")[-1]["epsilon"]
+        one = _level(work, family, dense, f"private, noise {noise} (epsilon {spent:.0f})")
+        defences.append({"noise": float(noise), "epsilon": spent, **one})
+        keep()
+    return log.read_json(workdir / "study.json")
+
+
+def _family(workdir: Path, config, name: str, *, targets: int, say, track) -> Family:
+    config.checkpoint.keep, config.checkpoint.every, config.log.tensorboard = config.rounds, 1, False
+    say(name)
+    shadowing.train(config, workdir / name, targets, say=say, track=track)
+    return Family(workdir / name, shadowing.read(workdir / name))
+
+
+def _level(work: Work, family: Family, dense: Family, name: str, early: bool = False) -> dict:
+    """A family attacked after its last rounds, or ``early``, each where its test error is least."""
+    places = [least(family, t) for t in range(len(family.found))] if early else family.ends
+    records = [_attacked(work, family, t, at) for t, at in enumerate(places)]
+    matched = None
+    if family is not dense:
+        places = [nearest(dense, t, family.errors(t, at)[1]) for t, at in enumerate(places)]
+        matched = [_attacked(work, dense, t, at) for t, at in enumerate(places)]
+    return level(name, records, matched)
+
+
+def least(family: Family, target: int) -> int:
+    """The place of the round after which the target's test MAE is least."""
+    return min(range(len(family.found[target]["rounds"])), key=lambda place: family.errors(target, place)[1])
 
 
 def nearest(dense: Family, target: int, mae: float) -> int:
@@ -94,20 +137,14 @@ def nearest(dense: Family, target: int, mae: float) -> int:
     return min(places, key=lambda place: abs(dense.errors(target, place)[1] - mae))
 
 
-def _last(family: Family, target: int) -> int:
-    return len(family.found[target]["rounds"]) - 1
-
-
-def _attacked(workdir: Path, family: Family, target: int, place: int, data, draws: int, say) -> dict:
+def _attacked(work: Work, family: Family, target: int, place: int) -> dict:
     """What every attack finds of one model after one round; from the folder where it stands already."""
-    round_ = int(family.found[target]["rounds"][place])
-    file = workdir / "audits" / f"sparsity-{family.name}-round{round_}-target{target}.json"
-    if file.exists():
-        return log.read_json(file)
-    say(f"attack: sparsity {family.name} %, round {round_}, target {target + 1} of {len(family.found)}")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    record = attacked(family, target, place, data, draws)
-    log.write_json(file, record)
+    round_, name = int(family.found[target]["rounds"][place]), family.folder.name
+    file = work.workdir / "audits" / f"{name}-round{round_}-target{target}.json"
+    if not file.exists():
+        work.say(f"attack: {name}, round {round_}, target {target + 1} of {len(family.found)}")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        log.write_json(file, attacked(family, target, place, work.data, work.draws))
     return log.read_json(file)
 
 
@@ -187,15 +224,15 @@ def spread(values) -> dict | None:
     return {"mean": float(np.mean(values)), "half": float(scipy.stats.t.ppf(0.975, len(values) - 1) * error)}
 
 
-def level(sparsity: float, records: list[dict], matched: list[dict] | None) -> dict:
-    """One sparsity: means and intervals over the targets, of the best attack and of each."""
+def level(name: str, records: list[dict], matched: list[dict] | None) -> dict:
+    """One family: means and intervals over the targets, of the best attack and of each."""
     names = [best(records, target) for target in range(len(records))]
     ours = [record["attacks"][name] for record, name in zip(records, names, strict=True)]
     every = {n: [record["attacks"][n].get("auc") for record in records] for n in records[0]["attacks"]}
     found = {
-        "sparsity": sparsity,
-        "targets": len(records),
+        "name": name,
         "best": names,
+        "rounds": [record["round"] for record in records],
         "auc": spread(one["auc"] for one in ours),
         "tpr": spread(one["tpr"] for one in ours),
         "age_matched_auc": spread(one["age_matched_auc"] for one in ours),
@@ -212,24 +249,24 @@ def level(sparsity: float, records: list[dict], matched: list[dict] | None) -> d
     return found
 
 
-def table(levels: list[dict]) -> str:
-    """All levels as Markdown: mean ± half of the 95 % interval over the targets, then every attack's AUC."""
-    rows = []
-    for one in levels:
-        row = [f"{one['sparsity']:g}", str(one["targets"]), ", ".join(sorted(set(one["best"])))]
-        row += [_text(one["auc"], 3), _text(one["tpr"], 3), _text(one["test_mae"], 2), _text(one["gap"], 2)]
-        rounds = one.get("matched_rounds")
-        row.append("–" if rounds is None else f"{min(rounds)} to {max(rounds)}")
-        row += [
-            _text(one.get(key), d) for key, d in (("matched_mae", 2), ("matched_auc", 3), ("difference", 3))
-        ]
-        rows.append(row)
-    attacks = list(levels[0]["attacks"])
-    each = [[f"{one['sparsity']:g}", *(_text(one["attacks"][n], 3) for n in attacks)] for one in levels]
+def tables(levels: list[dict], defences: list[dict]) -> str:
+    """All families as Markdown: mean ± half of the 95 % interval over the targets, then every attack's AUC."""
+    rows = levels + defences
+    attacks = list(rows[0]["attacks"])
+    each = [[one["name"], *(_text(one["attacks"][n], 3) for n in attacks)] for one in rows]
     title = "AUC of every attack (`age_alone` is the control that looks at no model):"
-    return (
-        f"{leaks.markdown(HEAD + MATCHED, rows)}\n{title}\n\n{leaks.markdown(('sparsity', *attacks), each)}"
-    )
+    first = leaks.markdown(HEAD + MATCHED, [_row(one) for one in rows])
+    return f"{first}\n{title}\n\n{leaks.markdown(('model', *attacks), each)}"
+
+
+def _row(one: dict) -> list[str]:
+    row = [one["name"], ", ".join(sorted(set(one["best"])))]
+    row += [_text(one[key], 3) for key in ("auc", "age_matched_auc", "tpr")]
+    row += [_text(one["test_mae"], 2), _text(one["gap"], 2)]
+    rounds = one.get("matched_rounds")
+    row.append("–" if rounds is None else f"{min(rounds)} to {max(rounds)}")
+    places = (("matched_mae", 2), ("matched_auc", 3), ("difference", 3))
+    return row + [_text(one.get(key), digits) for key, digits in places]
 
 
 def _text(value: dict | None, digits: int) -> str:

@@ -3,7 +3,8 @@
 python scripts/audit.py --workdir=runs/audit
 
 At each sparsity models are trained on random halves of the people, and each is attacked with the others as its
-shadows. Writes study.json, study.md and study.png into the folder.
+shadows. Early stopping and differentially private training (extra "privacy") are measured beside them. Writes
+study.json, study.md and study.png into the folder.
 """
 
 from pathlib import Path
@@ -17,6 +18,7 @@ FILE = flags.DEFINE_string("config_file", "configs/audit.py", "Config whose form
 SPARSITIES = flags.DEFINE_list(
     "sparsities", ["0", "50", "80", "90", "95", "99"], "In percent; 0 comes first."
 )
+NOISES = flags.DEFINE_list("noises", ["0.02", "0.1", "0.4"], "Noise multipliers of private training.")
 TARGETS = flags.DEFINE_integer("targets", 8, "Models at each sparsity, an even number.")
 FORM = flags.DEFINE_string("form", "", "A further form of the config, such as smoke.")
 
@@ -26,7 +28,10 @@ def main():
 
     cli.cache_compilations()
     workdir, percents = Path(WORKDIR.value), tuple(SPARSITIES.value)
-    study.run(workdir, FILE.value, percents=percents, targets=TARGETS.value, form=FORM.value, track=cli.track)
+    noises, many = tuple(NOISES.value), TARGETS.value
+    study.run(
+        workdir, FILE.value, percents=percents, noises=noises, targets=many, form=FORM.value, track=cli.track
+    )
     print((workdir / "study.md").read_text(encoding="utf-8"))
     print(f"Study: {workdir / 'study.json'}")
 

@@ -26,38 +26,44 @@ def test_the_best_attack_is_chosen_on_the_other_targets():
 
 def test_a_level_by_hand():
     matched = [record(r, mae, a=auc) for r, mae, auc in ((3, 4.1, 0.7), (4, 5.1, 0.6), (3, 5.8, 0.8))]
-    one = study.level(0.9, RECORDS, matched)
+    one = study.level("sparsity 90 %", RECORDS, matched)
     assert one["auc"]["mean"] == pytest.approx((0.6 + 0.5 + 0.7) / 3)
     assert one["gap"]["mean"] == pytest.approx(4.0) and one["test_mae"]["half"] == pytest.approx(
         2.484, abs=1e-3
     )
     assert one["matched_rounds"] == [3, 4, 3] and one["matched_auc"]["mean"] == pytest.approx(0.7)
     assert one["difference"] == pytest.approx({"mean": -0.1, "half": 0.0}, abs=1e-9)
-    assert "| 0.9 | 3 | a, b | 0.600 ± 0.248 | 0.300 ± 0.124 | 5.00 ± 2.48 |" in study.table([one])
+    shown = study.tables([one], [])
+    assert "| sparsity 90 % | a, b | 0.600 ± 0.248 | 0.600 ± 0.248 | 0.300 ± 0.124 | 5.00 ± 2.48 |" in shown
 
 
 def test_what_is_refused_stays_empty():
     refused = [dict(one, attacks={**one["attacks"], "c": {"refused": "why"}}) for one in RECORDS]
-    one = study.level(0.0, refused, None)
-    assert one["attacks"]["c"] is None and "c" not in one["best"] and "–" in study.table([one])
+    one = study.level("sparsity 0 %", refused, None)
+    assert one["attacks"]["c"] is None and "c" not in one["best"] and "–" in study.tables([one], [])
 
 
-def test_the_nearest_round():
+def test_the_nearest_round_and_that_of_the_least_error():
     errors = np.array([[3.0], [2.0], [1.0]]) * np.ones((1, 4))
     found = dict(
         predictions=errors, targets=np.zeros(4), inside=np.array([True, True, False, False]), rounds=[1, 2, 3]
     )
-    dense = study.Family("0", None, [found])
+    dense = study.Family(None, [found])
     assert [study.nearest(dense, 0, mae) for mae in (9.0, 2.2, 2.5, 0.1)] == [0, 1, 0, 2]
+    assert study.least(dense, 0) == 2 and dense.ends == [2]
 
 
 def test_smoke_and_resume(tmp_path):
-    options = dict(percents=("0", "95"), targets=2, form="smoke", draws=10)
+    pytest.importorskip("dp_accounting")
+    options = dict(percents=("0", "95"), noises=("0.1",), targets=2, form="smoke", draws=10)
     found = study.run(tmp_path, say=lambda _: None, **options)
     assert [one["sparsity"] for one in found["levels"]] == [0.0, 0.95]
     dense, sparse = found["levels"]
     assert sparse["matched_auc"] and not dense.get("matched_auc") and dense["tpr"] is None
     assert dense["attacks"]["lira_online"] is None and 0 <= sparse["auc"]["mean"] <= 1
+    early, private = found["defences"]
+    assert early["test_mae"]["mean"] <= dense["test_mae"]["mean"] and private["epsilon"] > 0
+    assert private["matched_auc"] and "private, noise 0.1 (epsilon" in (tmp_path / "study.md").read_text()
     for name in ("study.json", "study.md", "study.png"):
         assert (tmp_path / name).stat().st_size > 100
     said = []

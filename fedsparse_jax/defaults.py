@@ -81,8 +81,9 @@ def defaults() -> ConfigDict:
     # deviation of the noise as a multiple of it (0 and 0: neither), and the delta for which the log has epsilon.
     config.privacy = dict(clip=0.0, noise=0.0, delta=1e-5)
     # What crosses the network: off | measure the messages | through: what was sent and decoded is what counts. Values
-    # are float32, or lossy (through only): bfloat16 | float16 | int8.
-    config.wire = dict(mode="measure", dtype="float32")
+    # are float32, or lossy (through only): bfloat16 | float16 | int8; with feedback clients send the difference from
+    # what they were sent, and with it what earlier messages have lost of it.
+    config.wire = dict(mode="measure", dtype="float32", feedback=False)
     config.checkpoint = dict(every=1, keep=5)  # rounds between two; how many, the newest, stay on disk
     config.log = dict(tensorboard=True, report=True)
     config.log.audit_every = (

@@ -1,8 +1,9 @@
 """What crosses the network in a round, as messages of `wire`: their sizes, or the model itself.
 
-Both sides know a mask of one another: that of the last message between them, in either direction. `Held` is the
-host's record of it, by client: a value that nobody changes, since one thread may be keeping a round while another
-plays the next. It is kept beside the checkpoints, so that a run that was stopped sends what it would have sent.
+Both sides know a mask of one another: that of the last message between them, in either direction; and a client may
+remember what its lossy messages have not told yet. `Held` is the host's record of that, by client: a value that nobody
+changes, since one thread may be keeping a round while another plays the next. It is kept beside the checkpoints, so
+that a run that was stopped sends what it would have sent.
 """
 
 from collections.abc import Mapping
@@ -14,10 +15,19 @@ import jax.numpy as jnp
 import numpy as np
 
 from fedsparse_jax import wire
-from fedsparse_jax.types import Masks, Sent, UsageError
+from fedsparse_jax.types import Masks, Params, Sent, UsageError
 
 MODES = ("off", "measure", "through")
-Held = Mapping[int, Masks]  # NumPy; masks that are equal are mostly one object
+
+
+class Known(NamedTuple):
+    """What is known of one client between two messages; NumPy."""
+
+    masks: Masks  # to both sides; masks that are equal are mostly one object
+    owed: Params | None = None  # to the client alone: what its messages have lost, with ``feedback``
+
+
+Held = Mapping[int, Known]
 
 
 class Wire(NamedTuple):
@@ -25,6 +35,7 @@ class Wire(NamedTuple):
 
     mode: str = "off"
     dtype: str = "float32"  # a member of `wire.VALUES`
+    feedback: bool = False  # up goes the difference from what came down, and what earlier messages lost of it
     seed: int = 0
 
 
@@ -54,6 +65,11 @@ def check(settings: Wire) -> None:
             f"wire.dtype is {settings.dtype!r}, which changes what arrives; set wire.mode to 'through', or "
             "wire.dtype to 'float32'."
         )
+    if settings.feedback and settings.dtype == "float32":
+        raise UsageError(
+            "wire.feedback makes good what lossy messages lose, but wire.dtype 'float32' loses nothing; choose another "
+            "wire.dtype, or set wire.feedback to False."
+        )
 
 
 def measure(
@@ -66,7 +82,14 @@ def measure(
 
 
 def cross(
-    settings: Wire, held: Held, when: tuple[int, int], ids, sent: Sent, *, shared: bool = False
+    settings: Wire,
+    held: Held,
+    when: tuple[int, int],
+    ids,
+    sent: Sent,
+    *,
+    shared: bool = False,
+    base: Params | None = None,
 ) -> Crossed:
     """Sends each client's part.
 
@@ -78,30 +101,37 @@ def cross(
         sent: leaves ``[C, ...]``.
         shared: everybody is sent the same, the only row of ``sent``, so that clients that hold the same mask get the
             same message.
+        base: what the clients had been sent, leaves ``[C, ...]``; with ``feedback`` they send the difference.
     """
-    on_host = jax.tree.map(np.asarray, sent)
-    done: dict[tuple[int, int], tuple[int, Sent]] = {}
+    on_host, bases = jax.tree.map(np.asarray, (sent, base if settings.feedback else None))
+    done: dict[tuple[int, int], tuple[int, Sent, Params | None]] = {}
     sizes, arrived, now = [], [], dict(held)
     for place, client in enumerate(map(int, ids)):
-        known = now.get(client)
-        key = (id(known), 0 if shared else place)
+        masks, owed = now.get(client, (None, None))
+        key = (id(masks), 0 if shared else place)
         if key not in done:
             row, seed = 0 if shared else place, (settings.seed, *when, 0 if shared else client)
-            done[key] = _send(settings, known, jax.tree.map(lambda leaf, i=row: leaf[i], on_host), seed)
-        size, what = done[key]
+            one, start = jax.tree.map(lambda leaf, i=row: leaf[i], (on_host, bases))
+            done[key] = _send(settings, masks, owed, one, seed, start)
+        size, what, lost = done[key]
+        now[client] = Known(what.masks, owed if bases is None else lost)
         sizes.append(size)
         arrived.append(what)
-        now[client] = what.masks
     if settings.mode != "through":
         return Crossed(sizes, sent, now)
     stack = lambda *leaves: jnp.asarray(np.stack(leaves))
     return Crossed(sizes, jax.tree.map(stack, *arrived), now)
 
 
-def _send(settings: Wire, known: Masks | None, sent: Sent, seed: tuple[int, ...]) -> tuple[int, Sent]:
-    """``(bytes, what arrives)``: one message for the model, and one for each tree of scores that is asked for."""
-    update = wire.Update(sent.params, sent.masks)
-    size, (params, masks) = _message(settings, update, known, values=settings.dtype, seed=seed)
+def _send(
+    settings: Wire, held: Masks | None, owed: Params | None, sent: Sent, seed, base: Params | None
+) -> tuple[int, Sent, Params | None]:
+    """``(bytes, what arrives, what was lost)``: one message for the model, one for each tree of scores asked for."""
+    update, masks = wire.Update(sent.params, sent.masks), sent.masks
+    if base is None:
+        size, (params, masks) = _message(settings, update, held, values=settings.dtype, seed=seed)
+    else:
+        size, params, owed = _difference(settings, update, held, owed, seed, base)
     scores = list[Any]()
     for each in sent.scores:
         if each is not None:
@@ -110,11 +140,24 @@ def _send(settings: Wire, known: Masks | None, sent: Sent, seed: tuple[int, ...]
             more, (each, _) = _message(settings, wire.Update(each, given))
             size += more
         scores.append(each)
-    if known is not None and jax.tree.all(jax.tree.map(np.array_equal, masks, known)):
-        masks = known  # one object for equal masks
+    if held is not None and jax.tree.all(jax.tree.map(np.array_equal, masks, held)):
+        masks = held  # one object for equal masks
     else:
         masks = jax.tree.map(np.array, masks)  # not a view of a whole cohort's
-    return size, Sent(params, masks, tuple(scores))
+    return size, Sent(params, masks, tuple(scores)), owed
+
+
+def _difference(settings: Wire, update: wire.Update, held, owed, seed, base: Params):
+    """``(bytes, weights that arrive, what the message has lost)``: both sides add the difference to ``base``."""
+    context = wire.context(update.params, held)
+    masked = lambda m, values: np.where(m, values, np.float32(0))
+    difference = jax.tree.map(lambda m, w, b: masked(m, w - b), update.masks, update.params, base)
+    owed = jax.tree.map(np.zeros_like, base) if owed is None else owed
+    message, owed = wire.feedback(
+        wire.Update(difference, update.masks), owed, context, values=settings.dtype, seed=seed
+    )
+    told = wire.decode(message, context).params
+    return len(message), jax.tree.map(lambda m, b, d: masked(m, b + d), update.masks, base, told), owed
 
 
 def _message(settings: Wire, update: wire.Update, known: Masks | None = None, **options):
@@ -132,13 +175,16 @@ def _message(settings: Wire, update: wire.Update, known: Masks | None = None, **
 def save(held: Held, folder: Path, round_: int, keep: int) -> None:
     """Writes ``round.npz``, each distinct mask once, packed; leaves the newest ``keep`` files."""
     folder.mkdir(exist_ok=True)
-    distinct = list({id(masks): masks for masks in held.values()}.values())
+    distinct = list({id(known.masks): known.masks for known in held.values()}.values())
     which = {id(masks): number for number, masks in enumerate(distinct)}
-    flat = [np.concatenate([leaf.ravel() for leaf in jax.tree.leaves(masks)]) for masks in distinct]
-    packed = np.packbits(np.stack(flat), axis=1) if flat else np.zeros((0, 0), np.uint8)
+    flat = lambda tree: np.concatenate([leaf.ravel() for leaf in jax.tree.leaves(tree)])
+    packed = np.packbits(np.stack([*map(flat, distinct)]), axis=1) if distinct else np.zeros((0, 0), np.uint8)
+    numbers = [which[id(known.masks)] for known in held.values()]
+    owing = [client for client, known in held.items() if known.owed is not None]
+    owed = np.array([flat(held[client].owed) for client in owing], np.float32)
     partial = folder / f"{round_}.partial"
     with open(partial, "wb") as file:
-        np.savez(file, masks=packed, clients=list(held), which=[which[id(masks)] for masks in held.values()])
+        np.savez(file, masks=packed, clients=list(held), which=numbers, owing=owing, owed=owed)
     partial.replace(folder / f"{round_}.npz")
     for old in sorted(folder.glob("*.npz"), key=lambda path: int(path.stem))[:-keep]:
         old.unlink()
@@ -155,14 +201,18 @@ def restore(folder: Path, round_: int, like: Masks) -> Held:
         return {}
     leaves, structure = jax.tree.flatten(like)
     ends = np.cumsum([leaf.size for leaf in leaves])
+
+    def shaped(row):
+        parts = zip(np.split(row, ends[:-1]), leaves, strict=True)
+        return jax.tree.unflatten(structure, [part.reshape(leaf.shape) for part, leaf in parts])
+
     with np.load(file) as stored:
-        bits = np.unpackbits(stored["masks"], axis=1, count=int(ends[-1])).astype(bool)
-        pairs = zip(stored["clients"].tolist(), stored["which"].tolist(), strict=True)
-        split = [np.split(row, ends[:-1]) for row in bits]
-        shaped = [
-            jax.tree.unflatten(
-                structure, [part.reshape(leaf.shape) for part, leaf in zip(row, leaves, strict=True)]
-            )
-            for row in split
+        masks = [
+            shaped(row) for row in np.unpackbits(stored["masks"], axis=1, count=int(ends[-1])).astype(bool)
         ]
-        return {client: shaped[number] for client, number in pairs}
+        owing = stored["owing"].tolist() if "owing" in stored else []
+        owed = (
+            {client: shaped(row) for client, row in zip(owing, stored["owed"], strict=True)} if owing else {}
+        )
+        pairs = zip(stored["clients"].tolist(), stored["which"].tolist(), strict=True)
+        return {client: Known(masks[number], owed.get(client)) for client, number in pairs}

@@ -233,7 +233,8 @@ def run_round(
     clients, up, plan, steps = train_clients(experiment, compiled, read, server, round_, ids, arrived)
     measure: Callable = lambda known: (None, known)
     if through:
-        returned = exchange.cross(wire, received.held, (round_, 1), ids, up)
+        base = received.arrived.params
+        returned = exchange.cross(wire, received.held, (round_, 1), ids, up, base=base)
         up, held = returned.arrived, returned.held
         measure = lambda _: (exchange.Traffic(received.sizes, returned.sizes), returned.held)
     elif wire.mode == "measure":

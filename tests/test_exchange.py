@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from fedsparse_jax import checkpoint, exchange, experiment, wire
+from fedsparse_jax.exchange import Known
 from fedsparse_jax.types import Sent, UsageError
 from tests import toy
 from tests.test_experiment import Killed, final_state, stop_after, without_time
@@ -39,7 +40,7 @@ def test_sizes_are_those_of_real_messages_to_what_each_client_holds():
     both = jax.tree.map(lambda a, b: np.stack([a, b]), sparse, pruned)
     third = exchange.cross(MEASURE, second.held, (2, 1), [4, 9], Sent(*both))
     assert third.sizes == [length(sparse, sparse[1]), length(pruned, sparse[1])]
-    kept = lambda held: {client: int(masks["w"].sum()) for client, masks in held.items()}
+    kept = lambda held: {client: int(known.masks["w"].sum()) for client, known in held.items()}
     assert kept(third.held) == {4: 5, 9: 3, 7: 12}
     # Nobody's record of an earlier moment has changed: another thread may be keeping it.
     assert (kept(first.held), kept(second.held)) == ({4: 12, 7: 12}, {4: 5, 9: 5, 7: 12})
@@ -66,15 +67,48 @@ def test_lossy_values_arrive_as_they_were_sent_and_depend_on_the_round():
     np.testing.assert_allclose(once, sent.params["w"], atol=np.abs(sent.params["w"]).max() / 127)
 
 
+def test_feedback_sends_differences_and_in_the_end_everything():
+    params, kept = model(0, 8, 2)
+    near = jax.tree.map(
+        lambda leaf: np.where(kept["w"], leaf + np.float32(0.01), 0).astype(np.float32), params
+    )
+    lossy, held, sums = exchange.Wire("through", "int8", feedback=True, seed=3), {}, []
+    for t in range(
+        1, 41
+    ):  # the same difference again and again: what arrives of it, in sum, is what was meant
+        _, arrived, held = exchange.cross(lossy, held, (t, 1), [0, 1], Sent(near, kept), base=params)
+        sums.append(np.asarray(arrived.params["w"]) - params["w"])
+    plain = exchange.cross(
+        exchange.Wire("through", "int8", seed=3), {}, (1, 1), [0, 1], Sent(near, kept)
+    ).arrived
+    meant = near["w"] - params["w"]
+    assert np.abs(sums[0] - meant).max() < 0.05 * np.abs(plain.params["w"] - near["w"]).max()
+    np.testing.assert_allclose(
+        np.sum(sums, 0) + np.stack([held[k].owed["w"] for k in (0, 1)]), 40 * meant, atol=1e-4
+    )
+    assert np.abs(held[0].owed["w"]).max() < 0.02 / 127
+
+
+def test_a_message_down_leaves_what_each_client_owes():
+    owed = lambda value: {"w": np.full((3, 4), value, np.float32)}
+    mask = model(0, 5)[1]
+    held = {0: Known(mask, owed(1.0)), 1: Known(mask, owed(2.0))}
+    lossy = exchange.Wire("through", "int8", feedback=True)
+    after = exchange.cross(lossy, held, (1, 0), [0, 1], Sent(*model(0, 5, 1)), shared=True).held
+    assert [float(after[client].owed["w"][0, 0]) for client in (0, 1)] == [1.0, 2.0]
+
+
 def test_what_is_held_survives_a_stop(tmp_path):
     shared = model(0, 5)[1]
-    held = {3: shared, 8: shared, 5: model(0, 2)[1]}
+    owed = {"w": np.arange(12, dtype=np.float32).reshape(3, 4)}
+    held = {3: Known(shared), 8: Known(shared, owed), 5: Known(model(0, 2)[1])}
     for round_ in (1, 2, 3, 10):
         exchange.save(held, tmp_path, round_, keep=2)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["10.npz", "3.npz"]
     found = exchange.restore(tmp_path, 10, shared)
-    assert found.keys() == held.keys() and found[3] is found[8]
+    assert found.keys() == held.keys() and found[3].masks is found[8].masks
     jax.tree.map(np.testing.assert_array_equal, found, held)
+    assert exchange.restore(tmp_path, 3, shared)[8].owed["w"][2, 3] == 11
     assert exchange.restore(tmp_path, 2, shared) == {}
 
 
@@ -96,14 +130,18 @@ def test_through_gives_what_off_gives_bit_for_bit_and_measure_its_sizes(tmp_path
     assert sum(last["bytes_up"]) < sum(records["measure"][0]["bytes_up"])
 
 
-@pytest.mark.parametrize("mode", ["measure", "through"])
-def test_bytes_of_a_resumed_run_are_those_of_an_uninterrupted_one(tmp_path, mode):
-    one = lambda: toy.experiment(placement="client", wire=exchange.Wire(mode))
+@pytest.mark.parametrize(
+    "wire", [exchange.Wire("measure"), exchange.Wire("through", "int8", feedback=True)], ids=lambda w: w.mode
+)
+def test_bytes_of_a_resumed_run_are_those_of_an_uninterrupted_one(tmp_path, wire):
+    one = lambda: toy.experiment(placement="client", wire=wire)
     whole = experiment.run(one(), tmp_path / "whole", say=lambda _: None)
     with pytest.raises(Killed):
         experiment.run(one(), tmp_path / "parts", say=stop_after(3))
     parts = experiment.run(one(), tmp_path / "parts", say=lambda _: None)
     assert without_time(whole) == without_time(parts)
+    digests = {checkpoint.digest(final_state(tmp_path / name)) for name in ("whole", "parts")}
+    assert len(digests) == 1
     json.dumps(parts)
 
 
@@ -113,6 +151,7 @@ def test_bytes_of_a_resumed_run_are_those_of_an_uninterrupted_one(tmp_path, mode
         (exchange.Wire("on"), "wire.mode is 'on'"),
         (exchange.Wire("through", "int4"), "wire.dtype is 'int4'"),
         (exchange.Wire("measure", "int8"), "set wire.mode to 'through'"),
+        (exchange.Wire("through", feedback=True), "'float32' loses nothing"),
     ],
 )
 def test_refusals(settings, message):

@@ -10,16 +10,17 @@ from fedsparse_jax.criteria import CRITERIA
 from fedsparse_jax.data import images, partition, sources
 from fedsparse_jax.regrowth import REGROWTH
 from fedsparse_jax.schedules import SCHEDULES
+from fedsparse_jax.wire import VALUES
 
 REGISTRIES = (
     CRITERIA, SCHEDULES, pruning.SCOPES, AGGREGATORS, losses.LOSSES, models.MODELS, partition.PARTITIONS,
-    sources.DATASETS, images.IMAGES, REGROWTH, FEATURES, ATTACKS,
+    sources.DATASETS, images.IMAGES, REGROWTH, FEATURES, ATTACKS, VALUES,
 )  # fmt: skip
 
 
 def test_extending(repository):
     blocks = re.findall(r"```python\n(.*?)```", (repository / "docs/extending.md").read_text(), re.DOTALL)
-    assert len(blocks) == 12
+    assert len(blocks) == 13
     before = [dict(registry) for registry in REGISTRIES]
     try:
         exec("\n".join(blocks), {})

@@ -106,13 +106,17 @@ def cross(
     on_host, bases = jax.tree.map(np.asarray, (sent, base if settings.feedback else None))
     done: dict[tuple[int, int], tuple[int, Sent, Params | None]] = {}
     sizes, arrived, now = [], [], dict(held)
+    layout = wire.context(jax.tree.map(lambda leaf: leaf[0], on_host.params))
+    contexts: dict[int, wire.Context] = {}  # by mask: clients that hold the same one share it
     for place, client in enumerate(map(int, ids)):
         masks, owed = now.get(client, (None, None))
         key = (id(masks), 0 if shared else place)
+        if id(masks) not in contexts:
+            contexts[id(masks)] = wire.knowing(layout, masks)
         if key not in done:
             row, seed = 0 if shared else place, (settings.seed, *when, 0 if shared else client)
             one, start = jax.tree.map(lambda leaf, i=row: leaf[i], (on_host, bases))
-            done[key] = _send(settings, masks, owed, one, seed, start)
+            done[key] = _send(settings, contexts[id(masks)], masks, owed, one, seed, start)
         size, what, lost = done[key]
         now[client] = Known(what.masks, owed if bases is None else lost)
         sizes.append(size)
@@ -124,20 +128,20 @@ def cross(
 
 
 def _send(
-    settings: Wire, held: Masks | None, owed: Params | None, sent: Sent, seed, base: Params | None
+    settings: Wire, context: wire.Context, held, owed, sent: Sent, seed, base: Params | None
 ) -> tuple[int, Sent, Params | None]:
     """``(bytes, what arrives, what was lost)``: one message for the model, one for each tree of scores asked for."""
     update, masks = wire.Update(sent.params, sent.masks), sent.masks
     if base is None:
-        size, (params, masks) = _message(settings, update, held, values=settings.dtype, seed=seed)
+        size, (params, masks) = _message(settings, update, context, values=settings.dtype, seed=seed)
     else:
-        size, params, owed = _difference(settings, update, held, owed, seed, base)
-    scores = list[Any]()
+        size, params, owed = _difference(settings, update, context, owed, seed, base)
+    plain, scores = wire.knowing(context, None), list[Any]()
     for each in sent.scores:
         if each is not None:
             each = jax.tree.map(lambda leaf: leaf + np.float32(0), each)  # -0 is 0
             given = jax.tree.map(lambda leaf: leaf != 0, each)  # a score of zero need not be sent
-            more, (each, _) = _message(settings, wire.Update(each, given))
+            more, (each, _) = _message(settings, wire.Update(each, given), plain)
             size += more
         scores.append(each)
     if held is not None and jax.tree.all(jax.tree.map(np.array_equal, masks, held)):
@@ -147,9 +151,8 @@ def _send(
     return size, Sent(params, masks, tuple(scores)), owed
 
 
-def _difference(settings: Wire, update: wire.Update, held, owed, seed, base: Params):
+def _difference(settings: Wire, update: wire.Update, context: wire.Context, owed, seed, base: Params):
     """``(bytes, weights that arrive, what the message has lost)``: both sides add the difference to ``base``."""
-    context = wire.context(update.params, held)
     masked = lambda m, values: np.where(m, values, np.float32(0))
     difference = jax.tree.map(lambda m, w, b: masked(m, w - b), update.masks, update.params, base)
     owed = jax.tree.map(np.zeros_like, base) if owed is None else owed
@@ -160,9 +163,8 @@ def _difference(settings: Wire, update: wire.Update, held, owed, seed, base: Par
     return len(message), jax.tree.map(lambda m, b, d: masked(m, b + d), update.masks, base, told), owed
 
 
-def _message(settings: Wire, update: wire.Update, known: Masks | None = None, **options):
+def _message(settings: Wire, update: wire.Update, context: wire.Context, **options):
     """``(bytes, what arrives)`` of one message, which is made only where what it holds is to be read again."""
-    context = wire.context(update.params, known)
     if settings.mode == "measure":
         return wire.size(update, context), update
     message = wire.encode(update, context, **options)

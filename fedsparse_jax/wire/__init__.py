@@ -7,8 +7,19 @@ A `Context` is what both sides know before the message: the layout of the tree a
 No method of the algebra is named here: what is worth sending follows from the masks alone. NumPy on the host only.
 """
 
-from fedsparse_jax.wire.message import Context, Update, context, decode, encode, feedback, size
+from fedsparse_jax.wire.message import Context, Update, context, decode, encode, feedback, knowing, size
 from fedsparse_jax.wire.reader import WireError
 from fedsparse_jax.wire.values import VALUES
 
-__all__ = ["VALUES", "Context", "Update", "WireError", "context", "decode", "encode", "feedback", "size"]
+__all__ = [
+    "VALUES",
+    "Context",
+    "Update",
+    "WireError",
+    "context",
+    "decode",
+    "encode",
+    "feedback",
+    "knowing",
+    "size",
+]

@@ -57,11 +57,16 @@ def context(params: Params, known: Masks | None = None) -> Context:
             )
     shapes = tuple(tuple(leaf.shape) for leaf in leaves)
     listed = [[name, "float32", list(shape)] for name, shape in zip(names, shapes, strict=True)]
-    plain = Context(structure, shapes, digest(json.dumps(listed, separators=(",", ":")).encode()))
+    layout = digest(json.dumps(listed, separators=(",", ":")).encode())
+    return knowing(Context(structure, shapes, layout), known)
+
+
+def knowing(context: Context, known: Masks | None) -> Context:
+    """The same layout, and a mask that both sides hold, or none."""
     if known is None:
-        return plain
-    flat = tuple(_flat(known, plain, np.bool_, "the known mask"))
-    return plain._replace(known=flat, known_digest=digest(b"".join(map(bits.pack, flat))))
+        return context._replace(known=None, known_digest=bytes(DIGEST_SIZE))
+    flat = tuple(_flat(known, context, np.bool_, "the known mask"))
+    return context._replace(known=flat, known_digest=digest(b"".join(map(bits.pack, flat))))
 
 
 def digest(data) -> bytes:

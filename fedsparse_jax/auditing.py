@@ -190,6 +190,7 @@ def attack(
         "threat": threat,
         "round": int(run.states[-1].round),
         **errors(run),
+        **spent(workdir, run),
         "shadows": 0 if held is None else len(held.inside),
         "options": options._asdict(),
         "threats": {name: _plain(findings) for name, findings in found.items()},
@@ -210,6 +211,14 @@ def errors(run: Opened) -> dict[str, float]:
         predictions = cohort.predict(run.compiled.apply, params, run.read, rows, run.experiment.eval_batch)
         mae.append(float(np.abs(predictions - data.targets[rows]).mean()))
     return {"train_mae": mae[0], "test_mae": mae[1], "gap": mae[1] - mae[0]}
+
+
+def spent(workdir: Path, run: Opened) -> dict[str, float]:
+    """What private training promises, beside what attacks find; nothing where training was not private."""
+    logged = [record for record in log.read(workdir) if record["round"] == int(run.states[-1].round)]
+    if not logged or "epsilon" not in logged[0]:
+        return {}
+    return {"epsilon": logged[0]["epsilon"], "delta": run.experiment.config["privacy"]["delta"]}
 
 
 def _stranger(workdir: Path, data: cohort.Federation, track) -> Opened:

@@ -72,6 +72,7 @@ def summary(found: dict) -> str:
         + (f", {pairs} of them" if pairs > 1 else "")
         + f"; models after round {found['round']}. "
         f"Train MAE {found['train_mae']:.2f} y, test MAE {found['test_mae']:.2f} y, gap {found['gap']:.2f} y."
+        + (f" Epsilon {found['epsilon']:.3g} at delta {found['delta']:g}." if "epsilon" in found else "")
     )
 
 

@@ -10,7 +10,7 @@ import optax
 import pytest
 from scipy.stats import norm
 
-from fedsparse_jax import accounting, build, experiment, local, losses
+from fedsparse_jax import accounting, auditing, build, experiment, leaks, local, losses
 from fedsparse_jax.types import Chunk, ClientState, UsageError
 
 RNG = np.random.default_rng(0)
@@ -128,6 +128,10 @@ def test_a_private_run_logs_what_its_busiest_client_has_spent(tmp_path):
     assert any(f"epsilon {expected[-1]:.3g}" in line for line in lines)
     plain = json.loads((tmp_path / "run/metrics.jsonl").read_text().splitlines()[-1])
     assert plain["epsilon"] == expected[-1]
+    few = auditing.Options(attacks=("error_threshold",), draws=20)
+    found = auditing.attack(tmp_path / "run", options=few, say=lambda _: None)
+    assert (found["epsilon"], found["delta"]) == (expected[-1], 1e-5)
+    assert f"Epsilon {expected[-1]:.3g} at delta 1e-05." in leaks.summary(found)
 
 
 @pytest.mark.parametrize(

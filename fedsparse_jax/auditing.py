@@ -60,8 +60,7 @@ def open_run(workdir: Path, track=build.plain) -> Opened:
         raise UsageError(f"{workdir} holds a shadow; give the run that it is a shadow of.")
     opened = build.experiment(config, track)
     states = [build.trained(workdir, round_)[2] for round_ in shadowing.kept(workdir)]
-    reader = cohort.resident if opened.resident else cohort.streamed
-    return Opened(opened, experiment.compile_(opened), reader(opened.data.inputs), states)
+    return Opened(opened, experiment.compile_(opened), experiment.reader(opened), states)
 
 
 def community(states: list[ServerState], models: int) -> tuple[Snapshot, ...]:

@@ -159,7 +159,8 @@ def experiment(config: ConfigDict, track=plain, test=None) -> Experiment:
     """
     settings = config.execution
     check_counts(config)
-    exchange.check(exchange.Wire(**config.wire))
+    sending = exchange.Wire(**config.wire, seed=config.seed)
+    exchange.check(sending)
     check_devices(config)
     task = check_task(config)
     rules = recipe(config, model(config)[0])
@@ -193,7 +194,7 @@ def experiment(config: ConfigDict, track=plain, test=None) -> Experiment:
         eval_batch=settings.eval_batch,
         every=config.checkpoint.every,
         keep=config.checkpoint.keep,
-        wire=exchange.Wire(**config.wire, seed=config.seed),
+        wire=sending,
         tensorboard=config.log.tensorboard,
         dropped=dropped,
         uses=flops.uses(network.apply, params, data.inputs.shape[1:]),

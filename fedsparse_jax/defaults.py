@@ -23,11 +23,8 @@ def defaults() -> ConfigDict:
     config.data = dict(
         source="phantom",  # phantom | bids | table; digits | idx for images with classes
         root="",  # folder (bids, idx), file (table), or where the phantom is written ("": beside the cache)
-        shape=(
-            91,
-            109,
-            91,
-        ),  # voxels of the grid over the MNI box, 91x109x91 is 2 mm; or pixels of the images
+        # Voxels of the grid over the MNI box, 91x109x91 is 2 mm; or pixels of the images.
+        shape=(91, 109, 91),
         align="affine",  # affine: trust the header | rough: match centre and spread of the brain
         normalise="volume",  # z-score over the "volume" (the paper), over the "brain", or "percentile"
         cache_dir="~/.cache/fedsparse_jax",
@@ -41,9 +38,7 @@ def defaults() -> ConfigDict:
     config.client = dict(batch_size=1, epochs=4, loss="squared")
     config.client.clip = 0.0  # largest norm of a step's masked gradient; 0 for no clipping
     config.client.proximal = 0.0  # mu of FedProx
-    config.client.towards = (
-        "global"  # what it pulls towards: the global model (the paper), or, as coded, "zero"
-    )
+    config.client.towards = "global"  # it pulls towards the global model (the paper), or, as coded, "zero"
     config.client.optimizer_state = "fresh"  # fresh in every round | kept from the client's last round
     config.client.optimizer = dict(name="sgd", learning_rate=5e-5)
     config.server = dict(optimizer=dict(name="sgd", learning_rate=1.0))
@@ -85,10 +80,8 @@ def defaults() -> ConfigDict:
     # what they were sent, and with it what earlier messages have lost of it.
     config.wire = dict(mode="measure", dtype="float32", feedback=False)
     config.checkpoint = dict(every=1, keep=5)  # rounds between two; how many, the newest, stay on disk
-    config.log = dict(tensorboard=True, report=True)
-    config.log.audit_every = (
-        0  # rounds between two quick privacy audits (membership_auc in the log); 0 for none
-    )
+    # audit_every: rounds between two quick privacy audits (membership_auc in the log); 0 for none.
+    config.log = dict(tensorboard=True, report=True, audit_every=0)
     return config.lock()
 
 

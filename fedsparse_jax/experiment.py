@@ -115,6 +115,11 @@ def compile_(experiment: Experiment) -> Compiled:
     )
 
 
+def reader(experiment: Experiment) -> Callable:
+    """How the experiment's inputs are read, from the device or from their file."""
+    return (cohort.resident if experiment.resident else cohort.streamed)(experiment.data.inputs)
+
+
 def run(experiment: Experiment, workdir: Path, say: Callable[[str], None] = print) -> list[dict]:
     """Folds the rounds that ``workdir`` does not hold yet; returns the log of all rounds.
 
@@ -126,7 +131,7 @@ def run(experiment: Experiment, workdir: Path, say: Callable[[str], None] = prin
     for remark in experiment.remarks:
         say(remark)
     compiled = compile_(experiment)
-    read = (cohort.resident if experiment.resident else cohort.streamed)(experiment.data.inputs)
+    read = reader(experiment)
     with contextlib.ExitStack() as stack:
         manager = stack.enter_context(checkpoint.open_manager(workdir, experiment.keep))
         start, records = _resume(experiment, compiled, read, manager, workdir, say)

@@ -61,7 +61,7 @@ def _one(config, folder: Path, outside, index: int, say, track) -> None:
 def write_everybody(shadow: experiment.Experiment, folder: Path) -> None:
     """``everybody.npz``: predictions ``f32[R, P]`` after each kept round, those rounds, ages, and who was inside."""
     apply, data = experiment.compile_(shadow).apply, shadow.data
-    read = (cohort.resident if shadow.resident else cohort.streamed)(data.inputs)
+    read = experiment.reader(shadow)
     everybody, rounds = np.arange(len(data.targets)), kept(folder)
     predict = lambda params: cohort.predict(apply, params, read, everybody, shadow.eval_batch)
     predictions = np.stack([predict(build.trained(folder, round_)[2].params) for round_ in rounds])

@@ -1,4 +1,4 @@
-"""How many bytes messages take, and how fast they are made: the measurements behind docs/wire.md.
+"""How many bytes messages take: the measurements behind docs/wire.md.
 
 The masks and weights are those of a short training, not noise: the paper's network prunes itself by
 FedSparsify-Global, and a snapshot is taken after every round.
@@ -17,14 +17,11 @@ import numpy as np
 from scipy.special import gammaln
 
 from fedsparse_jax import build, experiment, tree, wire
-from fedsparse_jax.data import cohort
 from fedsparse_jax.defaults import defaults
-from fedsparse_jax.models import MODELS
 from fedsparse_jax.wire import bits, message
 
 # Share of the weights kept after each round of the training that `train` plays.
 DENSITIES = (1.0,) * 5 + (0.7, 0.5, 0.35, 0.2, 0.14, 0.1, 0.07, 0.05, 0.02, 0.01)
-
 
 SHOWN = (1.0, 0.5, 0.2, 0.1, 0.05, 0.01)
 FRAME = message.HEADER_SIZE + message.DIGEST_SIZE
@@ -61,7 +58,7 @@ def train(config=None, say: Callable[[str], None] = print) -> list[Snapshot]:
     """Plays the rounds and keeps the model after each; minutes on two cores."""
     work = build.experiment(config or training())
     compiled = experiment.compile_(work)
-    read = (cohort.resident if work.resident else cohort.streamed)(work.data.inputs)
+    read = experiment.reader(work)
     start = compiled.init(jax.random.key(work.seed))
     found, began = [], time.monotonic()
     for server, info, *_ in experiment.rounds(work, compiled, read, start, {}):
@@ -86,9 +83,8 @@ def sizes(snapshots: list[Snapshot]) -> list[dict]:
     rows = []
     for before, now in pairwise([snapshots[0], *snapshots]):
         density = DENSITIES[now.round - 1]
-        if density not in SHOWN or DENSITIES[now.round : now.round + 1] == (
-            density,
-        ):  # the last round of each
+        last = density not in DENSITIES[now.round :]
+        if density not in SHOWN or not last:
             continue
         held = {"nothing": None, "the mask before": before.masks, "this mask": now.masks}
         for receiver, known in held.items():
@@ -169,62 +165,6 @@ def lossy(now: Snapshot) -> list[dict]:
     return rows
 
 
-# --- speed --------------------------------------------------------------------------------------
-
-
-def speed(density: float = 0.05) -> dict[str, Callable[[], object]]:
-    """Alternatives that encode and decode one model: the paper's network, pruned by magnitude before any training.
-
-    Args:
-        density: share of the weights kept; a receiver may hold a mask 1.2 times as dense.
-    """
-    params = jax.tree.map(np.asarray, MODELS["brain_age_cnn"](SHAPE).init(jax.random.key(0)))
-    flat = np.concatenate([np.abs(leaf).ravel() for leaf in jax.tree.leaves(params)])
-    cuts = [
-        np.partition(flat, int((1 - share) * flat.size))[int((1 - share) * flat.size)]
-        for share in (density, min(1.2 * density, 1))
-    ]
-    masks, known = (jax.tree.map(lambda w, cut=cut: np.abs(w) >= cut, params) for cut in cuts)
-    update = wire.Update(jax.tree.map(lambda m, w: np.where(m, w, np.float32(0)), masks, params), masks)
-
-    def through(held, values="float32"):
-        context = wire.context(params, held)
-        return wire.decode(wire.encode(update, context, values=values), context)
-
-    context = wire.context(params)
-    sent = wire.encode(update, context)
-    dense = np.concatenate([leaf.ravel() for leaf in jax.tree.leaves(update.params)])
-    return {
-        "dense float32, zlib -1 there and back": lambda: zlib.decompress(zlib.compress(dense.tobytes(), 1)),
-        "there and back, receiver holds nothing": lambda: through(None),
-        "there and back, it holds the mask before": lambda: through(known),
-        "there and back, it holds this mask": lambda: through(masks),
-        "encode, receiver holds nothing": lambda: wire.encode(update, context),
-        "decode, receiver holds nothing": lambda: wire.decode(sent, context),
-        "there and back in bfloat16": lambda: through(None, "bfloat16"),
-        "there and back in int8": lambda: through(None, "int8"),
-    }
-
-
-def timed(alternatives: dict[str, Callable[[], object]], repeats: int) -> list[dict]:
-    """Medians of the alternatives run in turn, and what they are in dense float32 of the paper's network."""
-    taken: dict[str, list[float]] = {name: [] for name in alternatives}
-    for _ in range(repeats):
-        for name, work in alternatives.items():
-            began = time.perf_counter()
-            work()
-            taken[name].append(time.perf_counter() - began)
-    return [
-        {
-            "alternative": name,
-            "ms": round(1e3 * float(np.median(seconds)), 1),
-            "range": f"{1e3 * min(seconds):.1f} to {1e3 * max(seconds):.1f}",
-            "MB/s of dense float32": round(4e-6 * 2_948_801 / float(np.median(seconds))),
-        }
-        for name, seconds in taken.items()
-    ]
-
-
 def table(rows: list[dict]) -> str:
     """The rows as Markdown; large whole numbers with separators."""
     show = lambda value: f"{value:,}" if isinstance(value, int) else str(value)
@@ -236,7 +176,6 @@ def table(rows: list[dict]) -> str:
 
 
 if __name__ == "__main__":
-    print(table(timed(speed(), repeats=21)))
     models = train()
     for rows in (sizes(models), mask_codings(models), lossy(models[DENSITIES.index(0.05)])):
         print(table(rows))

@@ -3,11 +3,13 @@
 import json
 import subprocess
 import sys
+import time
 
+import jax
 import pytest
 
 from fedsparse_jax import benchmarks
-from fedsparse_jax.benchmarks import peers, timing
+from fedsparse_jax.benchmarks import messages, peers, timing
 from fedsparse_jax.types import UsageError
 
 
@@ -56,6 +58,21 @@ def test_refusals(args, message):
 def test_an_alternative_may_measure_itself():
     rows = timing.compare({"a": lambda: timing.Played(2.0, {"peak MB": 7.0})}, repeats=2)
     assert rows[0]["seconds"] == 2.0 and "| peak MB |" in timing.table(rows) and "| 7 |" in timing.table(rows)
+
+
+def test_a_measured_alternative_does_not_time_what_goes_before():
+    slow, work = lambda: (time.sleep(0.2),), lambda nothing: nothing
+    play = timing.measured(work, {"twice": lambda seconds: 2 * seconds}, before=slow)
+    (row,) = timing.compare({"a": play}, repeats=3)
+    assert row["seconds"] < 0.1 and row["twice"] == 2 * row["seconds"]
+
+
+def test_messages_hold_the_share_of_the_weights_that_is_said():
+    update, known = messages.pruned(0.05)
+    for masks, share in ((update.masks, 0.05), (known, 0.06)):
+        assert sum(leaf.sum() for leaf in jax.tree.leaves(masks)) == pytest.approx(
+            share * 2_948_801, rel=1e-4
+        )
 
 
 def test_peers_play_the_same_rounds(monkeypatch):

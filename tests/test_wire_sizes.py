@@ -53,20 +53,6 @@ def test_rows_of_codings_and_values():
     )
 
 
-def test_alternatives_are_timed_in_turn():
-    order = []
-    rows = wire_sizes.timed({name: (lambda name=name: order.append(name)) for name in "ab"}, repeats=3)
-    assert order == ["a", "b"] * 3 and [row["alternative"] for row in rows] == ["a", "b"]
-
-
-def test_speed_does_the_work():
-    works = wire_sizes.speed()
-    update, kept = works["there and back, receiver holds nothing"](), 0.05 * 2_948_801
-    assert sum(leaf.sum() for layer in update.masks.values() for leaf in layer.values()) == pytest.approx(
-        kept, rel=1e-4
-    )
-
-
 def test_the_schedule_of_the_training():
     schedule = dict(wire_sizes.training().pruning.schedule)
     planned = SCHEDULES[schedule.pop("name")](final=schedule["levels"][-1], **schedule)

@@ -7,8 +7,7 @@ them in turn and compares medians. The numbers in docs/performance.md are printe
 import functools
 from collections.abc import Callable
 
-from fedsparse_jax import wire_sizes
-from fedsparse_jax.benchmarks import peers, rounds, runs, selection
+from fedsparse_jax.benchmarks import messages, peers, rounds, runs, selection
 from fedsparse_jax.benchmarks.timing import Alternatives, compare, table
 from fedsparse_jax.benchmarks.workloads import WORKLOADS, Workload
 from fedsparse_jax.folder import environment
@@ -66,7 +65,7 @@ BENCHMARKS: dict[str, tuple[Callable[[str], Alternatives], str]] = {  # and the 
     "overhead": (functools.partial(_on_workload, runs.overhead), "W"),
     "input": (functools.partial(_on_workload, runs.streaming), "W3"),
     "large": (functools.partial(_on_count, runs.large), "30"),
-    "wire": (functools.partial(_on_density, wire_sizes.speed), "0.05"),
+    "wire": (functools.partial(_on_density, messages.speed), "0.05"),
     "start": (runs.starts, "configs/quickstart.py"),
     "merge": (functools.partial(_on_workload, rounds.merge), "W"),
     "select": (functools.partial(_on_count, selection.select), "2948801"),

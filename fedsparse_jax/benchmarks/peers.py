@@ -9,7 +9,6 @@ import importlib.util
 import json
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ import jax
 import numpy as np
 
 from fedsparse_jax import tree
-from fedsparse_jax.benchmarks.timing import Alternatives, Played
+from fedsparse_jax.benchmarks.timing import Alternatives, Played, folder, peak
 from fedsparse_jax.benchmarks.workloads import Workload, chunk
 from fedsparse_jax.types import UsageError
 
@@ -36,38 +35,38 @@ def peers(workload: Workload) -> Alternatives:
     """Ours and every peer that is installed; an MLP has no channels to put last."""
     if not importlib.util.find_spec("torch"):
         raise UsageError("peers needs PyTorch: pip install 'fedsparse_jax[peers]' (Flower is in it, too).")
-    folder = tempfile.TemporaryDirectory()
-    files = _write(workload, Path(folder.name))
+    home = folder()
+    files = _write(workload, home)
     chosen = {
         name: (program, how)
         for name, (package, program, how) in PEERS.items()
         if importlib.util.find_spec(package) and not (workload.model == "mlp" and how == "channels_last")
     }
-    processes = {name: _start(*what, files, Path(folder.name)) for name, what in chosen.items()}
-    return {name: functools.partial(_play, name, process, folder) for name, process in processes.items()}
+    processes = {name: _start(*what, files, home) for name, what in chosen.items()}
+    return {name: functools.partial(_play, name, process, home) for name, process in processes.items()}
 
 
-def _write(workload: Workload, folder: Path) -> list[str]:
+def _write(workload: Workload, home: Path) -> list[str]:
     """What all peers read: the workload as JSON, weights and batches as one NPZ."""
     params, batches = workload.network().init(jax.random.key(0)), chunk(workload)
     weights: dict[str, Any] = dict(
         zip(tree.names(params), map(np.asarray, jax.tree.leaves(params)), strict=True)
     )
-    work, arrays = folder / "work.json", folder / "work.npz"
+    work, arrays = home / "work.json", home / "work.npz"
     work.write_text(json.dumps(workload._asdict()))
     np.savez(arrays, inputs=np.asarray(batches.inputs), targets=np.asarray(batches.targets), **weights)
     return [str(work), str(arrays)]
 
 
-def _start(program: str, how: str, files: list[str], folder: Path) -> subprocess.Popen:
-    with open(folder / f"{program}-{how}.log", "w") as log:
+def _start(program: str, how: str, files: list[str], home: Path) -> subprocess.Popen:
+    with open(home / f"{program}-{how}.log", "w") as log:
         command = [sys.executable, str(FOLDER / program), *files, how]
         return subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, cwd=folder
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, cwd=home
         )
 
 
-def _play(name: str, process: subprocess.Popen, folder) -> Played:
+def _play(name: str, process: subprocess.Popen, home: Path) -> Played:
     """One round. The peer's own clock counts: it leaves out the loss that it reports."""
     assert process.stdin and process.stdout
     try:
@@ -75,7 +74,7 @@ def _play(name: str, process: subprocess.Popen, folder) -> Played:
         process.stdin.flush()
         answer = next(line for line in process.stdout if line.startswith('{"seconds"'))
     except (StopIteration, BrokenPipeError) as error:
-        logs = sorted(Path(folder.name).glob("*.log"), key=lambda path: path.stat().st_mtime)
+        logs = sorted(home.glob("*.log"), key=lambda path: path.stat().st_mtime)
         last = (logs[-1].read_text().strip().splitlines() or ["no message"])[-1]
         raise UsageError(f"The peer {name!r} stopped: {last}") from error
     told = json.loads(answer)
@@ -84,14 +83,8 @@ def _play(name: str, process: subprocess.Popen, folder) -> Played:
 
 def _peak(pid: int) -> float | str:
     """Peak resident memory of a process and its children, one by one, in MB; where the system tells (Linux)."""
-    total = 0
-    for one in _family(pid):
-        try:
-            status = Path(f"/proc/{one}/status").read_text()
-        except OSError:
-            continue
-        total += sum(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
-    return round(total / 1024, 0) if total else "unknown"
+    total = sum(map(peak, _family(pid)))
+    return round(total / 2**20, 0) if total else "unknown"
 
 
 def _family(pid: int) -> list[int]:

@@ -1,8 +1,7 @@
 """A round, its parts, and how its cost grows."""
 
 import functools
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -10,8 +9,8 @@ import numpy as np
 
 from fedsparse_jax import local, masks, tree
 from fedsparse_jax.aggregation import mean
-from fedsparse_jax.benchmarks.timing import Alternatives, Played, working_megabytes
-from fedsparse_jax.benchmarks.workloads import Workload, algorithm, chunk
+from fedsparse_jax.benchmarks.timing import Alternatives, Played, measured, working_megabytes
+from fedsparse_jax.benchmarks.workloads import Workload, chunk, compiled
 from fedsparse_jax.data import cohort
 from fedsparse_jax.models.functional import in_precision
 from fedsparse_jax.types import Model
@@ -21,41 +20,29 @@ half = functools.partial(in_precision, name="bfloat16")
 
 def round_of(workload: Workload, client_map: str | int = "scan", **model_options) -> Callable[[], object]:
     """A function that plays one whole round: begin, steps, finish with server pruning."""
-    return _rounds(workload, client_map, workload.network(**model_options))
-
-
-def _rounds(workload: Workload, client_map: str | int, network: Model, valid=None) -> Callable[[], object]:
-    parts = algorithm(workload, client_map, network)
-    server = jax.jit(parts.init)(jax.random.key(0))
-    batches, ids, weights = chunk(workload), jnp.arange(workload.clients), jnp.ones(workload.clients)
-    batches = batches if valid is None else batches._replace(valid=batches.valid & valid)
-    begin, finish = jax.jit(parts.begin), jax.jit(parts.finish)
-    steps = jax.jit(parts.steps, donate_argnums=0)
-
-    def work():
-        clients, _ = steps(begin(server, ids), batches)
-        return finish(server, clients, weights)
-
-    return work
+    one = compiled(workload, client_map, workload.network(**model_options))
+    server, batches = one.init(jax.random.key(0)), chunk(workload)
+    return lambda: one.play(server, batches)
 
 
 def _with_memory(
-    workload: Workload, client_map: str | int = "scan", network: Model | None = None, valid=None
-):
-    """A round that measures itself, with the working memory that XLA plans for the local steps beside it."""
-    network = network or workload.network()
-    work, parts = _rounds(workload, client_map, network, valid), algorithm(workload, client_map, network)
-    server = jax.eval_shape(parts.init, jax.random.key(0))
-    clients = jax.eval_shape(parts.begin, server, jnp.arange(workload.clients))
-    compiled = jax.jit(parts.steps, donate_argnums=0).lower(clients, chunk(workload)).compile()
-    megabytes = working_megabytes(compiled)
+    workload: Workload,
+    client_map: str | int = "scan",
+    network: Model | None = None,
+    valid=None,
+    columns: Mapping[str, float] | None = None,
+) -> Callable[[], Played]:
+    """A round, with the working memory that XLA plans for the local steps beside it, and more columns.
 
-    def timed() -> Played:
-        began = time.perf_counter()
-        jax.block_until_ready(work())
-        return Played(time.perf_counter() - began, {"working MB": megabytes})
-
-    return timed
+    Args:
+        valid: which of the examples there are; None for all.
+    """
+    one, batches = compiled(workload, client_map, network), chunk(workload)
+    batches = batches if valid is None else batches._replace(valid=batches.valid & valid)
+    server = one.init(jax.random.key(0))
+    clients = jax.eval_shape(one.begin, server, one.ids)
+    megabytes = working_megabytes(one.steps.lower(clients, batches).compile())
+    return measured(lambda: one.play(server, batches), {"working MB": megabytes, **(columns or {})})
 
 
 def round_(workload: Workload) -> Alternatives:
@@ -111,14 +98,8 @@ def skewed(workload: Workload) -> Alternatives:
     found: Alternatives = {}
     for name, way in ways.items():
         share = cohort.padding(valid[..., 0], local.together(way, 8))
-        play = _with_memory(grown, way, valid=valid)
-        found[name] = functools.partial(_and, play, {"padding": float(share)})
+        found[name] = _with_memory(grown, way, valid=valid, columns={"padding": float(share)})
     return found
-
-
-def _and(play: Callable[[], Played], columns: dict) -> Played:
-    played = play()
-    return played._replace(columns={**played.columns, **columns})
 
 
 def precision(workload: Workload) -> Alternatives:

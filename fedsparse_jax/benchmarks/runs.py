@@ -11,12 +11,11 @@ import time
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from fedsparse_jax import exchange, experiment, metrics
-from fedsparse_jax.benchmarks.timing import Alternatives, Played
-from fedsparse_jax.benchmarks.workloads import Workload, algorithm, chunk
+from fedsparse_jax.benchmarks.timing import Alternatives, Played, folder, measured, peak
+from fedsparse_jax.benchmarks.workloads import Workload, algorithm, chunk, compiled
 from fedsparse_jax.data import cohort
 from fedsparse_jax.types import UsageError
 
@@ -50,27 +49,20 @@ def _examples(workload: Workload) -> np.ndarray:
 
 def _per_round(one: experiment.Experiment) -> Played:
     """Median seconds of the rounds of a whole run, from the third on: two compile."""
-    with tempfile.TemporaryDirectory() as folder:
-        records = experiment.run(one, Path(folder) / "run", say=lambda _: None)
+    with tempfile.TemporaryDirectory() as home:
+        records = experiment.run(one, Path(home) / "run", say=lambda _: None)
     return Played(float(np.median([record["seconds"] for record in records[2:-1]])), {})
 
 
 def overhead(workload: Workload) -> Alternatives:
     """The local steps alone, rounds of a run (sampling, aggregation, pruning, evaluation, log), and the parts."""
-    parts, rounds = algorithm(workload), 6 if workload.model == "brain_age_cnn" else 30
-    server = jax.jit(parts.init)(jax.random.key(0))
-    batches, ids, weights = chunk(workload), jnp.arange(workload.clients), jnp.ones(workload.clients)
-    begin, steps, finish = jax.jit(parts.begin), jax.jit(parts.steps, donate_argnums=0), jax.jit(parts.finish)
-    clients, inputs = begin(server, ids), _examples(workload)
-
-    def steps_alone() -> Played:
-        fresh = jax.block_until_ready(begin(server, ids))
-        began = time.perf_counter()
-        jax.block_until_ready(steps(fresh, batches))
-        return Played(time.perf_counter() - began, {})
+    one, rounds = compiled(workload), 6 if workload.model == "brain_age_cnn" else 30
+    server, batches, inputs = one.init(jax.random.key(0)), chunk(workload), _examples(workload)
+    fresh = lambda: one.begin(server, one.ids)
+    clients = fresh()
 
     return {
-        "local steps alone": steps_alone,
+        "local steps alone": measured(one.steps, before=lambda: (fresh(), batches)),
         "round of a run": lambda: _per_round(_experiment(workload, inputs, rounds)),
         "round of a run, with checkpoint": lambda: _per_round(_experiment(workload, inputs, rounds, every=1)),
         "round of a run, messages measured": lambda: _per_round(
@@ -79,8 +71,8 @@ def overhead(workload: Workload) -> Alternatives:
         "round of a run, through messages": lambda: _per_round(
             _experiment(workload, inputs, rounds, wire=exchange.Wire("through"))
         ),
-        "begin": lambda: begin(server, ids),
-        "finish (aggregation, pruning, analytics)": lambda: finish(server, clients, weights),
+        "begin": fresh,
+        "finish (aggregation, pruning, analytics)": lambda: one.finish(server, clients, one.weights),
     }
 
 
@@ -89,26 +81,19 @@ def overhead(workload: Workload) -> Alternatives:
 
 def streaming(workload: Workload) -> Alternatives:
     """The same rounds with data on the device, and read from a memory-mapped file while the device works."""
-    inputs, folder = _examples(workload), tempfile.TemporaryDirectory()
-    file = Path(folder.name) / "inputs.npy"
+    inputs, file = _examples(workload), folder() / "inputs.npy"
     np.save(file, inputs)
     mapped = np.load(file, mmap_mode="r")
     return {
         "resident": lambda: _per_round(_experiment(workload, inputs, 5, steps_per_chunk=1)),
-        "streamed": lambda: _in(folder, _experiment(workload, mapped, 5, steps_per_chunk=1, resident=False)),
+        "streamed": lambda: _per_round(_experiment(workload, mapped, 5, steps_per_chunk=1, resident=False)),
     }
-
-
-def _in(folder, one: experiment.Experiment) -> Played:
-    assert Path(folder.name).exists()
-    return _per_round(one)
 
 
 def large(gigabytes: int) -> Alternatives:
     """A round over scans of 2 mm in a sparse file of so many GB, by a small network: 64 clients, four a round."""
-    folder = tempfile.TemporaryDirectory()
     count = int(gigabytes * 1e9 / (4 * np.prod(SCAN))) // 64 * 64
-    mapped = np.memmap(Path(folder.name) / "inputs", np.float32, "w+", shape=(max(count, 64), *SCAN, 1))
+    mapped = np.memmap(folder() / "inputs", np.float32, "w+", shape=(max(count, 64), *SCAN, 1))
     workload = Workload(
         "flat_cnn", {"widths": (2,), "poolings": 1}, SCAN, clients=64, steps=len(mapped) // 64, batch=1
     )
@@ -116,21 +101,13 @@ def large(gigabytes: int) -> Alternatives:
     def play() -> Played:
         _forget_peak()
         one = _experiment(workload, mapped, 4, cohort_size=4, steps_per_chunk=4, resident=False)
-        seconds = _in(folder, one).seconds
+        seconds = _per_round(one).seconds
         read = 4 * 4 * workload.steps * np.prod(SCAN) * 4 / 1e9
         return Played(
             seconds, {"file GB": mapped.nbytes / 1e9, "read GB": float(read), "peak GB": peak() / 1e9}
         )
 
     return {"streamed from a sparse file": play}
-
-
-def peak() -> int:
-    """Peak resident memory of this process in bytes, shared pages included; 0 where the system does not tell."""
-    with contextlib.suppress(OSError):
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
-    return 0
 
 
 def _forget_peak() -> None:
@@ -143,18 +120,18 @@ def _forget_peak() -> None:
 
 def starts(config: str) -> Alternatives:
     """From the command to the line of round 1, with an empty cache of compiled programs and with a full one."""
-    folder = Path(tempfile.mkdtemp(prefix="starts-"))
+    home = folder()
 
     def start(empty: bool) -> Played:
         if empty:
-            shutil.rmtree(folder / "fedsparse_jax" / "xla", ignore_errors=True)
-        run = folder / "run"
+            shutil.rmtree(home / "fedsparse_jax" / "xla", ignore_errors=True)
+        run = home / "run"
         shutil.rmtree(run, ignore_errors=True)
         command = [sys.executable, "scripts/train.py", f"--config={config}", f"--workdir={run}"]
         began = time.perf_counter()
         with subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=REPOSITORY,
-            env={**os.environ, "XDG_CACHE_HOME": str(folder), "PYTHONUNBUFFERED": "1"},
+            env={**os.environ, "XDG_CACHE_HOME": str(home), "PYTHONUNBUFFERED": "1"},
         ) as process:  # fmt: skip
             assert process.stdout
             said = []

@@ -1,13 +1,11 @@
 """Threshold selection: which of many scores are among the largest."""
 
-import time
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from fedsparse_jax import pruning
-from fedsparse_jax.benchmarks.timing import Alternatives, Played, working_megabytes
+from fedsparse_jax.benchmarks.timing import Alternatives, measured, working_megabytes
 
 
 def select(count: int) -> Alternatives:
@@ -26,13 +24,7 @@ def select(count: int) -> Alternatives:
     on_host = np.asarray(scores)
     found: Alternatives = {
         "jnp.sort": lambda: ordered(scores, alive, gone),
-        "radix select (ours)": lambda: _timed(keep, working, scores, alive, gone),
+        "radix select (ours)": measured(lambda: keep(scores, alive, gone), working),
         "np.partition on the host": lambda: np.partition(on_host, int(gone)),
     }
     return found
-
-
-def _timed(function, columns: dict, *args) -> Played:
-    began = time.perf_counter()
-    jax.block_until_ready(function(*args))
-    return Played(time.perf_counter() - began, columns)

@@ -1,7 +1,12 @@
 """Alternatives of the same work, timed in turn, so that a machine that slows down slows all of them."""
 
+import atexit
+import contextlib
+import shutil
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -14,7 +19,7 @@ class Played(NamedTuple):
     """What an alternative that measures itself returns: its seconds, and columns for the table."""
 
     seconds: float
-    columns: dict[str, Any]
+    columns: Mapping[str, Any]  # a function is given the median of the seconds
 
 
 def compare(alternatives: Alternatives, repeats: int) -> list[dict]:
@@ -36,10 +41,14 @@ def compare(alternatives: Alternatives, repeats: int) -> list[dict]:
             "high": max(seconds[name]),
             "first": first[name],
             "ratio": reference / float(np.median(seconds[name])),
-            **rounds[-1][name].columns,
+            **_told(rounds[-1][name].columns, float(np.median(seconds[name]))),
         }
         for name in alternatives
     ]
+
+
+def _told(columns: Mapping[str, Any], seconds: float) -> dict[str, Any]:
+    return {name: value(seconds) if callable(value) else value for name, value in columns.items()}
 
 
 def _timed(work: Callable[[], object]) -> Played:
@@ -48,10 +57,43 @@ def _timed(work: Callable[[], object]) -> Played:
     return result if isinstance(result, Played) else Played(time.perf_counter() - began, {})
 
 
+def measured(
+    work: Callable, columns: Mapping[str, Any] | None = None, before: Callable[[], tuple] = lambda: ()
+) -> Callable[[], Played]:
+    """An alternative with columns for the table.
+
+    Args:
+        work: timed until its result is there.
+        columns: see `Played`.
+        before: makes the arguments of ``work``, and is not timed.
+    """
+
+    def play() -> Played:
+        arguments = jax.block_until_ready(before())
+        return _timed(lambda: work(*arguments))._replace(columns=columns or {})
+
+    return play
+
+
 def working_megabytes(compiled) -> float | str:
     """What XLA plans for a compiled function beside its arguments and results, where the backend tells."""
     planned = compiled.memory_analysis()
     return round(planned.temp_size_in_bytes / 1e6, 1) if planned else "unknown"
+
+
+def peak(process: int | str = "self") -> int:
+    """Peak resident memory of a process in bytes, shared pages included; 0 where the system does not tell."""
+    with contextlib.suppress(OSError):
+        lines = Path(f"/proc/{process}/status").read_text().splitlines()
+        return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM")), 0)
+    return 0
+
+
+def folder() -> Path:
+    """An empty folder that lasts as long as this process."""
+    path = Path(tempfile.mkdtemp(prefix="benchmark-"))
+    atexit.register(shutil.rmtree, path, ignore_errors=True)
+    return path
 
 
 SHOWN = ("name", "seconds", "low", "high", "first", "ratio")

@@ -1,7 +1,9 @@
 """The work that is timed: a network, and what each client trains on."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -58,6 +60,30 @@ def algorithm(
         client_map=client_map,
     )
     return federated.build(recipe)
+
+
+class Round(NamedTuple):
+    """The jitted functions of a round, and who takes part."""
+
+    init: Callable
+    begin: Callable
+    steps: Any  # takes the clients' memory over; has ``lower``
+    finish: Callable
+    ids: jax.Array  # i32[C]
+    weights: jax.Array  # f32[C]
+
+    def play(self, server, batches: Chunk):
+        """``(ServerState, RoundInfo)`` after the round."""
+        clients, _ = self.steps(self.begin(server, self.ids), batches)
+        return self.finish(server, clients, self.weights)
+
+
+def compiled(workload: Workload, *args, **options) -> Round:
+    """A round of the `algorithm` with these arguments."""
+    parts = algorithm(workload, *args, **options)
+    steps = jax.jit(parts.steps, donate_argnums=0)
+    ids, weights = jnp.arange(workload.clients), jnp.ones(workload.clients)
+    return Round(jax.jit(parts.init), jax.jit(parts.begin), steps, jax.jit(parts.finish), ids, weights)
 
 
 def chunk(workload: Workload) -> Chunk:

@@ -26,25 +26,18 @@ def main():
     cli.keep_freed_memory()
     cli.cache_compilations()
     workload = workloads.Workload(**{**WORK, "shape": tuple(WORK["shape"])})
-    parts, network = workloads.algorithm(workload, prunes=HOW == "fedsparsify"), workload.network()
-    server = jax.jit(parts.init)(jax.random.key(0))
+    one, apply = workloads.compiled(workload, prunes=HOW == "fedsparsify"), jax.jit(workload.network().apply)
+    server = one.init(jax.random.key(0))
     leaves = [jnp.asarray(FILE[name]) for name in tree.names(server.params)]
     server = server._replace(params=jax.tree.unflatten(jax.tree.structure(server.params), leaves))
     batches = Chunk(
         jnp.asarray(FILE["inputs"]), jnp.asarray(FILE["targets"]), jnp.ones(FILE["targets"].shape, bool)
     )
-    ids, weights = jnp.arange(workload.clients), jnp.ones(workload.clients)
-    begin, finish, apply = jax.jit(parts.begin), jax.jit(parts.finish), jax.jit(network.apply)
-    steps = jax.jit(parts.steps, donate_argnums=0)
     loss = losses.cross_entropy if workload.model == "mlp" else losses.squared
-
-    def round_(server):
-        clients, _ = steps(begin(server, ids), batches)
-        return jax.block_until_ready(finish(server, clients, weights)[0])
 
     for _ in sys.stdin:
         began = time.perf_counter()
-        server = round_(server)
+        server, _ = jax.block_until_ready(one.play(server, batches))
         seconds = time.perf_counter() - began
         after = loss(apply(server.params, batches.inputs[0, 0]), batches.targets[0, 0]).mean()
         print(json.dumps({"seconds": seconds, "loss": float(after)}), flush=True)

@@ -2,13 +2,12 @@
 
 python scripts/peers/torch_loop.py WORK.json WORK.npz eager|compiled
 
-Reads a line for each round to play; answers with a line of JSON: ``seconds``, ``loss`` of the new model on the first
-batch, and ``peak`` memory in bytes.
+Reads a line for each round to play; answers with a line of JSON: ``seconds`` and ``loss`` of the new model on the first
+batch.
 """
 
 import copy
 import json
-import resource
 import sys
 import time
 from pathlib import Path
@@ -43,8 +42,7 @@ def main():
         seconds = time.perf_counter() - began
         with torch.no_grad():
             after = float(loss(server(inputs[0, 0]), targets[0, 0]))
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        print(json.dumps({"seconds": seconds, "loss": after, "peak": peak}), flush=True)
+        print(json.dumps({"seconds": seconds, "loss": after}), flush=True)
 
 
 if __name__ == "__main__":

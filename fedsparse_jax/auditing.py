@@ -237,13 +237,15 @@ def _audit(
     data = run.experiment.data
     observers: dict[int, tuple[tuple[Snapshot, ...], Callable]] = {}
     found: dict[str, Mapping[str, audit.Finding]] = {}
-    for threat, models in played:
+    for number, (threat, models) in enumerate(played, 1):
+        if len(played) > 1:
+            say(f"{threat.name}, {number} of {len(played)}")
         if id(models) not in observers:  # threats that see the same models share what is computed of them
             shown = models if stand_in is None else stand_in(models)
             looks = features.observer(run.experiment.model.apply, shown, data.inputs, data.targets)
             observers[id(models)] = shown, looks
         evidence = threats.given(threat, *observers[id(models)], data.targets, shadows)
-        tell = lambda attack, who=threat.name: say(f"{who}: {attack}")
+        tell = (lambda name: say(f"attack: {name}")) if len(played) == 1 else lambda _: None
         found[threat.name] = audit.audit(
             evidence, threat.inside, attacks, caliper=options.caliper, draws=options.draws, say=tell
         )

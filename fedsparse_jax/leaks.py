@@ -88,6 +88,9 @@ def curves(found: dict) -> Figure:
         ax.plot(points[:, 0], points[:, 1], color=colour, label=name)
     ax.set(xscale="log", yscale="log", xlim=(1e-3, 1), ylim=(1e-3, 1), xlabel="false positives")
     ax.set_ylabel("true positives")
+    decades, labels = [1e-3, 1e-2, 1e-1, 1], ["0.1 %", "1 %", "10 %", "100 %"]
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_ticks(decades, labels)
     ax.legend(loc="lower right", fontsize=6.5)
     return figure
 

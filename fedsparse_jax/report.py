@@ -324,14 +324,19 @@ def scans(run: Run) -> page.Section:
 
 def privacy(run: Run) -> page.Section:
     """What an audit found."""
-    tables = [table for found in run.attack.values() for table in leaks.tables(found)]
-    shown = [(title, [[page.text(cell) for cell in row] for row in rows]) for title, rows in tables]
-    body = "".join(
-        f"<details open><summary>{page.text(title)}</summary>{page.table(leaks.HEAD, rows)}</details>"
-        for title, rows in shown
-    )
+    body = "".join(_audited(found) for found in run.attack.values())
     drawn = {f"attack_roc_{threat}": leaks.curves(found) for threat, found in run.attack.items()}
     return page.Section("Privacy", body, drawn, {name: leaks.CAPTION for name in drawn})
+
+
+def _audited(found: dict) -> str:
+    """The tables of one kind of threat; those of single attackers and victims folded."""
+    body, shown = "", 1 + len(found["controls"])
+    for place, (title, rows) in enumerate(leaks.tables(found)):
+        cells = [[page.text(cell) for cell in row] for row in rows]
+        body += f"<details{' open' if place < shown else ''}><summary>{page.text(title)}</summary>"
+        body += page.table(leaks.HEAD, cells) + "</details>"
+    return body
 
 
 def reproduce(run: Run) -> page.Section:

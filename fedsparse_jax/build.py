@@ -11,8 +11,8 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from fedsparse_jax import accounting, checkpoint, exchange, federated, flops, local, log, metrics
-from fedsparse_jax.attacks import statistics
+from fedsparse_jax import accounting, checkpoint, exchange, federated, flops, local, log, masks, metrics
+from fedsparse_jax.attacks import audit
 from fedsparse_jax.data import cohort, ingest, partition
 from fedsparse_jax.data.images import IMAGES
 from fedsparse_jax.data.sources import DATASETS
@@ -199,7 +199,7 @@ def experiment(config: ConfigDict, track=plain, test=None) -> Experiment:
         dropped=dropped,
         uses=flops.uses(network.apply, params, data.inputs.shape[1:]),
         remarks=remarks(config, rules.pruning),
-        audit=quick_audit if config.log.audit_every else None,
+        audit=watcher(config, network, data) if config.log.audit_every else None,
         audit_every=config.log.audit_every,
         epsilon=spent(config, rules.privacy) if rules.privacy else None,
     )
@@ -212,15 +212,11 @@ def spent(config: ConfigDict, privacy: local.Privacy) -> Callable[[int], float]:
     )
 
 
-def quick_audit(train, test) -> dict[str, float]:
-    """What the error threshold finds, which needs no shadows: its AUC, and the train MAE beside it.
-
-    Args:
-        train: predictions and targets of the members.
-        test: of the test people.
-    """
-    members, outsiders = (np.abs(predictions - targets) for predictions, targets in (train, test))
-    return {"membership_auc": statistics.auc(-members, -outsiders), "train_mae": float(members.mean())}
+def watcher(config: ConfigDict, network: Model, data: cohort.Federation) -> Callable[[ServerState], dict]:
+    """What a run logs of its own leaks."""
+    names = tuple(config.log.audit_attacks)
+    look = audit.watch(network.apply, data.inputs, data.targets, data.members, data.test, names)
+    return lambda server: look(masks.apply(server.masks, server.params), server.masks)
 
 
 def check_outputs(network: Model, data: cohort.Federation) -> None:

@@ -80,8 +80,8 @@ def defaults() -> ConfigDict:
     # what they were sent, and with it what earlier messages have lost of it.
     config.wire = dict(mode="measure", dtype="float32", feedback=False)
     config.checkpoint = dict(every=1, keep=5)  # rounds between two; how many, the newest, stay on disk
-    # audit_every: rounds between two quick privacy audits (membership_auc in the log); 0 for none.
-    config.log = dict(tensorboard=True, report=True, audit_every=0)
+    # audit_every: rounds between two privacy audits by audit_attacks (membership_auc_* in the log); 0 for none.
+    config.log = dict(tensorboard=True, report=True, audit_every=0, audit_attacks=("error_threshold",))
     return config.lock()
 
 

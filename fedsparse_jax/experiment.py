@@ -60,7 +60,7 @@ class Experiment(NamedTuple):
     dropped: dict[str, int]  # reasons why scans were left out, with counts
     uses: np.ndarray  # f64[L], multiply-adds of one prediction on a weight of each leaf
     remarks: tuple[str, ...] = ()  # said before the first round
-    audit: Callable | None = None  # (train, test), predictions and targets of each -> measures, for the log
+    audit: Callable[[ServerState], dict] | None = None  # measures of what the model leaks, for the log
     audit_every: int = 1  # rounds between two
     epsilon: Callable[[int], float] | None = None  # of the data of a client who took part in so many rounds
 
@@ -173,7 +173,7 @@ def _keeper(
         server = played.server
         outcome = {"train_loss": mean_loss(played.steps), **quality(experiment, compiled, read, server, own)}
         if experiment.audit and int(server.round) % experiment.audit_every == 0:
-            outcome |= experiment.audit(*_both(experiment, compiled, read, server))
+            outcome |= experiment.audit(server)
         traffic, held = played.measure(held)
         began, last = last, time.monotonic()
         record = _record(experiment, played, outcome, traffic, records, last - began)
@@ -327,17 +327,9 @@ def quality(experiment: Experiment, compiled: Compiled, read, server: ServerStat
     return found
 
 
-def _both(experiment: Experiment, compiled: Compiled, read, server: ServerState):
-    """Predictions and targets of all clients' people, and of the test people."""
-    for rows in (np.concatenate(experiment.data.members), experiment.data.test):
-        yield _predict(experiment, compiled, read, server.params, rows), experiment.data.targets[rows]
-
-
-def _predict(experiment: Experiment, compiled: Compiled, read, params, rows=None) -> np.ndarray:
-    """By default of the test people."""
+def _predict(experiment: Experiment, compiled: Compiled, read, params) -> np.ndarray:
     params = jax.device_put(params, jax.devices()[0])  # one device predicts, however many train
-    rows = experiment.data.test if rows is None else rows
-    return cohort.predict(compiled.apply, params, read, rows, experiment.eval_batch)
+    return cohort.predict(compiled.apply, params, read, experiment.data.test, experiment.eval_batch)
 
 
 def write_predictions(experiment: Experiment, predictions: np.ndarray, workdir: Path) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from fedsparse_jax import auditing, build, experiment, leaks, report, shadowing
+from fedsparse_jax.attacks import statistics, threats
 from fedsparse_jax.types import UsageError
 
 FEW = auditing.Options(attacks=("error_threshold", "white_box", "lira_offline"), draws=20)
@@ -137,16 +138,26 @@ def test_folders_that_cannot_be_audited(run, family, tmp_path):
 
 def test_a_run_can_audit_itself(run, tmp_path):
     made = config()
-    made.log.audit_every = 2
+    made.log.audit_every, made.log.audit_attacks = 2, ("error_threshold", "white_box", "lira_online")
     records = experiment.run(build.experiment(made), tmp_path / "run", QUIET)
-    assert ["membership_auc" in record for record in records] == [False, True, False]
+    logged = {"train_mae", "membership_auc_error_threshold", "membership_auc_white_box"}  # LiRA lacks shadows
+    found = [logged & record.keys() for record in records]
+    assert found == [set(), logged, set()] and "membership_auc_lira_online" not in records[1]
     plain = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert records[-1]["test_mae"] == plain[-1]["test_mae"]  # looking changes nothing
-    assert build.quick_audit((np.array([1.0, 2.0]), np.zeros(2)), (np.array([3.0, 2.0]), np.zeros(2))) == {
-        "membership_auc": 0.875,
-        "train_mae": 1.5,
-    }
-    images = build.load("configs/fedavg.py:digits")
-    images.log.audit_every = 1
-    with pytest.raises(UsageError, match="which is for regressions"):
-        build.experiment(images)
+    opened = auditing.open_run(tmp_path / "run")
+    data, state = opened.experiment.data, opened.states[1]
+    errors = np.abs(np.asarray(opened.compiled.apply(state.params, data.inputs)) - data.targets)
+    assert records[1]["train_mae"] == pytest.approx(errors[np.concatenate(data.members)].mean(), rel=1e-4)
+    threat = threats.outsider(data.members, data.test)
+    auc = statistics.auc(*statistics.split(-errors[threat.scored], threat.inside))
+    assert records[1]["membership_auc_error_threshold"] == pytest.approx(auc)
+
+
+def test_a_run_that_cannot_audit_itself_says_why():
+    images, unknown = build.load("configs/fedavg.py:digits"), config()
+    images.log.audit_every = unknown.log.audit_every = 1
+    unknown.log.audit_attacks = ("magic",)
+    for made, message in ((images, "which is for regressions"), (unknown, "log.audit_attacks has 'magic'")):
+        with pytest.raises(UsageError, match=message):
+            build.experiment(made)

@@ -1,13 +1,14 @@
 """Every attack on the same evidence, judged: what an attacker could do, what he lacks, and what age alone does."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from fedsparse_jax.attacks import controls, statistics
-from fedsparse_jax.attacks.evidence import Attack, Evidence, Lacking
+from fedsparse_jax.attacks import controls, features, statistics, threats
+from fedsparse_jax.attacks.evidence import Attack, Evidence, Lacking, Snapshot
 from fedsparse_jax.attacks.membership import ATTACKS, white_box
+from fedsparse_jax.types import Masks, Params, UsageError
 
 
 class Finding(NamedTuple):
@@ -59,6 +60,41 @@ def audit(
         judge = lambda at, scores=scores: statistics.summary(scores[at], inside[at], seed=seed, draws=draws)
         findings[name] = Finding(scores, judge(slice(None)), judge(places) if len(places) else None)
     return findings
+
+
+def watch(
+    apply: Callable, inputs, targets, members: Sequence, test, names: Sequence[str] = ("error_threshold",)
+) -> Callable[[Params, Masks], dict[str, float]]:
+    """What a run may log of itself: how well an outsider who knows half of everybody tells members from others.
+
+    Args:
+        apply: ``(params, inputs [B, ...]) -> predictions [B]``.
+        inputs, targets: of everybody, ``[P, ...]`` and ``f32[P]``.
+        members: rows of each client.
+        test: rows of the central test set.
+        names: members of ``ATTACKS``; one that lacks something, such as shadows, is left out.
+
+    Returns:
+        ``(params, masks) -> {"train_mae", "membership_auc_NAME", ...}``.
+
+    Raises:
+        UsageError: an unknown name.
+    """
+    for name in names:
+        if name not in ATTACKS:
+            raise UsageError(f"log.audit_attacks has {name!r}: it must be one of {', '.join(ATTACKS)}.")
+    threat, attacks = threats.outsider(members, test), {name: ATTACKS[name]() for name in names}
+
+    def look(params: Params, masks: Masks) -> dict[str, float]:
+        models = (Snapshot(params, masks),)
+        observe = features.observer(apply, models, inputs, targets)
+        found = audit(threats.given(threat, models, observe, targets), threat.inside, attacks, draws=1)
+        off = np.abs(observe(0, ("error",), np.concatenate(members))["error"][:, 0])
+        ran = {name: one.everybody.auc.value for name, one in found.items() if one.everybody}
+        aucs = {f"membership_auc_{name}": value for name, value in ran.items() if value is not None}
+        return {"train_mae": float(off.mean()), **aucs}
+
+    return look
 
 
 def best(findings: Mapping[str, Finding], elsewhere: Mapping[str, Finding]) -> str:

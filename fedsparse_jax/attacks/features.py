@@ -6,6 +6,7 @@ are opaque, so nothing hooks into a layer: the slope at the kernel of a linear o
 the model's output scale), which is how the last activations are read off without dividing by a residual near zero.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -147,17 +148,15 @@ def observer(
         UsageError: ``leaves`` names none of the model's, or the model has no single output.
     """
     chosen = check_leaves(models[-1].params, leaves)
-    compiled: dict[tuple[str, ...], Callable] = {}
     kept: dict[tuple[int, str], tuple[np.ndarray, np.ndarray]] = {}
 
     def compute(model: int, names: tuple[str, ...], rows):
-        if names not in compiled:
-            compiled[names] = jax.jit(jax.vmap(look(apply, names, chosen), in_axes=(None, 0, 0)))
+        compiled = _compiled(apply, names, chosen)
         for start in range(0, len(rows), chunk):
             piece = rows[start : start + chunk]
             padded = np.resize(piece, chunk)
             xs, ys = jnp.asarray(inputs[padded]), jnp.asarray(targets[padded], jnp.float32)
-            for name, values in compiled[names](models[model], xs, ys).items():
+            for name, values in compiled(models[model], xs, ys).items():
                 store, done = kept.setdefault((model, name), _room(len(targets), values.shape[-1]))
                 store[piece], done[piece] = np.asarray(values)[: len(piece)], True
 
@@ -171,6 +170,12 @@ def observer(
         return {name: kept[model, name][0][rows] for name in names}
 
     return observe
+
+
+@functools.lru_cache(maxsize=32)
+def _compiled(apply: Callable, names: tuple[str, ...], leaves: tuple[str, ...]) -> Callable:
+    """Features of a chunk; compiled once for all models of one network."""
+    return jax.jit(jax.vmap(look(apply, names, leaves), in_axes=(None, 0, 0)))
 
 
 def check_leaves(params: Params, leaves: tuple[str, ...] = ()) -> tuple[str, ...]:

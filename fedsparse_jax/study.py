@@ -84,10 +84,8 @@ def run(
     data, _ = build.federation(load("0"), track)
     work, found = Work(workdir, data, draws, say), {"targets": targets, "config": spec, "form": form}
     dense = grow(load("0"), "sparsity-0")
-    levels, defences = (
-        list[dict](),
-        [_level(work, dense, dense, "dense, stopped at its least test MAE", early=True)],
-    )
+    levels = list[dict]()
+    defences = [_level(work, dense, dense, "dense, stopped at its least test MAE", early=True)]
 
     def keep():
         found.update(levels=levels, defences=defences)

@@ -245,7 +245,8 @@ def run_round(
     elif wire.mode == "measure":
         measure = lambda known, up=up: exchange.measure(wire, known, round_, ids, down, up, shared)
     server, round_info = compiled.finish(server, clients, _weights(data, ids), None, up)
-    padding = cohort.padding(np.asarray(plan.valid.any(-1)), experiment.together, experiment.devices)
+    needed = np.asarray(plan.valid.any(-1))
+    padding = cohort.padding(needed, experiment.together, experiment.devices, experiment.steps_per_chunk)
     return Played(server, round_info._replace(padding=padding), steps, ids, held, measure)
 
 

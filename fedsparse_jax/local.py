@@ -120,52 +120,95 @@ def _skip(client: ClientState, batch: Chunk):
 def make_steps(step: Callable, client_map: ClientMap, devices: int = 1) -> Callable:
     """``(clients [C], chunk [C, T, B, ...]) -> (clients, StepInfo [C, T])``: clients over a scan over steps.
 
-    A group of clients goes through its steps together, and skips those that none of them needs: clients of like size
-    next to one another cost little padding (`cohort.by_size`).
+    Steps that no client needs are skipped where all go at once; those behind a client's last one, where they do not.
     """
 
-    def alone(clients, chunk):
-        first = lambda leaf: leaf[0]
-        done = jax.lax.scan(step, *jax.tree.map(first, (clients, chunk)))
-        return jax.tree.map(lambda leaf: leaf[jnp.newaxis], done)
-
-    def step_together(clients, batch):
+    def step_all(clients, batch):
         return jax.lax.cond(batch.valid.any(), jax.vmap(step), jax.vmap(_skip), clients, batch)
 
-    def run(clients, chunk):
+    def together_(clients, chunk):
         steps_first = lambda leaf: leaf.swapaxes(0, 1)
-        clients, info = jax.lax.scan(step_together, clients, jax.tree.map(steps_first, chunk))
+        clients, info = jax.lax.scan(step_all, clients, jax.tree.map(steps_first, chunk))
         return clients, jax.tree.map(steps_first, info)
 
     _check_map(client_map)
     if client_map == "vmap":
-        return _on_devices(run, devices)
-    size = together(client_map, 0)
-    return _on_devices(partial(_in_place, alone if client_map == "scan" else run, size), devices)
+        return _on_devices(together_, devices)
+    lanes = together(client_map, 0)
+    run = partial(_one_by_one, step) if lanes == 1 else partial(_in_lanes, step, lanes)
+    return _on_devices(run, devices)
 
 
-def _in_place(train: Callable, size: int, clients: ClientState, chunk: Chunk):
-    """Groups of ``size`` clients one after another, each written where it was read: where the clients are donated no
-    second copy of them all is needed, as it is for a map. A step changes params, optimizer state and key, nothing else.
+def _one_by_one(step: Callable, clients: ClientState, chunk: Chunk):
+    """Each client is written where it was read: where the clients are donated no second copy of them all is needed, as
+    it is for a map.
     """
-    count = len(clients.id)
-    nothing = jnp.where(
-        chunk.valid.any(-1), 0, 0
-    )  # computed, so that it varies over devices as the chunk does
-    info = StepInfo(nothing.astype(jnp.float32), nothing.astype(jnp.int32))
 
-    def group(start, size, carry):
-        read = lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, start, size)
-        write = lambda leaf, new: jax.lax.dynamic_update_slice_in_dim(leaf, new, start, 0)
-        (params, opt_state, key), _ = carry
-        whole = clients._replace(params=params, opt_state=opt_state, key=key)
-        done, info = train(*jax.tree.map(read, (whole, chunk)))
-        return jax.tree.map(write, carry, ((done.params, done.opt_state, done.key), info))
+    def train(i, carry):
+        read = lambda leaf: jax.lax.dynamic_index_in_dim(leaf, i, keepdims=False)
+        write = lambda leaf, new: jax.lax.dynamic_update_index_in_dim(leaf, new, i, 0)
+        done, info = jax.lax.scan(step, *jax.tree.map(read, (_with(clients, carry[0]), chunk)))
+        return jax.tree.map(write, carry, (_changes(done), info))
 
-    carry = ((clients.params, clients.opt_state, clients.key), info)
-    carry = jax.lax.fori_loop(0, count // size, lambda i, c: group(i * size, size, c), carry)
-    changed, info = group(count - count % size, count % size, carry) if count % size else carry
-    return clients._replace(**dict(zip(("params", "opt_state", "key"), changed, strict=True))), info
+    changed, info = jax.lax.fori_loop(0, len(clients.id), train, (_changes(clients), _no_info(chunk)))
+    return _with(clients, changed), info
+
+
+def _in_lanes(step: Callable, lanes: int, clients: ClientState, chunk: Chunk):
+    """So many clients at a time; whoever has finished makes room for the next in the queue.
+
+    A lane idles only at the very end, which costs little where the largest clients come first (`cohort.by_size`).
+    Clients are read and written when they change lanes, not in every step.
+    """
+    count, length = chunk.valid.shape[:2]
+    lanes = min(lanes, count)
+    needs = jnp.where(chunk.valid.any(-1), jnp.arange(1, length + 1), 0).max(
+        -1
+    )  # i32[C], steps up to the last one
+    nothing = 0 * needs.sum()  # computed, so that it varies over devices as the chunk does
+
+    def stretch(carry):
+        """Until the first of the lanes has finished its client."""
+        (changed, info), who, done, queue = carry
+        busy, at = who < count, jnp.minimum(who, count - 1)
+        left = jnp.where(busy, needs[at] - done, length)
+
+        def advance(i, carry):
+            there, info = carry
+            batch = jax.tree.map(lambda leaf: leaf[at, jnp.minimum(done + i, length - 1)], chunk)
+            batch = batch._replace(valid=batch.valid & busy[:, jnp.newaxis])
+            there, told = jax.vmap(step)(there, batch)
+            note = lambda leaf, new: leaf.at[who, done + i].set(new, mode="drop")
+            return there, jax.tree.map(note, info, told)
+
+        there = jax.tree.map(lambda leaf: leaf[at], _with(clients, changed))
+        there, info = jax.lax.fori_loop(0, left.min(), advance, (there, info))
+        write = lambda leaf, new: leaf.at[who].set(new, mode="drop")
+        changed = jax.tree.map(write, changed, _changes(there))
+        ended = busy & (left == left.min())
+        following = jnp.minimum(queue + jnp.cumsum(ended) - 1, count)
+        who, done = jnp.where(ended, following, who), jnp.where(ended, 0, done + left.min())
+        return (changed, info), who, done, queue + ended.sum()
+
+    start = (_changes(clients), _no_info(chunk)), jnp.arange(lanes) + nothing
+    carry = (*start, jnp.zeros(lanes, jnp.int32) + nothing, lanes + nothing)
+    (changed, info), *_ = jax.lax.while_loop(lambda carry: (carry[1] < count).any(), stretch, carry)
+    return _with(clients, changed), info
+
+
+def _changes(clients: ClientState):
+    """What a step may change."""
+    return clients.params, clients.opt_state, clients.key
+
+
+def _with(clients: ClientState, changed) -> ClientState:
+    params, opt_state, key = changed
+    return clients._replace(params=params, opt_state=opt_state, key=key)
+
+
+def _no_info(chunk: Chunk) -> StepInfo:
+    nothing = jnp.where(chunk.valid.any(-1), 0, 0)  # computed, see `_in_lanes`
+    return StepInfo(nothing.astype(jnp.float32), nothing.astype(jnp.int32))
 
 
 def together(client_map: ClientMap, cohort_size: int) -> int:

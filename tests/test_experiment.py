@@ -69,7 +69,7 @@ def test_a_round_is_kept_while_the_next_one_is_played(tmp_path, monkeypatch):
 
 
 def test_in_groups_the_largest_clients_come_first_and_padding_is_reported(tmp_path):
-    # 4, 8 and 10 examples in batches of 3, one epoch: 2, 3 and 4 steps. The largest two together: 8 for 7; then 2.
+    # 4, 8 and 10 examples in batches of 3, one epoch: 2, 3 and 4 steps. Lanes of 4 and of 3 + 2 steps: 10 for 9.
     one = toy.experiment(rounds=1, together=2, cohort_size=3, epochs=1)
     assert experiment.sample(one, 1).tolist() == [2, 1, 0]
     record = experiment.run(one, tmp_path, say=lambda _: None)[0]

@@ -188,8 +188,8 @@ def test_a_client_without_a_valid_example_stays_bit_identical():
     assert float(info.loss.sum()) == 0 and int(info.examples.sum()) == 0
 
 
-def test_a_group_skips_the_steps_that_none_of_its_clients_needs():
-    # Clients with 3, 1 and 1 steps of 3. In groups of two the first takes 3 steps together, the last one alone: 7.
+def test_a_lane_that_is_free_takes_the_next_client():
+    # Clients with 3, 1 and 1 steps of 3. In two lanes the small ones go one after another beside the large one: 6.
     taken = []
 
     def objective(params, batch):
@@ -201,7 +201,7 @@ def test_a_group_skips_the_steps_that_none_of_its_clients_needs():
     start = ClientState(jnp.arange(3), {"w": jnp.ones(3)}, {"w": jnp.ones(3, bool)}, (), jnp.arange(3))
     train = local.make_step(objective, optax.sgd(0.5))
     start = start._replace(opt_state=jax.tree.map(lambda x: x, optax.sgd(0.5).init({"w": jnp.ones(3)})))
-    for together, steps in (("scan", 5), (2, 7), ("vmap", 9)):
+    for together, steps in (("scan", 5), (2, 6), ("vmap", 9)):
         taken.clear()
         clients, _ = local.make_steps(train, together)(start, batches)
         jax.effects_barrier()
@@ -209,6 +209,37 @@ def test_a_group_skips_the_steps_that_none_of_its_clients_needs():
         assert len(taken) == steps
         share = cohort.padding(np.asarray(valid).any(-1), local.together(together, 3))
         assert share == pytest.approx(1 - 5 / steps)
+
+
+@pytest.mark.parametrize(
+    ("lanes", "devices"), [(1, 1), (2, 1), (3, 1), (4, 1), (9, 1), (1, 2), (2, 2), (2, 3)]
+)
+def test_lanes_change_no_number(lanes, devices):
+    # Six clients of 2, 0, 5, 1, 4 and 5 steps of 6, one with a gap, momentum and noise: what each has seen, in what
+    # order and with which key.
+    rng = np.random.default_rng(lanes)
+    valid = np.arange(6) < np.array([2, 0, 5, 1, 4, 5])[:, None]
+    valid[2, 1] = False
+    batches = Chunk(rng.normal(size=(6, 6, 2)), rng.normal(size=(6, 6, 2)), np.stack([valid, valid], -1))
+    batches = jax.tree.map(
+        lambda leaf: jnp.asarray(leaf, jnp.float32 if leaf.dtype != bool else bool), batches
+    )
+    objective = lambda params, batch: losses.masked_mean(
+        (params["w"] * batch.inputs - batch.targets) ** 2, batch.valid
+    )
+    tx = optax.sgd(0.1, momentum=0.9)
+    params = {"w": jnp.asarray(rng.normal(size=6), jnp.float32)}
+    kept = {"w": jnp.ones(6, bool)}
+    keys = local.client_keys(jax.random.key(0), jnp.arange(6))
+    start = ClientState(jnp.arange(6), params, kept, jax.vmap(tx.init)(params), keys)
+    step = local.make_step(objective, tx, privacy=local.Privacy(5.0, 0.1))
+    ours, info = jax.jit(local.make_steps(step, lanes, devices))(start, batches)
+    theirs, expected = local.make_steps(step, "vmap")(start, batches)
+    assert (jax.random.key_data(ours.key) == jax.random.key_data(theirs.key)).all()
+    pairs = ((ours.params, theirs.params), (ours.opt_state, theirs.opt_state), (info, expected))
+    for a, b in pairs:
+        jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-6), a, b)
+    assert info.examples.sum() == 2 * valid.sum()
 
 
 def test_keys_come_from_round_and_client_id_alone():

@@ -144,19 +144,24 @@ def by_size(ids: np.ndarray, sizes: np.ndarray, devices: int = 1) -> np.ndarray:
     return np.concatenate([order[device::devices] for device in range(devices)])
 
 
-def padding(needed: np.ndarray, together: int, devices: int = 1) -> float:
-    """Share of the computed local steps that a client did not need: a group takes a step if any of its clients does.
+def padding(needed: np.ndarray, together: int, devices: int = 1, steps_per_chunk: int | None = None) -> float:
+    """Share of the computed local steps that no client needed: lanes that idle while others still work.
 
     Args:
         needed: ``bool[C, T]``, whether a client has an example in a step.
-        together: clients in a group; the last group of a device may be smaller.
+        together: lanes of a device; the next client takes the first that is free (`local.make_steps`).
+        steps_per_chunk: steps after which all lanes begin anew; None for all T.
 
-    >>> float(padding(np.array([[True, True], [True, False]]), together=2))
-    0.25
+    >>> float(padding(np.array([[True, True], [True, False], [True, False]]), together=2))
+    0.0
     """
-    blocks = np.array_split(needed, devices)
-    groups = [block[i : i + together] for block in blocks for i in range(0, len(block), together)]
-    taken = sum(int(group.any(0).sum()) * len(group) for group in groups)
+    chunk, taken = steps_per_chunk or max(needed.shape[1], 1), 0
+    for start in range(0, needed.shape[1], chunk):
+        for block in np.array_split(needed[:, start : start + chunk], devices):
+            ends = np.zeros(min(together, len(block)), int)
+            for row in block:
+                ends[ends.argmin()] += row.nonzero()[0].max(initial=-1) + 1
+            taken += len(ends) * ends.max()
     return 1 - int(needed.sum()) / taken if taken else 0.0
 
 

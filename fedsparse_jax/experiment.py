@@ -49,7 +49,7 @@ class Experiment(NamedTuple):
     epochs: int
     probe_batches: int  # of each client, for methods that look at data when they prune
     steps_per_chunk: int
-    together: int  # clients that go through their steps together
+    together: int  # clients that are trained at the same time
     devices: int
     resident: bool
     eval_batch: int

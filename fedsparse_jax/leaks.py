@@ -112,5 +112,5 @@ def by_sparsity(levels: list[dict]) -> Figure:
     ax.axhline(0.5, color=GREY, ls="--", lw=1)
     ax.set_xticks(places, [f"{level['sparsity']:.0%}" for level in levels])
     ax.set(xlabel="sparsity", ylabel="AUC of the best attack", ylim=(0.45, 1.0))
-    ax.legend(loc="upper right", fontsize=7)
+    ax.legend(loc="lower left", fontsize=7)
     return figure

@@ -55,7 +55,7 @@ def round_(workload: Workload) -> Alternatives:
         for how in ("columns", "winograd"):
             found[f"one after another, {how}"] = round_of(workload, "scan", convolution=how)
     else:
-        found["two clients at a time"] = round_of(workload, 2)
+        found |= {f"{n} clients at a time": round_of(workload, n) for n in (2, 4, 8)}
     return found
 
 

@@ -11,7 +11,7 @@ one); ``dense``; ``federated``, over eight clients instead of one; ``private``, 
 ``smoke``, a run of seconds.
 """
 
-from fedsparse_jax.defaults import check_forms, small, sparsify, start
+from fedsparse_jax.config.defaults import check_forms, small, sparsify, start
 
 
 def get_config(mode=""):

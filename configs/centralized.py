@@ -9,7 +9,7 @@ Behind the file name forms may stand, joined by +: ``digits``, the second task, 
 percent; ``dense``; ``smoke``, the smallest run. What to expect on the digits: docs/methods.md.
 """
 
-from fedsparse_jax.defaults import sparsify, start
+from fedsparse_jax.config.defaults import sparsify, start
 
 
 def get_config(mode=""):

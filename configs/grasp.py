@@ -9,7 +9,7 @@ Behind the file name forms may stand, joined by +: ``digits``, the second task, 
 percent; ``smoke``, the smallest run. What to expect on the digits: docs/methods.md.
 """
 
-from fedsparse_jax.defaults import start
+from fedsparse_jax.config.defaults import start
 
 
 def get_config(mode=""):

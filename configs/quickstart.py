@@ -11,7 +11,7 @@ which starts at zero, as a whole; rounds at the final sparsity at the end, becau
 What to expect stands in docs/results.md.
 """
 
-from fedsparse_jax.defaults import defaults, in_form, sparsify
+from fedsparse_jax.config.defaults import defaults, in_form, sparsify
 
 
 def get_config(mode=""):

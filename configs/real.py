@@ -7,7 +7,7 @@ matches centre and spread of each brain to the template's; with registered scans
 only: so few steps do not bring a sparser model back.
 """
 
-from fedsparse_jax.defaults import defaults, in_form, sparsify
+from fedsparse_jax.config.defaults import defaults, in_form, sparsify
 
 
 def get_config(mode=""):

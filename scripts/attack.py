@@ -23,17 +23,23 @@ DRAWS = flags.DEFINE_integer("draws", 1000, "Draws of the bootstrap.")
 
 
 def main():
-    from fedsparse_jax import auditing, leaks, report
+    from fedsparse_jax.reporting import audit_tables, report
+    from fedsparse_jax.studies import audit_run
 
     cli.cache_compilations()
     workdir, folder = Path(WORKDIR.value), lambda flag: Path(flag.value) if flag.value else None
-    options = auditing.Options(KNOWN.value, MODELS.value, tuple(ATTACKS.value), DRAWS.value)
-    found = auditing.attack(
-        workdir, THREAT.value, shadows=folder(SHADOWS), other=folder(OTHER), options=options, track=cli.track
+    options = audit_run.Options(KNOWN.value, MODELS.value, tuple(ATTACKS.value), DRAWS.value)
+    found = audit_run.attack(
+        workdir,
+        THREAT.value,
+        shadows=folder(SHADOWS),
+        other=folder(OTHER),
+        options=options,
+        track=cli.track,
     )
-    for title, rows in leaks.tables(found)[: 1 + len(found["controls"])]:  # each pair is in the report
+    for title, rows in audit_tables.tables(found)[: 1 + len(found["controls"])]:  # each pair is in the report
         print(title)
-        print(leaks.markdown(leaks.HEAD, rows))
+        print(audit_tables.markdown(audit_tables.HEAD, rows))
     print(f"Report: {report.write(workdir)}")
 
 

@@ -24,13 +24,19 @@ FORM = flags.DEFINE_string("form", "", "A further form of the config, such as sm
 
 
 def main():
-    from fedsparse_jax import study
+    from fedsparse_jax.studies import sparsity_vs_leakage
 
     cli.cache_compilations()
     workdir, percents = Path(WORKDIR.value), tuple(SPARSITIES.value)
     noises, many = tuple(NOISES.value), TARGETS.value
-    study.run(
-        workdir, FILE.value, percents=percents, noises=noises, targets=many, form=FORM.value, track=cli.track
+    sparsity_vs_leakage.run(
+        workdir,
+        FILE.value,
+        percents=percents,
+        noises=noises,
+        targets=many,
+        form=FORM.value,
+        track=cli.track,
     )
     print((workdir / "study.md").read_text(encoding="utf-8"))
     print(f"Study: {workdir / 'study.json'}")

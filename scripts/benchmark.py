@@ -27,7 +27,9 @@ WHAT = sys.argv.pop(1) if len(sys.argv) > 1 and not sys.argv[1].startswith("-") 
 
 
 def main():
-    from fedsparse_jax import benchmarks, log
+    import benchmarks
+
+    from fedsparse_jax.runs import metrics_log
 
     cli.cache_compilations()
     result = benchmarks.run(WHAT, WORK.value, REPEATS.value)
@@ -36,7 +38,7 @@ def main():
     )
     print(benchmarks.table(result["rows"]))
     if OUTPUT.value:
-        log.write_json(Path(OUTPUT.value), result)
+        metrics_log.write_json(Path(OUTPUT.value), result)
 
 
 if __name__ == "__main__":

@@ -22,17 +22,18 @@ WORKDIR = cli.workdir_flag("Folder for the runs.")
 
 
 def main():
-    from fedsparse_jax import compare, log
+    from fedsparse_jax.runs import metrics_log
+    from fedsparse_jax.studies import compare_methods
 
     cli.cache_compilations()
-    specs = compare.listed(CONFIGS.value)
-    results = compare.run(specs, [int(seed) for seed in SEEDS.value], Path(WORKDIR.value))
-    table = compare.table(results)
+    specs = compare_methods.listed(CONFIGS.value)
+    results = compare_methods.run(specs, [int(seed) for seed in SEEDS.value], Path(WORKDIR.value))
+    table = compare_methods.table(results)
     print(table)
     if OUTPUT.value:
-        log.write_text(Path(OUTPUT.value), table)
+        metrics_log.write_text(Path(OUTPUT.value), table)
     if PICTURE.value:
-        Path(PICTURE.value).write_bytes(compare.picture(results))
+        Path(PICTURE.value).write_bytes(compare_methods.picture(results))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,8 @@ OUTPUT = flags.DEFINE_string("output", "", "Table to write (default: predictions
 
 
 def main():
-    from fedsparse_jax import build, log
+    from fedsparse_jax.config import build
+    from fedsparse_jax.runs import metrics_log
 
     cli.cache_compilations()
     workdir = Path(WORKDIR.value)
@@ -26,8 +27,8 @@ def main():
         workdir, SOURCE.value, ROOT.value, ROUND.value, ALIGN.value, cli.track
     )
     output = Path(OUTPUT.value or workdir / f"predictions-{Path(ROOT.value).resolve().name}.tsv")
-    log.write_text(output, table)
-    print(log.quality_line(quality))
+    metrics_log.write_text(output, table)
+    print(metrics_log.quality_line(quality))
     if trained_on == "phantom":
         print("This model was trained on the phantom: it knows nothing about real brains.")
     print(f"Predictions: {output}")

@@ -16,17 +16,18 @@ OUTPUT = flags.DEFINE_string("output", "prepared", "Folder for the tables and th
 
 
 def main():
-    from fedsparse_jax import build, figures, slices
-    from fedsparse_jax.data import ingest
+    from fedsparse_jax.config import build
+    from fedsparse_jax.data import scan_cache
+    from fedsparse_jax.reporting import plots, plots_scans
 
     output = Path(OUTPUT.value)
     output.mkdir(parents=True, exist_ok=True)
     scan_set = build.scans(CONFIG.value, cli.track)
-    print(ingest.summary(scan_set))
-    ingest.write_tables(scan_set, output)
+    print(scan_cache.summary(scan_set))
+    scan_cache.write_tables(scan_set, output)
     titles = [f"{scan.participant}, {scan.age:.0f} y" for scan in scan_set.scans]
-    sheet = slices.contact_sheet(scan_set.volumes, titles)
-    (output / "contact_sheet.png").write_bytes(figures.render(sheet, "png"))
+    sheet = plots_scans.contact_sheet(scan_set.volumes, titles)
+    (output / "contact_sheet.png").write_bytes(plots.render(sheet, "png"))
     print(f"Tables and contact sheet: {output}")
 
 

@@ -11,7 +11,7 @@ WORKDIR = cli.workdir_flag()
 
 
 def main():
-    from fedsparse_jax import report
+    from fedsparse_jax.reporting import report
 
     print(f"Report: {report.write(Path(WORKDIR.value))}")
 

@@ -15,11 +15,12 @@ WORKDIR = cli.workdir_flag("Folder for the shadows; the same command again goes 
 
 
 def main():
-    from fedsparse_jax import build, shadowing
+    from fedsparse_jax.config import build
+    from fedsparse_jax.studies import shadow_models
 
     cli.cache_compilations()
     config = build.trained(Path(RUN.value))[0]
-    shadowing.train(config, Path(WORKDIR.value), SHADOWS.value, track=cli.track)
+    shadow_models.train(config, Path(WORKDIR.value), SHADOWS.value, track=cli.track)
     print(f"Shadows: {WORKDIR.value}")
 
 

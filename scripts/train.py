@@ -14,11 +14,13 @@ WORKDIR = cli.workdir_flag("Folder of the run; the same command again goes on wh
 
 
 def main():
-    from fedsparse_jax import build, experiment, report
+    from fedsparse_jax.config import build
+    from fedsparse_jax.reporting import report
+    from fedsparse_jax.runs import loop
 
     cli.cache_compilations()
     workdir = Path(WORKDIR.value)
-    experiment.run(build.experiment(CONFIG.value, cli.track), workdir)
+    loop.run(build.experiment(CONFIG.value, cli.track), workdir)
     if CONFIG.value.log.report:
         print(f"Report: {report.write(workdir)}")
 

@@ -4,8 +4,10 @@ import jax
 import numpy as np
 import pytest
 
-from fedsparse_jax import build, checkpoint, defaults, experiment, method, report
-from fedsparse_jax.types import UsageError
+from fedsparse_jax.config import build, defaults, method
+from fedsparse_jax.core.types import UsageError
+from fedsparse_jax.reporting import report
+from fedsparse_jax.runs import checkpoint, loop
 from tests.test_structure import PACKAGE
 
 CONFIGS = sorted(path.stem for path in (PACKAGE.parent / "configs").glob("*.py"))
@@ -46,7 +48,7 @@ def check(records, name):
 def test_smoke(name, cache, tmp_path, monkeypatch, repository):
     monkeypatch.chdir(repository)
     one = build.experiment(smoke(name, cache))
-    records = experiment.run(one, tmp_path, say=lambda _: None)
+    records = loop.run(one, tmp_path, say=lambda _: None)
     assert np.isfinite(records[-1]["test_mae"])
     assert (tmp_path / "predictions.tsv").read_text().count("\n") == len(one.data.test) + 1
     check(records, name)
@@ -57,7 +59,7 @@ def test_smoke_on_digits(name, tmp_path, monkeypatch, repository):
     monkeypatch.chdir(repository)
     path, _, form = name.partition(":")
     config = build.load(f"configs/{path}.py:" + "+".join(filter(None, ["smoke", "digits", form])))
-    records = experiment.run(build.experiment(config), tmp_path, say=lambda _: None)
+    records = loop.run(build.experiment(config), tmp_path, say=lambda _: None)
     assert 0 < records[-1]["test_accuracy"] <= 1 and 0 < records[-1]["own_accuracy"] <= 1
     assert report.write(tmp_path).exists()
     check(records, name)
@@ -80,10 +82,10 @@ def test_a_stopped_run_goes_on_bit_for_bit(name, tmp_path, monkeypatch, reposito
         config.participation, config.client.optimizer_state = 0.5, "kept"
         config.client.optimizer = dict(name="sgd", learning_rate=0.1, momentum=0.9)
     one, quiet = build.experiment(config), lambda _: None
-    experiment.run(one, tmp_path / "whole", quiet)
+    loop.run(one, tmp_path / "whole", quiet)
     with pytest.raises(Killed):
-        experiment.run(one, tmp_path / "parts", kill_after_one)
-    experiment.run(one, tmp_path / "parts", quiet)
+        loop.run(one, tmp_path / "parts", kill_after_one)
+    loop.run(one, tmp_path / "parts", quiet)
     states = []
     for part in ("whole", "parts"):
         with checkpoint.open_manager(tmp_path / part) as manager:
@@ -100,7 +102,7 @@ def test_forms_of_the_second_task(forms, tmp_path, monkeypatch, repository):
             build.load(f"configs/fedavg.py:{forms}")
         return
     config = build.load(f"configs/fedsparsify_global.py:{forms}+smoke")
-    records = experiment.run(build.experiment(config), tmp_path, say=lambda _: None)
+    records = loop.run(build.experiment(config), tmp_path, say=lambda _: None)
     assert ("conv1/kernel" in records[-1]["density"]) == ("cnn" in forms)
     assert records[-1]["sparsity"] == pytest.approx(0.9 if "90" in forms else 0.95, abs=1e-3)
 
@@ -162,7 +164,7 @@ def test_half_of_the_clients_take_part(cache, tmp_path, monkeypatch, repository)
     monkeypatch.chdir(repository)
     config = smoke("quickstart", cache)
     config.participation = 0.5
-    records = experiment.run(build.experiment(config), tmp_path, say=lambda _: None)
+    records = loop.run(build.experiment(config), tmp_path, say=lambda _: None)
     assert all(len(record["cohort"]) == 4 for record in records)
     assert len({tuple(record["cohort"]) for record in records}) > 1
 

@@ -5,16 +5,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fedsparse_jax import local, losses, masks, pruning, tree
-from fedsparse_jax.aggregation import AGGREGATORS
-from fedsparse_jax.criteria import CRITERIA
-from fedsparse_jax.data import partition
-from fedsparse_jax.losses import LOSSES
-from fedsparse_jax.pruning import PRUNABLE, SCOPES
-from fedsparse_jax.regrowth import REGROWTH
-from fedsparse_jax.schedules import SCHEDULES
-from fedsparse_jax.types import Chunk
-from tests.counting import count_traces
+from fedsparse_jax.core import losses, masks, tree
+from fedsparse_jax.core.losses import LOSSES
+from fedsparse_jax.core.types import Chunk
+from fedsparse_jax.data import partitions
+from fedsparse_jax.federated import client_step
+from fedsparse_jax.federated.aggregation import AGGREGATORS
+from fedsparse_jax.sparsity import pruning
+from fedsparse_jax.sparsity.criteria import CRITERIA
+from fedsparse_jax.sparsity.pruning import PRUNABLE, SCOPES
+from fedsparse_jax.sparsity.regrowth import REGROWTH
+from fedsparse_jax.sparsity.schedules import SCHEDULES
+from tests.helpers.count_traces import count_traces
 
 
 def params(seed=0):
@@ -48,7 +50,7 @@ def chunk(seed=0, batches=2, valid=None):
 
 
 def score_by(name):
-    objective = local.make_objective(apply, losses.squared)
+    objective = client_step.make_objective(apply, losses.squared)
     return pruning.scorer(CRITERIA[name], objective, apply)
 
 
@@ -198,12 +200,12 @@ def test_losses(name):
 
 
 @pytest.mark.parametrize("clients", [1, 4])
-@pytest.mark.parametrize("name", partition.PARTITIONS)
+@pytest.mark.parametrize("name", partitions.PARTITIONS)
 def test_partitions(name, clients):
     rng = np.random.default_rng(0)
     ages, sites = rng.uniform(45, 80, 60), np.array(list("abcd"))[np.arange(60) % clients]
-    give = lambda seed: partition.divide(
-        ages, sites, partition=partition.PARTITIONS[name], num_clients=clients, seed=seed
+    give = lambda seed: partitions.divide(
+        ages, sites, partition=partitions.PARTITIONS[name], num_clients=clients, seed=seed
     )
     parts = give(3)
     assert len(parts) == clients and all(len(part) for part in parts)
@@ -217,7 +219,7 @@ def test_client_maps_equal_a_python_loop(client_map):
         return jax.tree.map(lambda w: jnp.sin(w) * x, p), x**2
 
     stacked, xs = cohort(5)[0], jnp.arange(5.0)
-    found = local.over_clients(function, client_map)(stacked, xs)
+    found = client_step.over_clients(function, client_map)(stacked, xs)
     loop = [function(jax.tree.map(lambda leaf, i=i: leaf[i], stacked), xs[i]) for i in range(5)]
     expected = jax.tree.map(lambda *leaves: jnp.stack(leaves), *loop)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), found, expected)

@@ -2,19 +2,21 @@
 
 import re
 
-from fedsparse_jax import losses, models, pruning
-from fedsparse_jax.aggregation import AGGREGATORS
+from fedsparse_jax import models
 from fedsparse_jax.attacks.features import FEATURES
 from fedsparse_jax.attacks.membership import ATTACKS
-from fedsparse_jax.criteria import CRITERIA
-from fedsparse_jax.data import images, partition, sources
-from fedsparse_jax.regrowth import REGROWTH
-from fedsparse_jax.schedules import SCHEDULES
-from fedsparse_jax.wire import VALUES
+from fedsparse_jax.communication import VALUES
+from fedsparse_jax.core import losses
+from fedsparse_jax.data import image_sources, partitions, scan_sources
+from fedsparse_jax.federated.aggregation import AGGREGATORS
+from fedsparse_jax.sparsity import pruning
+from fedsparse_jax.sparsity.criteria import CRITERIA
+from fedsparse_jax.sparsity.regrowth import REGROWTH
+from fedsparse_jax.sparsity.schedules import SCHEDULES
 
 REGISTRIES = (
-    CRITERIA, SCHEDULES, pruning.SCOPES, AGGREGATORS, losses.LOSSES, models.MODELS, partition.PARTITIONS,
-    sources.DATASETS, images.IMAGES, REGROWTH, FEATURES, ATTACKS, VALUES,
+    CRITERIA, SCHEDULES, pruning.SCOPES, AGGREGATORS, losses.LOSSES, models.MODELS, partitions.PARTITIONS,
+    scan_sources.DATASETS, image_sources.IMAGES, REGROWTH, FEATURES, ATTACKS, VALUES,
 )  # fmt: skip
 
 

@@ -10,23 +10,15 @@ import numpy as np
 import optax
 import pytest
 
-from fedsparse_jax import (
-    aggregation,
-    build,
-    criteria,
-    exchange,
-    experiment,
-    federated,
-    losses,
-    method,
-    metrics,
-    pruning,
-    regrowth,
-    schedules,
-)
-from fedsparse_jax.data import cohort
-from fedsparse_jax.types import Model
-from tests import reference
+from fedsparse_jax.communication import transport
+from fedsparse_jax.config import build, method
+from fedsparse_jax.core import losses, tasks
+from fedsparse_jax.core.types import Model
+from fedsparse_jax.data import batching
+from fedsparse_jax.federated import aggregation, algorithm
+from fedsparse_jax.runs import loop
+from fedsparse_jax.sparsity import criteria, pruning, regrowth, schedules
+from tests.helpers import numpy_reference
 
 RATE, ROUNDS, SEED, BATCH, EPOCHS = 0.02, 3, 1990, 4, 2
 SIZES = (9, 5, 12)
@@ -48,11 +40,11 @@ def problem():
     targets = (inputs @ [1.0, -2.0, 0.5, 0.0, 3.0] + rng.normal(size=len(inputs))).astype(np.float32)
     members = np.split(np.arange(sum(SIZES)), np.cumsum(SIZES)[:-1])
     rows = [{"participant_id": str(i), "session": "", "site": ""} for i in range(len(inputs))]
-    return cohort.Federation(inputs, targets, members, np.arange(sum(SIZES), len(inputs)), rows)
+    return batching.Federation(inputs, targets, members, np.arange(sum(SIZES), len(inputs)), rows)
 
 
 def gradual(t):
-    return reference.gradual(t, 0.0, 0.6, 1, ROUNDS)
+    return numpy_reference.gradual(t, 0.0, 0.6, 1, ROUNDS)
 
 
 def constant(t):
@@ -61,20 +53,20 @@ def constant(t):
 
 def sparse(placement, schedule, criterion="magnitude", scope="global", prunable=EVERYTHING, **more):
     base = dict(placement=placement.split("+"), schedule=schedule, criterion=criterion, scope=scope)
-    return {**base, "prunable": prunable, "aggregate": reference.mean, **more}
+    return {**base, "prunable": prunable, "aggregate": numpy_reference.mean, **more}
 
 
 def unweighted_keepers(params, masks, weights):
-    return reference.keepers_mean(params, masks, weights, weighted=False)
+    return numpy_reference.keepers_mean(params, masks, weights, weighted=False)
 
 
-OFF = exchange.Wire()
+OFF = transport.Wire()
 DENSE = sparse("none", constant)
 DUE = lambda end: lambda t: t <= end
 METHODS = {
     "fedavg": DENSE,
     "fedprox": {**DENSE, "proximal": 0.01},
-    "fedadam": {**DENSE, "server": lambda: reference.Adam(0.01)},
+    "fedadam": {**DENSE, "server": lambda: numpy_reference.Adam(0.01)},
     "one_shot": sparse("server", lambda t: 0.6 * (t >= 3)),
     "one_shot:tuned": sparse("server", lambda t: 0.6 * (t >= 3)),
     "random_pruning": sparse("server", gradual, "random"),
@@ -83,13 +75,13 @@ METHODS = {
     "synflow": sparse("init", constant, "synflow", prunable=KERNELS, over="one", iterations=100),
     "salient_grads": sparse("init", constant, "snip", prunable=KERNELS),
     "prunefl": sparse("none", constant, prunable=KERNELS, regrow=dict(place="server", fraction=0.3, due=DUE(3))),
-    "feddst": sparse("init+server", constant, scope="erk", prunable=KERNELS, aggregate=reference.keepers_mean,
+    "feddst": sparse("init+server", constant, scope="erk", prunable=KERNELS, aggregate=numpy_reference.keepers_mean,
                      regrow=dict(place="client", fraction=0.5, due=DUE(2), end=2)),
     "fedsparsify_global": sparse("server", gradual),
-    "fedsparsify_global:tuned": sparse("server", lambda t: reference.gradual(t, 0.0, 0.6, 1, 2)),
-    "fedsparsify_local": sparse("client", gradual, aggregate=reference.majority_vote),
-    "fedsparsify_local:keepers": sparse("client", gradual, aggregate=reference.vote_keepers),
-    "fedsparsify_local:nnz": sparse("client", gradual, aggregate=reference.keepers_mean),
+    "fedsparsify_global:tuned": sparse("server", lambda t: numpy_reference.gradual(t, 0.0, 0.6, 1, 2)),
+    "fedsparsify_local": sparse("client", gradual, aggregate=numpy_reference.majority_vote),
+    "fedsparsify_local:keepers": sparse("client", gradual, aggregate=numpy_reference.vote_keepers),
+    "fedsparsify_local:nnz": sparse("client", gradual, aggregate=numpy_reference.keepers_mean),
     "fedsparsify_local:mean": sparse("client", gradual),
     "lotteryfl": sparse("arrival", lambda t: min(1 - 0.8**t, 0.6), scope="per_layer", prunable=KERNELS,
                         aggregate=unweighted_keepers),
@@ -118,17 +110,17 @@ def jax_rounds(name, wire=OFF, **changes):
     if config.partition.num_clients == 1:
         data = data._replace(members=[np.concatenate(data.members)])
     recipe = method.recipe(config, model)._replace(**changes)
-    one = experiment.Experiment(
-        config={}, task=metrics.REGRESSION, seed=SEED, rounds=ROUNDS, model=model, data=data,
-        algorithm=federated.build(recipe), cohort_size=len(data.members), solo_rounds=config.solo_rounds,
+    one = loop.Experiment(
+        config={}, task=tasks.REGRESSION, seed=SEED, rounds=ROUNDS, model=model, data=data,
+        algorithm=algorithm.build(recipe), cohort_size=len(data.members), solo_rounds=config.solo_rounds,
         batch_size=BATCH, epochs=EPOCHS, probe_batches=1, steps_per_chunk=4, resident=True, eval_batch=4, every=1,
         keep=1, tensorboard=False, dropped={}, uses=np.ones(3), together=1, devices=1, wire=wire,
     )  # fmt: skip
-    compiled, read = experiment.compile_(one), cohort.resident(data.inputs)
-    server = experiment.prepare(one, compiled, read, compiled.init(jax.random.key(SEED)))
+    compiled, read = loop.compile_(one), batching.resident(data.inputs)
+    server = loop.prepare(one, compiled, read, compiled.init(jax.random.key(SEED)))
     states, infos, held = [server], [], {}
     for t in range(1, ROUNDS + 1):
-        played = experiment.run_round(one, compiled, read, server, t, experiment.sample(one, t), held)
+        played = loop.run_round(one, compiled, read, server, t, loop.sample(one, t), held)
         server, info, held = played.server, played.info, played.held
         traffic, _ = played.measure(held)
         assert (traffic is None) == (wire.mode == "off")
@@ -142,26 +134,26 @@ def numpy_rounds(name, one, rounds):
     key = jax.random.key(SEED)
     initial = tiny_model().init(jax.random.fold_in(key, 0))
     random = criteria.random(initial, key=jax.random.fold_in(key, 1))
-    steps = cohort.steps_of(max(map(len, data.members)), BATCH, EPOCHS)
+    steps = batching.steps_of(max(map(len, data.members)), BATCH, EPOCHS)
 
     def batches_of(t, k):
-        plan = cohort.plan(SEED, t, [k], data.members, batch_size=BATCH, epochs=EPOCHS, steps=steps)
+        plan = batching.plan(SEED, t, [k], data.members, batch_size=BATCH, epochs=EPOCHS, steps=steps)
         return [(data.inputs[i[v]].astype(float), data.targets[i[v]].astype(float))
                 for i, v in zip(plan.rows[0], plan.valid[0]) if v.any()]  # fmt: skip
 
     def probe_of(t, k):
-        plan = cohort.probe(SEED, t, [k], data.members, batch_size=BATCH, batches=1)
+        plan = batching.probe(SEED, t, [k], data.members, batch_size=BATCH, batches=1)
         return [(data.inputs[plan.rows[0, 0]].astype(float), data.targets[plan.rows[0, 0]].astype(float))]
 
     def ids_of(t):
         everybody = range(len(data.members))
         return (
-            cohort.sample(SEED, 0, len(data.members), 1)
+            batching.sample(SEED, 0, len(data.members), 1)
             if t == 0 and facts.get("over") == "one"
             else everybody
         )
 
-    return reference.federated(
+    return numpy_reference.federated(
         facts, {n: np.asarray(w, float) for n, w in initial.items()}, rounds, RATE, [len(m) for m in data.members],
         batches_of, probe_of, ids_of, {n: np.asarray(w, float) for n, w in random.items()},
     )  # fmt: skip
@@ -243,7 +235,7 @@ def test_clients_keep_their_optimizer_between_rounds(repository, monkeypatch):
 def test_an_absent_client_keeps_its_memory(repository, monkeypatch):
     monkeypatch.chdir(repository)
     config = config_of("lotteryfl")
-    algo = federated.build(method.recipe(config, tiny_model()))
+    algo = algorithm.build(method.recipe(config, tiny_model()))
     server = algo.init(jax.random.key(0))
     clients = algo.begin(server, jnp.array([2, 0]))
     after, info = algo.finish(server, clients, jnp.array([3.0, 0.0]))
@@ -262,7 +254,7 @@ def test_own_masks_reach_the_end_of_every_schedule(schedule, repository, monkeyp
     with config.unlocked():
         config.pruning.schedule = {"gradual": dict(name="gradual", end=3), "one_shot": dict(name="one_shot", at=3),
                                    "step_wise": dict(name="step_wise", at=(2, 3))}[schedule]  # fmt: skip
-    algo = federated.build(method.recipe(config, tiny_model()))
+    algo = algorithm.build(method.recipe(config, tiny_model()))
     server = algo.init(jax.random.key(0))
     for _ in range(3):
         server, info = algo.finish(server, algo.begin(server, jnp.arange(3)), jnp.ones(3))
@@ -275,7 +267,7 @@ def test_rewinding_begins_with_a_fresh_optimizer(repository, monkeypatch):
     monkeypatch.chdir(repository)
     tx = optax.sgd(0.1, momentum=0.9)
     recipe = method.recipe(config_of("lotteryfl"), tiny_model())._replace(client_tx=tx, keep_opt_state=True)
-    algo = federated.build(recipe)
+    algo = algorithm.build(recipe)
     server = algo.init(jax.random.key(0))
     old = jax.tree.map(jnp.ones_like, server.memory.opt_state)
     clients = algo.begin(server._replace(memory=server.memory._replace(opt_state=old)), jnp.arange(3))
@@ -285,7 +277,7 @@ def test_rewinding_begins_with_a_fresh_optimizer(repository, monkeypatch):
 def test_what_nobody_holds_stays_under_a_server_with_momentum(repository, monkeypatch):
     monkeypatch.chdir(repository)
     recipe = method.recipe(config_of("lotteryfl"), tiny_model())._replace(server_tx=optax.adam(0.1))
-    algo = federated.build(recipe)
+    algo = algorithm.build(recipe)
     server = algo.init(jax.random.key(0))
     first, _ = algo.finish(server, algo.begin(server, jnp.arange(3)), jnp.ones(3))
     clients = algo.begin(first, jnp.arange(3))
@@ -301,7 +293,7 @@ def test_among_weights_that_have_just_grown_votes_decide():
     )
     grow = regrowth.Regrowth(regrowth.swap(), criteria.magnitude, "client", begin=9, every=1, end=9)
     model = Model(lambda key: {"w": jnp.array([1.0, 0.0, 0.0, 0.0])}, lambda p, x: x @ p["w"])
-    recipe = federated.Recipe(
+    recipe = algorithm.Recipe(
         model,
         losses.squared,
         optax.sgd(0.1),
@@ -311,7 +303,7 @@ def test_among_weights_that_have_just_grown_votes_decide():
         grow,
         num_clients=3,
     )
-    algo = federated.build(recipe)
+    algo = algorithm.build(recipe)
     server = algo.init(jax.random.key(0))
     votes = jnp.array([[1, 1, 1, 0], [1, 1, 0, 0], [1, 0, 1, 1]], bool)
     votes = votes.at[1, 2].set(True)  # votes 3, 2, 3, 1 for the four weights
@@ -337,7 +329,7 @@ def test_own_masks_begin_with_what_was_pruned_before_round_1(repository, monkeyp
     monkeypatch.chdir(repository)
     recipe = method.recipe(config_of("lotteryfl"), tiny_model())
     rule = recipe.pruning._replace(placement=("init", "arrival"), schedule=lambda t: jnp.float32(0.2))
-    algo = federated.build(recipe._replace(pruning=rule))
+    algo = algorithm.build(recipe._replace(pruning=rule))
     server = algo.prepare(algo.init(jax.random.key(0)))
     assert int(server.masks["w"].sum()) == 12
     assert all(bool((own == server.masks["w"]).all()) for own in server.memory.masks["w"])
@@ -350,7 +342,7 @@ def test_the_gate_of_lotteryfl_by_hand():
         criteria.magnitude, pruning.global_, schedules.multiplicative(0.5, rate=0.25), pruning.everything,
         ("arrival",), gate=0.5,
     )  # fmt: skip
-    recipe = federated.Recipe(
+    recipe = algorithm.Recipe(
         model,
         losses.cross_entropy,
         optax.sgd(0.1),
@@ -359,11 +351,11 @@ def test_the_gate_of_lotteryfl_by_hand():
         rule,
         num_clients=2,
     )
-    algo = federated.build(recipe)
-    assert algo.wants == federated.Wants("", True, False)
+    algo = algorithm.build(recipe)
+    assert algo.wants == algorithm.Wants("", True, False)
     inputs = jnp.array([[[[2.0, 0.0], [-1.0, 0.0]]], [[[2.0, 0.0], [-1.0, 0.0]]]])
     labels = jnp.array([[[0.0, 1.0]], [[1.0, 0.0]]])
-    data = federated.Chunk(inputs, labels, jnp.ones((2, 1, 2), bool))
+    data = algorithm.Chunk(inputs, labels, jnp.ones((2, 1, 2), bool))
     clients = algo.begin(algo.init(jax.random.key(0)), jnp.arange(2), data)
     assert clients.masks["w"].sum((1, 2)).tolist() == [3, 4] and clients.prunings.tolist() == [1, 0]
     assert clients.params["w"][0].ravel().tolist() == [1.0, -1.0, 0.0, pytest.approx(0.2)]
@@ -372,6 +364,6 @@ def test_the_gate_of_lotteryfl_by_hand():
 @pytest.mark.parametrize("name", ["fedavg", "fedsparsify_local", "feddst", "prunefl", "lotteryfl"])
 def test_through_messages_every_kind_of_method_ends_with_the_same_bits(name):
     # Dense, masks of the clients, regrowth at the client, at the server (which asks for scores), masks of one's own.
-    states = [jax_rounds(name, exchange.Wire(mode))[2] for mode in ("off", "measure", "through")]
+    states = [jax_rounds(name, transport.Wire(mode))[2] for mode in ("off", "measure", "through")]
     for other in states[1:]:
         jax.tree.map(np.testing.assert_array_equal, *([s[-1]._replace(key=0) for s in (states[0], other)]))

@@ -1,6 +1,8 @@
-"""The house holds: imports point one way, only the right rooms know the right things, files stay short."""
+"""The house holds: rooms import one way, only the right rooms know the right things, files stay short."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,44 +10,34 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "fedsparse_jax"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-# From the ground up; a module may import what stands on a lower floor, and its neighbours within a folder.
+# The rooms, from the ground up. A room imports from the floors below it, never from its own floor or above.
 FLOORS = [
-    {"types"},
-    {"tree"},
-    {
-        "masks",
-        "criteria",
-        "schedules",
-        "losses",
-        "metrics",
-        "flops",
-        "models",
-        "data",
-        "attacks",
-        "defaults",
-        "accounting",
-    },
-    {"local", "pruning", "aggregation", "wire", "figures", "slices", "classes", "log"},
-    {"regrowth", "leaks", "page"},
-    {"federated", "checkpoint", "report", "exchange", "folder"},
-    {"experiment", "method"},
-    {"build"},
-    {"compare", "cli", "benchmarks", "wire_sizes", "shadowing", "auditing"},
-    {"study"},
+    ["core"],
+    ["sparsity", "models", "data", "communication", "attacks"],
+    ["federated"],
+    ["runs"],
+    ["config", "reporting"],
+    ["studies"],
+    ["cli"],
 ]
-EDGE = {
-    "experiment.py",
-    "build.py",
-    "data/cohort.py",
+CORE = ["core", "sparsity", "models", "communication", "federated"]  # runs without files, figures and scans
+MAPS_OVER_CLIENTS = {"federated/client_step.py"}
+MAPS_OVER_EXAMPLES = {"attacks/features.py"}
+JITS = {
+    "runs/loop.py",
+    "config/build.py",
+    "data/batching.py",
     "attacks/features.py",
-    "attacks/encoders.py",
+    "attacks/feature_classifier.py",
 }
-FOLDERS_KNOW_ONLY = {"types", "tree", "losses"}  # models, data and attacks
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).as_posix()
 
 
 def room(path: Path) -> str:
-    """The module's name, or its folder's."""
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    return name_of(path).partition("/")[0]
 
 
 def imported(path: Path) -> set[str]:
@@ -61,49 +53,55 @@ def imported(path: Path) -> set[str]:
 
 def rooms_used(path: Path) -> set[str]:
     own = (name.split(".") for name in imported(path) if name.startswith("fedsparse_jax."))
-    rooms = {parts[1] for parts in own}
-    return {name for name in rooms if (PACKAGE / name).is_dir() or (PACKAGE / f"{name}.py").exists()}
+    return {parts[1] for parts in own} & {name for floor in FLOORS for name in floor}
 
 
 def floor(name: str) -> int:
     return next(i for i, rooms in enumerate(FLOORS) if name in rooms)
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_every_folder_is_a_room():
+    folders = {room(path) for path in MODULES if path.parent != PACKAGE}
+    assert folders == {name for rooms in FLOORS for name in rooms}
+    assert [path.name for path in PACKAGE.glob("*.py")] == ["__init__.py"]
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if p.parent != PACKAGE], ids=name_of)
 def test_imports_point_down(path):
-    here = room(path)
-    if here == "__init__":
-        return
-    for other in rooms_used(path) - {here}:
-        assert floor(other) <= floor(here), f"{path.name} imports {other}, which stands above it"
-        assert here not in rooms_used_by(other), f"{here} and {other} import each other"
+    for other in rooms_used(path) - {room(path)}:
+        assert floor(other) < floor(room(path)), f"{name_of(path)} imports {other}, which is not below it"
 
 
-def rooms_used_by(name: str) -> set[str]:
-    paths = [p for p in MODULES if room(p) == name]
-    return set().union(*(rooms_used(p) for p in paths)) - {name}
-
-
-@pytest.mark.parametrize("folder", ["models", "data", "attacks"])
-def test_folders_know_only_the_vocabulary(folder):
-    assert rooms_used_by(folder) <= FOLDERS_KNOW_ONLY
-
-
-@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_laws(path):
-    text, here, name = path.read_text(), room(path), str(path.relative_to(PACKAGE))
-    if here not in {"build", "method", "defaults"}:
-        assert "ConfigDict" not in text, "only build.py and method.py read configs"
-    if here != "models":
-        assert not any(name.split(".")[0] == "flax" for name in imported(path)), "only models/ knows Flax"
-    if here not in {"local", "models"} and name != "attacks/features.py":  # which maps over examples
-        assert "jax.vmap" not in text and "lax.map" not in text, "only local.py maps over clients"
-    if name not in EDGE and here != "benchmarks":
+    text, name, libraries = path.read_text(), name_of(path), {n.split(".")[0] for n in imported(path)}
+    if room(path) not in {"config", "cli"}:
+        assert "ml_collections" not in libraries, "only config/ reads configs (and cli/ the flags)"
+    if room(path) != "reporting":
+        assert "matplotlib" not in libraries, "only reporting/ draws"
+    if room(path) != "models":
+        assert "flax" not in libraries, "only models/ knows Flax"
+    if name not in MAPS_OVER_CLIENTS | MAPS_OVER_EXAMPLES and room(path) != "models":
+        assert "jax.vmap" not in text and "lax.map" not in text, (
+            "only the client map decides how clients are executed"
+        )
+    if name not in JITS:
         assert "jax.jit(" not in text and "@jax.jit" not in text, "jit is applied at the edge"
     assert path.name != "utils.py"
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_the_core_loads_neither_checkpoints_nor_figures_nor_scans():
+    modules = [name_of(path).removesuffix(".py").replace("/", ".") for path in MODULES if room(path) in CORE]
+    program = (
+        "import sys\n"
+        + "".join(f"import fedsparse_jax.{name.removesuffix('.__init__')}\n" for name in modules)
+        + "print(*sorted({'orbax', 'matplotlib', 'nibabel', 'ml_collections'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_files_and_functions_stay_short(path):
     source = path.read_text()
     assert len(source.splitlines()) <= 500

@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from fedsparse_jax.types import Masks, Params, UsageError
+from fedsparse_jax.core.types import Masks, Params, UsageError
 
 NOBODY = np.zeros(0, np.int64)
 

@@ -14,9 +14,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedsparse_jax import tree
 from fedsparse_jax.attacks.evidence import Lacking, Snapshot
-from fedsparse_jax.types import Array, Masks, Params, UsageError
+from fedsparse_jax.core import tree
+from fedsparse_jax.core.types import Array, Masks, Params, UsageError
 
 
 class View(NamedTuple):

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import log_ndtr
 
-from fedsparse_jax.attacks import encoders
+from fedsparse_jax.attacks import feature_classifier
 from fedsparse_jax.attacks.evidence import (
     Attack,
     Evidence,
@@ -21,7 +21,7 @@ from fedsparse_jax.attacks.evidence import (
     residuals,
 )
 from fedsparse_jax.attacks.statistics import auc
-from fedsparse_jax.types import UsageError
+from fedsparse_jax.core.types import UsageError
 
 WHITE_BOX = ("error", "prediction", "gradient_norm", "gradient", "activation")
 SPARSE = ("error", "gradient_norm", "gradient_mass", "change")
@@ -36,7 +36,11 @@ def error_threshold() -> Attack:
 
 
 def white_box(
-    *, features=WHITE_BOX, models: int = 0, training: encoders.Training | None = None, repeats: int = 1
+    *,
+    features=WHITE_BOX,
+    models: int = 0,
+    training: feature_classifier.Training | None = None,
+    repeats: int = 1,
 ) -> Attack:
     """The feature classifier of Gupta et al. (2021): learns from known members and non-members who is one.
 
@@ -48,18 +52,22 @@ def white_box(
         training: of the classifier; None for `encoders.Training`'s defaults.
         repeats: classifiers from seeds in turn, whose logits are averaged.
     """
-    return _classifier("white_box", tuple(features), models, training or encoders.Training(), repeats)
+    return _classifier(
+        "white_box", tuple(features), models, training or feature_classifier.Training(), repeats
+    )
 
 
 def sparsity_aware(
-    *, features=SPARSE, models: int = 0, training: encoders.Training | None = None, repeats: int = 1
+    *, features=SPARSE, models: int = 0, training: feature_classifier.Training | None = None, repeats: int = 1
 ) -> Attack:
     """The same classifier on what pruning shows: the mask, and the model before the pruning beside the one after.
 
     Sees how far error and gradients rose by pruning, how much of that the gradient foretold, and how hard the loss of
     an example still pulls at pruned weights. Arguments are those of `white_box`.
     """
-    attack = _classifier("sparsity_aware", tuple(features), models, training or encoders.Training(), repeats)
+    attack = _classifier(
+        "sparsity_aware", tuple(features), models, training or feature_classifier.Training(), repeats
+    )
 
     def score(evidence: Evidence):
         if any(model.before is None for model in evidence.models[-models:]):
@@ -77,7 +85,7 @@ def _classifier(name, features, models, training, repeats) -> Attack:
         known = list(zip(see(evidence.members), see(evidence.outsiders), strict=True))
         scored, votes = see(evidence.scored), []
         for repeat in range(repeats):
-            logits = encoders.fit(known, training._replace(seed=training.seed + repeat))
+            logits = feature_classifier.fit(known, training._replace(seed=training.seed + repeat))
             votes += [logits(one, place) for place, one in enumerate(scored)]
         return np.mean(votes, axis=0)
 

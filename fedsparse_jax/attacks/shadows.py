@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fedsparse_jax.types import UsageError
+from fedsparse_jax.core.types import UsageError
 
 
 def halves(people: int, shadows: int, seed: int) -> np.ndarray:

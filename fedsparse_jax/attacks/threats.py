@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fedsparse_jax.attacks.evidence import Evidence, Shadows, Snapshot
-from fedsparse_jax.types import UsageError
+from fedsparse_jax.core.types import UsageError
 
 
 class Threat(NamedTuple):

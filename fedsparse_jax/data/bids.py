@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from fedsparse_jax.core.types import UsageError
 from fedsparse_jax.data.tables import (
     MISSING,
     Ages,
@@ -20,7 +21,6 @@ from fedsparse_jax.data.tables import (
     sex_of,
     value_of,
 )
-from fedsparse_jax.types import UsageError
 
 SUFFIXES = (".nii", ".nii.gz", ".hdr", ".img", ".mgz", ".mgh")
 NOT_RAW = {"sourcedata", "derivatives", "code", "phenotype", "stimuli"}

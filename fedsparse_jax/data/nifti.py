@@ -15,7 +15,7 @@ import nibabel as nib
 import numpy as np
 from scipy import ndimage
 
-from fedsparse_jax.types import UsageError
+from fedsparse_jax.core.types import UsageError
 
 FOV = (182.0, 218.0, 182.0)  # mm, the MNI152 box
 ORIGIN = (-90.0, -126.0, -72.0)  # RAS mm of its first voxel's centre at 1 mm

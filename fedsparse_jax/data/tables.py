@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from fedsparse_jax.types import UsageError
+from fedsparse_jax.core.types import UsageError
 
 SYNONYMS = {
     "id": ("participant_id", "subject_id", "eid", "id", "subject", "sub_id", "subid"),

@@ -2,10 +2,10 @@
 
 from collections.abc import Callable
 
+from fedsparse_jax.core.types import Model
 from fedsparse_jax.models.brain_age_cnn import brain_age_cnn
 from fedsparse_jax.models.flat_cnn import flat_cnn
-from fedsparse_jax.models.image import image_cnn, mlp
-from fedsparse_jax.types import Model
+from fedsparse_jax.models.image_classifiers import image_cnn, mlp
 
 MODELS: dict[str, Callable[..., Model]] = {
     "brain_age_cnn": brain_age_cnn,

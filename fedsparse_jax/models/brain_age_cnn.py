@@ -7,9 +7,9 @@ the average of what is left of the volume; a linear output. 2,948,801 weights fo
 import jax
 from flax import nnx
 
+from fedsparse_jax.core.types import Array, Model
 from fedsparse_jax.models import layers
-from fedsparse_jax.models.functional import functional
-from fedsparse_jax.types import Array, Model
+from fedsparse_jax.models.from_nnx import functional
 
 WIDTHS = (32, 64, 128, 256, 256, 64)
 

@@ -10,9 +10,9 @@ of the kernels': global magnitude pruning compares them, and would otherwise tak
 import jax
 from flax import nnx
 
+from fedsparse_jax.core.types import Array, Model
 from fedsparse_jax.models import layers
-from fedsparse_jax.models.functional import functional
-from fedsparse_jax.types import Array, Model
+from fedsparse_jax.models.from_nnx import functional
 
 GAIN = 0.25  # the flattened features are divided by (their number)**GAIN
 

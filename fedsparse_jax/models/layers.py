@@ -15,8 +15,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from fedsparse_jax.models import tiles, winograd
-from fedsparse_jax.types import Array, UsageError
+from fedsparse_jax.core.types import Array, UsageError
+from fedsparse_jax.models.conv import tiles, winograd
 
 MIN_CHANNELS, MIN_TILES = 32, 128  # from which Winograd's convolution is the faster one on CPU
 MAX_DIRECT = 2  # channels up to which the direct formulation by tiles is the faster one on CPU

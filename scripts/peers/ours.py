@@ -14,10 +14,11 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+from benchmarks import workloads
 
-from fedsparse_jax import cli, losses, tree
-from fedsparse_jax.benchmarks import workloads
-from fedsparse_jax.types import Chunk
+from fedsparse_jax import cli
+from fedsparse_jax.core import losses, tree
+from fedsparse_jax.core.types import Chunk
 
 WORK, FILE, HOW = json.loads(Path(sys.argv[1]).read_text()), np.load(sys.argv[2]), sys.argv[3]
 

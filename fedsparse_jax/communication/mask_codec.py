@@ -1,0 +1,112 @@
+"""Vectors of bits as few bytes: the gaps between the rarer bits, Rice-coded.
+
+A gap ``g`` (the bits of the commoner kind before one of the rarer kind) is split at bit k: its quotient ``g >> k``
+goes into a unary stream, as so many zeros and a one, its lower k bits into a second stream. For the gaps of a random
+mask this is within about 3 % of their entropy, and with k = 0 the unary stream *is* the plain bit mask, so that no
+other coder is needed. Each leaf has a k of its own. Both streams are read and written by whole-array operations.
+"""
+
+import struct
+from typing import NamedTuple
+
+import numpy as np
+
+from fedsparse_jax.communication.byte_reader import Reader, WireError
+
+NONE, ALL, SET, CLEAR = range(4)  # no bit is 1, all are; the positions of the ones follow, or of the zeros
+DENSE = 0.4  # share of the rarer bits above which k = 0 is always the best
+MAX_K = 31
+
+
+class Plan(NamedTuple):
+    """How a vector will be coded, and its exact size."""
+
+    tag: int
+    k: int = 0
+    gaps: np.ndarray | None = None  # i64[count], those of the rarer bits
+    high: int = 0  # bytes of the unary stream
+    size: int = 1  # bytes in all
+
+
+def plan(bits: np.ndarray, count: int | None = None) -> Plan:
+    """The smallest coding of ``bool[n]``, of which ``count`` are set."""
+    count = int(np.count_nonzero(bits)) if count is None else count
+    if count in (0, bits.size):
+        return Plan(NONE if count == 0 else ALL)
+    tag = SET if 2 * count <= bits.size else CLEAR
+    positions = np.flatnonzero(bits if tag == SET else ~bits)
+    gaps = np.diff(positions, prepend=-1) - 1
+    ks: tuple[int, ...] = (0,)
+    if gaps.size < DENSE * bits.size:
+        best = int(np.log2(max(1.0, np.log(2) * gaps.mean())))
+        ks = tuple(range(max(0, best - 1), min(MAX_K, best + 1) + 1))
+    return min((_sized(tag, k, gaps) for k in ks), key=lambda one: one.size)
+
+
+def _sized(tag: int, k: int, gaps: np.ndarray) -> Plan:
+    high = _bytes(int((gaps >> k).sum()) + gaps.size)
+    return Plan(tag, k, gaps, high, 10 + high + _bytes(gaps.size * k))
+
+
+def _bytes(bits: int) -> int:
+    return -(-bits // 8)
+
+
+def write(plan: Plan) -> bytes:
+    """The bytes of a plan: a tag; then k, the number of gaps, the length of the unary stream and both streams."""
+    if plan.gaps is None:
+        return bytes([plan.tag])
+    quotients, count = plan.gaps >> plan.k, plan.gaps.size
+    unary = np.zeros(8 * plan.high, np.uint8)
+    unary[np.cumsum(quotients + 1) - 1] = 1
+    header = struct.pack("<BBII", plan.tag, plan.k, count, plan.high)
+    return header + pack(unary) + _pack_low(plan.gaps, plan.k)
+
+
+def pack(bits: np.ndarray) -> bytes:
+    """Eight bits to a byte, the first one lowest; zeros fill the last byte."""
+    return np.packbits(bits, bitorder="little").tobytes()
+
+
+def _pack_low(gaps: np.ndarray, k: int) -> bytes:
+    """The lower k bits of each gap, the lowest first."""
+    low = np.empty((gaps.size, k), np.uint8)
+    for bit in range(k):
+        low[:, bit] = (gaps >> bit) & 1
+    return pack(low.ravel())
+
+
+def read(reader: Reader, size: int) -> np.ndarray:
+    """The positions of the ones, ``i64[count]``, in a vector of ``size`` bits."""
+    (tag,) = reader.numbers("B")
+    if tag == NONE:
+        return np.zeros(0, np.int64)
+    if tag == ALL:
+        return np.arange(size)
+    if tag not in (SET, CLEAR):
+        raise WireError(f"The message is damaged: a mask of kind {tag}.")
+    k, count, high = reader.numbers("BII")
+    if k > MAX_K or count << k > 2 * size or high > _bytes((size >> k) + count):
+        raise WireError(f"The message is damaged: {count} gaps in a mask of {size}, split at bit {k}.")
+    unary = np.unpackbits(np.frombuffer(reader.take(high), np.uint8), bitorder="little")
+    ends = np.flatnonzero(unary)
+    if ends.size != count:
+        raise WireError(f"The message is damaged: {ends.size} gaps where {count} are announced.")
+    low = _unpack_low(reader.take(_bytes(count * k)), count, k)
+    gaps = (np.diff(ends, prepend=-1) - 1 << k) | low
+    positions = np.cumsum(gaps + 1) - 1
+    if count and positions[-1] >= size:
+        raise WireError(f"The message is damaged: position {positions[-1]} in a mask of {size}.")
+    if tag == SET:
+        return positions
+    clear = np.ones(size, bool)
+    clear[positions] = False
+    return np.flatnonzero(clear)
+
+
+def _unpack_low(data: memoryview, count: int, k: int) -> np.ndarray:
+    bits = np.unpackbits(np.frombuffer(data, np.uint8), count=count * k, bitorder="little").reshape(count, k)
+    low = np.zeros(count, np.int64)
+    for bit in range(k):
+        low |= bits[:, bit].astype(np.int64) << bit
+    return low

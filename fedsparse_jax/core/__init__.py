@@ -1,0 +1,1 @@
+"""Words and pytree algebra that everything shares."""

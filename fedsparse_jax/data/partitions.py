@@ -1,0 +1,218 @@
+"""Who holds which person: a cohort of people divided among clients, and a central test set set apart.
+
+Everything here divides *people*, never scans: `expand` turns people into scans at the end, so that no person
+is in two clients, or in both train and test.
+"""
+
+import numpy as np
+
+from fedsparse_jax.core.types import UsageError
+
+RATIO = 1.35  # geometric ratio of the skewed sizes in the paper's federation
+AGE_MEANS = (90, 70, 50, 30)  # target ages of the paper's non-IID clients, in turn
+AGE_SD = 10.0
+
+
+def split_test(count: int, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """People for training and people for the central test set, at random: ``(train i64[..], test i64[..])``."""
+    tested = round(share * count)
+    if not 0 < tested < count:
+        raise UsageError(
+            f"data.test_share is {share}: of {count} people it puts {tested} into the test set; "
+            "both sets need at least one person."
+        )
+    order = np.random.default_rng([seed, 1]).permutation(count)
+    return np.sort(order[tested:]), np.sort(order[:tested])
+
+
+def uniform_sizes(count: int, num_clients: int) -> list[int]:
+    """As equal as can be, the larger first.
+
+    >>> uniform_sizes(10, 4)
+    [3, 3, 2, 2]
+    """
+    return [count // num_clients + (i < count % num_clients) for i in range(num_clients)]
+
+
+def skewed_sizes(count: int, num_clients: int, ratio: float = RATIO) -> list[int]:
+    """Geometric sizes, the larger first; the remainder goes to the largest first, a share at a time.
+
+    The rule of the paper's authors; for UK Biobank's 8,356 it gives their published sizes.
+
+    >>> skewed_sizes(8356, 8)
+    [2401, 1765, 1303, 964, 714, 528, 391, 290]
+    """
+    powers = [ratio**i for i in range(num_clients, 0, -1)]
+    base = int(count / sum(powers))
+    sizes = [int(power * base) for power in powers]
+    rest, i = count - sum(sizes), 0
+    while rest > 0:
+        extra = min(rest, int(np.ceil(rest / ratio)))
+        sizes[i % num_clients] += extra
+        rest, i = rest - extra, i + 1
+    return sizes
+
+
+def _by_chance(ages, sizes, seed: int) -> list[np.ndarray]:
+    order = np.random.default_rng([seed, 2]).permutation(len(ages))
+    return [np.sort(part) for part in np.split(order, np.cumsum(sizes)[:-1])]
+
+
+def _by_age(ages, sizes, seed: int) -> list[np.ndarray]:
+    """Clients in turn draw an age from their normal until somebody of that whole age is left, and take one.
+
+    The round-robin rule of the paper's authors, who repeat a draw until it hits. Here one draw is made among
+    the ages that are left, in proportion to the normal density at the middle of the year.
+    """
+    rng = np.random.default_rng([seed, 3])
+    whole = np.floor(np.asarray(ages)).astype(int)
+    shelves = {age: list(rng.permutation(np.flatnonzero(whole == age))) for age in np.unique(whole)}
+    members: list[list[int]] = [[] for _ in sizes]
+    while any(len(held) < size for held, size in zip(members, sizes, strict=True)):
+        for client, size in enumerate(sizes):
+            if len(members[client]) < size:
+                left = np.array([age for age, shelf in shelves.items() if shelf])
+                distance = (left + 0.5 - AGE_MEANS[client % len(AGE_MEANS)]) / AGE_SD
+                log_density = -0.5 * distance**2
+                density = np.exp(log_density - log_density.max())
+                age = rng.choice(left, p=density / density.sum())
+                members[client].append(shelves[age].pop(0))
+    return [np.sort(held) for held in members]
+
+
+def uniform_iid(ages, sites, num_clients, seed):
+    """Equal sizes, people at random."""
+    return _by_chance(ages, uniform_sizes(len(ages), num_clients), seed)
+
+
+def uniform_noniid(ages, sites, num_clients, seed):
+    """Equal sizes, each client with an age band of its own (overlapping)."""
+    return _by_age(ages, uniform_sizes(len(ages), num_clients), seed)
+
+
+def skewed_iid(ages, sites, num_clients, seed, *, ratio=RATIO):
+    """Sizes that fall by ``ratio`` from client to client, people at random."""
+    return _by_chance(ages, skewed_sizes(len(ages), num_clients, ratio), seed)
+
+
+def skewed_noniid(ages, sites, num_clients, seed, *, ratio=RATIO):
+    """Sizes that fall by ``ratio``, each client with an age band of its own (overlapping)."""
+    return _by_age(ages, skewed_sizes(len(ages), num_clients, ratio), seed)
+
+
+def by_site(ages, sites, num_clients, seed):
+    """One client for each value of the ``site`` column: the federation that the data come from.
+
+    Raises:
+        UsageError: a person without a site, or another number of sites than of clients.
+    """
+    sites = np.asarray(sites)
+    names = [str(name) for name in np.unique(sites)]
+    if "n/a" in names:
+        missing = int((sites == "n/a").sum())
+        raise UsageError(
+            f"partition.name is 'site', but {missing} of {len(sites)} people have no site; add a site column "
+            "to the table of participants, or choose another partition."
+        )
+    if len(names) != num_clients:
+        raise UsageError(
+            f"partition.num_clients is {num_clients}, but the data come from {len(names)} sites "
+            f"({', '.join(names)}); set partition.num_clients={len(names)}."
+        )
+    return [np.flatnonzero(sites == name) for name in names]
+
+
+def dirichlet(ages, sites, num_clients, seed, *, alpha=0.5, bins=5):
+    """Each age bin (quantiles) is shared out by a Dirichlet draw; small ``alpha`` makes clients differ more.
+
+    A client that would stay empty takes one person from the largest.
+    """
+    rng = np.random.default_rng([seed, 4])
+    edges = np.quantile(ages, np.linspace(0, 1, bins + 1)[1:-1])
+    which = np.digitize(ages, edges)
+    members: list[list[int]] = [[] for _ in range(num_clients)]
+    for b in range(bins):
+        people = rng.permutation(np.flatnonzero(which == b))
+        cuts = (np.cumsum(rng.dirichlet([alpha] * num_clients))[:-1] * len(people)).round().astype(int)
+        for held, part in zip(members, np.split(people, cuts), strict=True):
+            held.extend(part)
+    for held in members:
+        if not held:
+            held.append(max(members, key=len).pop())
+    return [np.sort(np.array(held, int)) for held in members]
+
+
+def classes_per_client(ages, sites, num_clients, seed, *, classes=2):
+    """Every client holds examples of so many classes only, in near equal parts (targets are class labels).
+
+    A class is shared out evenly among the clients that hold it. Where ``num_clients * classes`` is less than the number
+    of classes, clients hold more of them, because every example must be held by somebody.
+    """
+    rng = np.random.default_rng([seed, 7])
+    labels = np.unique(ages)
+    if not 1 <= classes <= len(labels):
+        raise UsageError(
+            f"partition.classes is {classes}: the data have {len(labels)} classes; choose 1 to that."
+        )
+    each = max(classes, -(-len(labels) // num_clients))
+    holders, held_by = [], np.zeros(len(labels), int)
+    for _ in range(num_clients):  # the least held classes first, chance deciding among equals
+        held = np.lexsort((rng.random(len(labels)), held_by))[:each]
+        held_by[held] += 1
+        holders.append(held)
+    members: list[list[int]] = [[] for _ in range(num_clients)]
+    for label in range(len(labels)):
+        who = [client for client, held in enumerate(holders) if label in held]
+        people = rng.permutation(np.flatnonzero(ages == labels[label]))
+        for client, part in zip(who, np.array_split(people, len(who)), strict=True):
+            members[client].extend(part)
+    return [np.sort(np.array(held, int)) for held in members]
+
+
+def divide(ages, sites, *, partition, num_clients: int, seed: int) -> list[np.ndarray]:
+    """Applies a partition and holds its result to the contract: everybody once, no client empty.
+
+    Raises:
+        UsageError: fewer people than clients, or a client without data.
+    """
+    if num_clients < 1:
+        raise UsageError(f"partition.num_clients is {num_clients}: a federation needs at least one client.")
+    if len(ages) < num_clients:
+        raise UsageError(
+            f"partition.num_clients is {num_clients}, but only {len(ages)} people are left for training; "
+            "lower partition.num_clients or add data."
+        )
+    parts = partition(np.asarray(ages), np.asarray(sites), num_clients, seed)
+    empty = [i + 1 for i, part in enumerate(parts) if len(part) == 0]
+    if empty:
+        raise UsageError(
+            f"partition.name leaves client {empty[0]} of {num_clients} without data; "
+            "lower partition.num_clients, or choose a less skewed partition."
+        )
+    if sorted(np.concatenate(parts).tolist()) != list(range(len(ages))):
+        raise UsageError("The partition must give every person to exactly one client; mend its function.")
+    return [np.asarray(part, np.int64) for part in parts]
+
+
+def expand(people_of_scans, people) -> np.ndarray:
+    """The scans of some people.
+
+    Args:
+        people_of_scans: ``[N]``, for each scan the index of its person.
+        people: indices of persons.
+
+    >>> expand([0, 1, 0, 2], [0, 2]).tolist()
+    [0, 2, 3]
+    """
+    return np.flatnonzero(np.isin(people_of_scans, people))
+
+
+PARTITIONS = {
+    "uniform_iid": uniform_iid,
+    "uniform_noniid": uniform_noniid,
+    "skewed_iid": skewed_iid,
+    "skewed_noniid": skewed_noniid,
+    "site": by_site,
+    "dirichlet": dirichlet,
+    "classes_per_client": classes_per_client,
+}

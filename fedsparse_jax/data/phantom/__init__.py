@@ -1,0 +1,1 @@
+"""The synthetic ageing brain, and a cohort of them written as files."""

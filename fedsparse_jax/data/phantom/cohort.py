@@ -1,0 +1,342 @@
+"""A cohort of synthetic ageing brains, written once as a folder of NIfTI files that any BIDS reader accepts.
+
+The anatomy and the scanner are in `brain`; here people get an age, a sex and a site, and their scans become
+files. What the generator knows and a study would not (the true brain-age gap, volumes) is apart from
+participants.tsv, in ``phenotype/latents.tsv``, so that nobody trains on it by accident.
+"""
+
+import gzip
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from statistics import NormalDist
+from typing import NamedTuple
+
+import nibabel as nib
+import numpy as np
+
+import fedsparse_jax
+from fedsparse_jax.core.types import UsageError
+from fedsparse_jax.data.nifti import grid_affine
+from fedsparse_jax.data.phantom.anatomy import Person, Site, draw_sites, person, render
+
+RECIPE = 1  # raise it when the same options give other files, so that no old folder passes for a new one
+SPACE = "MNI152NLin6Asym"
+DESCRIPTION = "dataset_description.json"
+UNFINISHED = ".phantom_unfinished.json"
+LATENTS = [name for name in Person._fields if name not in ("age", "sex", "seed")]
+UNITS = {"ml": "mL", "mm": "mm", "gap": "year"}
+
+
+class Options(NamedTuple):
+    """What decides a cohort, down to the bytes of its files; see `write_cohort`."""
+
+    people: int
+    shape: tuple[int, int, int]
+    seed: int
+    sites: int
+    spread: float
+    site_strength: float
+    age_mean: float
+    age_sd: float
+    age_range: tuple[float, float]
+    sessions: int
+    years_between: float
+    confound: float
+
+
+class Participant(NamedTuple):
+    """One row of participants.tsv."""
+
+    label: str  # "sub-0001"
+    number: int  # from 0; with the seed it decides everything about the person
+    age: float  # years at the first session, one decimal
+    sex: str
+    site: int
+
+
+class Visit(NamedTuple):
+    """One scan, and the anatomy behind it."""
+
+    participant: Participant
+    session: str  # "ses-01", or "" where there is only one
+    number: int  # from 0
+    who: Person
+
+
+def write_cohort(
+    root: str | Path,
+    *,
+    people: int = 512,
+    shape: tuple[int, int, int] = (48, 56, 48),
+    seed: int = 0,
+    sites: int = 8,
+    spread: float = 1.0,
+    site_strength: float = 1.0,
+    age_mean: float = 62.7,
+    age_sd: float = 7.9,
+    age_range: tuple[float, float] = (44.0, 82.0),
+    sessions: int = 1,
+    years_between: float = 2.0,
+    confound: float = 0.0,
+    track: Callable[[Iterable, str, int], Iterable] = lambda items, description, total: items,
+    workers: int = 1,
+) -> Path:
+    """Writes a cohort as BIDS derivatives, unless the folder holds it; an unfinished one is continued.
+
+    The options alone decide the bytes of the files. Person ``i`` depends on the seed but not on ``people``,
+    so that a larger cohort begins with the same people.
+
+    Args:
+        root: the folder: new, empty, or written by this function with the same options.
+        people: number of participants.
+        shape: voxels of a grid that fills the MNI box; 91x109x91 is 2 mm.
+        seed: of everything random.
+        sites: number of scanners.
+        spread: factor on all differences between people of one age; below 1 the age is easier to read.
+        site_strength: factor on the differences between scanners.
+        age_mean: years; with the next two a truncated normal, by default as in UK Biobank's imaging study.
+        age_sd: years, before the truncation.
+        age_range: youngest and oldest at the first session.
+        sessions: scans of each person, at the same site; more than 1 gives session folders and tables.
+        years_between: time from one session to the next.
+        confound: correlation of age and site, -1 to 1, between normal scores; 1 sorts the sites by age.
+        track: progress, ``(items, description, total) -> items``.
+        workers: threads that render and write; the files are the same for any number.
+
+    Returns:
+        ``root`` as a path.
+
+    Raises:
+        UsageError: an impossible option, or a folder that holds something else.
+    """
+    if len(shape) != 3 or len(age_range) != 2:
+        raise UsageError(f"data.options.shape={shape} and age_range={age_range} need three and two numbers.")
+    options = Options(
+        people, (shape[0], shape[1], shape[2]), seed, sites, spread, site_strength, age_mean, age_sd,
+        (age_range[0], age_range[1]),
+        sessions, years_between, confound,
+    )  # fmt: skip
+    _check(options)
+    root = Path(root)
+    if not _begin(root, options):
+        return root
+    scanners = draw_sites(sites, seed, site_strength)
+    visits = [visit for i in range(people) for visit in _visits(options, draw_participant(options, i))]
+    _write_tables(root, options, visits)
+    job = lambda visit: _write_scan(root, visit, options.shape, scanners[visit.participant.site])
+    for _ in track(_parallel(job, visits, workers), "writing phantom scans", len(visits)):
+        pass
+    _finish(root, options)
+    return root
+
+
+def _parallel(job: Callable, items: list, workers: int) -> Iterator:
+    if workers <= 1:
+        yield from map(job, items)
+        return
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            yield from pool.map(job, items)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _check(options: Options) -> None:
+    """Refuses what cannot be drawn, before anything is written."""
+    low, high = options.age_range
+    normal = NormalDist(options.age_mean, options.age_sd) if options.age_sd > 0 else None
+    rules = {
+        "people": options.people >= 1,
+        "shape": len(options.shape) == 3 and all(int(n) == n >= 8 for n in options.shape),
+        "seed": options.seed >= 0,
+        "sites": options.sites >= 1,
+        "sessions": options.sessions >= 1,
+        "spread": options.spread >= 0,
+        "site_strength": options.site_strength >= 0,
+        "age_sd": normal is not None,
+        "age_range": low < high and (normal is None or normal.cdf(high) - normal.cdf(low) > 1e-6),
+        "confound": -1 <= options.confound <= 1,
+    }
+    for name, sound in rules.items():
+        if not sound:
+            raise UsageError(
+                f"data.options.{name}={getattr(options, name)!r} makes no cohort: {ALLOWED[name]}."
+            )
+
+
+ALLOWED = {
+    "people": "give at least 1",
+    "shape": "give three whole numbers of at least 8 voxels",
+    "seed": "give 0 or more",
+    "sites": "give at least 1",
+    "sessions": "give at least 1",
+    "spread": "give 0 or more",
+    "site_strength": "give 0 or more",
+    "age_sd": "give more than 0 years",
+    "age_range": "give a youngest and an oldest age around age_mean",
+    "confound": "give a correlation between -1 and 1",
+}
+
+
+# --- who takes part -----------------------------------------------------------------------------
+
+
+def draw_participant(options: Options, index: int) -> Participant:
+    """Age (truncated normal, by inverting its distribution), sex and site of one person."""
+    rng = np.random.default_rng([options.seed, 5, index])
+    share = float(np.clip(rng.random(), 1e-9, 1 - 1e-9))  # of the population who are younger
+    ages, normal = NormalDist(options.age_mean, options.age_sd), NormalDist()
+    low, high = map(ages.cdf, options.age_range)
+    age = float(np.clip(ages.inv_cdf(low + share * (high - low)), *options.age_range))
+    score = options.confound * normal.inv_cdf(share)
+    score += (1 - options.confound**2) ** 0.5 * float(rng.standard_normal())
+    site = min(int(options.sites * normal.cdf(score)), options.sites - 1)
+    sex = "F" if rng.random() < 0.5 else "M"
+    return Participant(f"sub-{index + 1:04d}", index, round(age, 1), sex, site)
+
+
+def _visits(options: Options, participant: Participant) -> Iterator[Visit]:
+    """The same person at each session: the generator starts anew, so that only the age differs."""
+    for number in range(options.sessions):
+        rng = np.random.default_rng([options.seed, 9, participant.number])
+        age = round(participant.age + number * options.years_between, 1)
+        session = f"ses-{number + 1:02d}" if options.sessions > 1 else ""
+        yield Visit(participant, session, number, person(age, rng, participant.sex, options.spread))
+
+
+# --- the folder ---------------------------------------------------------------------------------
+
+
+def _stamp(options: Options) -> dict:
+    """The options as JSON gives them back, with the version of the recipe."""
+    return json.loads(json.dumps({"recipe": RECIPE, **options._asdict()}))
+
+
+def _begin(root: Path, options: Options) -> bool:
+    """Whether there is something to write; marks the folder as ours before the first file."""
+    if root.exists() and (not root.is_dir() or any(root.iterdir())):
+        if _read_stamp(root / DESCRIPTION) == _stamp(options):
+            return False
+        if _read_stamp(root / UNFINISHED) != _stamp(options):
+            raise UsageError(
+                f"{root} holds something other than this phantom cohort:"
+                " name another folder, or delete this one if it may go."
+            )
+        return True
+    root.mkdir(parents=True, exist_ok=True)
+    _write_json(root / UNFINISHED, _description(options))
+    return True
+
+
+def _read_stamp(path: Path) -> dict | None:
+    try:
+        return json.loads(path.read_text())["GeneratedBy"][0]["Options"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+
+
+def _description(options: Options) -> dict:
+    return {
+        "Name": "Ageing-brain phantom",
+        "BIDSVersion": "1.10.0",
+        "DatasetType": "derivative",
+        "License": "CC0",
+        "GeneratedBy": [
+            {
+                "Name": "fedsparse_jax phantom",
+                "Version": fedsparse_jax.__version__,
+                "Description": "Synthetic brains, spatially normalised and skull-stripped.",
+                "Options": _stamp(options),
+            }
+        ],
+    }
+
+
+def _finish(root: Path, options: Options) -> None:
+    """The description comes last: a folder that has it is complete."""
+    _write_json(root / DESCRIPTION, _description(options))
+    (root / UNFINISHED).unlink(missing_ok=True)
+
+
+def _write_tables(root: Path, options: Options, visits: list[Visit]) -> None:
+    everybody = [visit.participant for visit in visits if visit.number == 0]
+    rows = [[p.label, p.age, p.sex, f"site{p.site + 1:02d}"] for p in everybody]
+    _write_tsv(root / "participants.tsv", ["participant_id", "age", "sex", "site"], rows)
+    _write_json(root / "participants.json", COLUMNS)
+    latents = [[*_keys(visit), *(f"{getattr(visit.who, name):.5f}" for name in LATENTS)] for visit in visits]
+    keys = ["participant_id", "session_id"] if options.sessions > 1 else ["participant_id"]
+    _write_tsv(root / "phenotype" / "latents.tsv", [*keys, *LATENTS], latents)
+    _write_json(root / "phenotype" / "latents.json", _latent_columns())
+    _write(root / "README", README.encode())
+    for start in range(0, len(visits), options.sessions) if options.sessions > 1 else ():
+        mine = visits[start : start + options.sessions]
+        label = mine[0].participant.label
+        table = [[visit.session, visit.who.age] for visit in mine]
+        _write_tsv(root / label / f"{label}_sessions.tsv", ["session_id", "age"], table)
+
+
+def _keys(visit: Visit) -> list[str]:
+    return [key for key in (visit.participant.label, visit.session) if key]
+
+
+def _latent_columns() -> dict:
+    units = {name: UNITS.get(name.rsplit("_", 1)[-1]) for name in LATENTS}
+    text = "Truth of the generator, see fedsparse_jax.data.brain.Person; not for training."
+    return {name: {"Description": text} | ({"Units": unit} if unit else {}) for name, unit in units.items()}
+
+
+def _write_scan(root: Path, visit: Visit, shape: tuple[int, int, int], site: Site) -> None:
+    """Renders one visit into its file, unless the file is there."""
+    folder = root.joinpath(*_keys(visit), "anat")
+    path = folder / "_".join([*_keys(visit), f"space-{SPACE}", "desc-preproc", "T1w.nii.gz"])
+    if not path.exists():
+        volume = render(visit.who, shape, site, visit.number)
+        _write(path, gzip.compress(_nifti(volume), compresslevel=1, mtime=0))
+
+
+def _nifti(volume: np.ndarray) -> bytes:
+    """An int16 NIfTI file; no voxel of the brain becomes 0, so that background and brain stay apart."""
+    values = np.clip(np.maximum(np.rint(volume), volume > 0), 0, 32767).astype(np.int16)
+    image = nib.Nifti1Image(values, grid_affine(volume.shape))
+    image.set_sform(image.affine, code="mni")
+    image.set_qform(image.affine, code="mni")
+    image.header.set_xyzt_units("mm")
+    return image.to_bytes()
+
+
+def _write(path: Path, content: bytes) -> None:
+    """All or nothing: a killed run leaves no half-written file under a real name."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part.write_bytes(content)
+    os.replace(part, path)
+
+
+def _write_json(path: Path, content: dict) -> None:
+    _write(path, (json.dumps(content, indent=2) + "\n").encode())
+
+
+def _write_tsv(path: Path, header: list[str], rows: list[list]) -> None:
+    lines = ["\t".join(map(str, row)) for row in [header, *rows]]
+    _write(path, ("\n".join(lines) + "\n").encode())
+
+
+COLUMNS = {
+    "age": {"Description": "Age at the first scan", "Units": "year"},
+    "sex": {"Description": "Sex", "Levels": {"F": "female", "M": "male"}},
+    "site": {"Description": "Simulated hospital: one scanner"},
+}
+
+README = """\
+Ageing-brain phantom
+====================
+
+Synthetic T1-weighted brains whose shape and contrast change with age, written by fedsparse_jax. No person was
+scanned. The options and the seed are in dataset_description.json; with them the same files can be made again.
+
+participants.tsv holds age (years), sex and site. phenotype/latents.tsv holds what the generator knows and a
+study would not, such as the true brain-age gap: use it to judge a model, never to train one.
+"""

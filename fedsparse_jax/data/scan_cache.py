@@ -1,0 +1,233 @@
+"""From a listing of scans to the one memory-mapped array that training reads.
+
+Every image is read once. The cache is keyed by the content of the files (their size and first and last megabyte,
+which hold the checksum of a compressed file; and, where that is not all of an uncompressed one, its date), by who
+they are of, and by the options, so that nothing stale is ever trained on; it is written beside its final place and
+moved there, so that there is never half a cache.
+"""
+
+import collections
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from fedsparse_jax.core.types import UsageError
+from fedsparse_jax.data import nifti, tables
+
+FORMAT = 1  # raise it when the cached numbers would change
+_EDGE = 2**20
+
+
+class ScanSet(NamedTuple):
+    """What training reads."""
+
+    volumes: np.ndarray  # f32[N, *shape], memory-mapped
+    scans: tuple[tables.Scan, ...]
+    quality: tuple[nifti.Quality, ...]
+    dropped: tuple[tables.Drop, ...]
+    notes: tuple[str, ...]
+
+
+def ingest(
+    listing: tables.Listing,
+    *,
+    shape: tuple[int, int, int],
+    align: str,
+    normalise: str,
+    cache_dir: Path,
+    track: Callable = lambda items, description, total: items,
+    workers: int = 1,
+) -> ScanSet:
+    """Reads, checks, resamples and normalises every scan, or opens the cache where that has been done.
+
+    Args:
+        listing: from `bids.read_bids` or `tables.read_table`.
+        shape: voxels of the grid over the MNI box.
+        align: a member of `nifti.ALIGN`.
+        normalise: a member of `nifti.NORMALISE`.
+        cache_dir: folder of the caches; made if missing.
+        track: progress, ``(items, description, total) -> items``.
+        workers: threads that read.
+
+    Raises:
+        UsageError: an unknown option, or no scan that can be used (with counts by reason).
+    """
+    _check_options(shape, align, normalise)
+    paths = [scan.path for scan in listing.scans]
+    key = _key(listing, paths, (tuple(shape), align, normalise))
+    array, table = cache_dir / f"scans-{key}.npy", cache_dir / f"scans-{key}.json"
+    if not (array.exists() and table.exists()):
+        cache_dir.mkdir(parents=True, exist_ok=True)
+        _write(listing, tuple(shape), align, normalise, array, table, track, workers)
+    return _open(listing, array, table)
+
+
+def _check_options(shape, align: str, normalise: str) -> None:
+    if len(shape) != 3 or min(shape) < 1:
+        raise UsageError(f"data.shape is {tuple(shape)}: it needs three numbers of voxels.")
+    for key, value, known in (("align", align, nifti.ALIGN), ("normalise", normalise, nifti.NORMALISE)):
+        if value not in known:
+            raise UsageError(f"data.{key} is {value!r}: it must be one of {', '.join(known)}.")
+
+
+def _key(listing: tables.Listing, paths: list[Path], options) -> str:
+    total = hashlib.sha256(repr((FORMAT, options)).encode())
+    for scan, path in zip(listing.scans, paths, strict=True):
+        total.update(repr((scan.participant, scan.session, scan.age, scan.sex, scan.site)).encode())
+        for part in (path, scan.mask):
+            total.update(_fingerprint(part) if part else b"-")
+    return total.hexdigest()[:20]
+
+
+def _fingerprint(path: Path) -> bytes:
+    """See the top of this file; of a file that cannot be read, its name."""
+    try:
+        size = path.stat().st_size
+        date = path.stat().st_mtime_ns if size > 2 * _EDGE and path.suffix != ".gz" else 0
+        with open(path, "rb") as file:
+            content = file.read(_EDGE)
+            file.seek(max(size - _EDGE, 0))
+            content += file.read(_EDGE)
+    except OSError:
+        return str(path).encode()
+    return hashlib.sha256(f"{path.name}{size}{date}".encode() + content).digest()
+
+
+def _write(listing, shape, align, normalise, array: Path, table: Path, track, workers: int) -> None:
+    """Streams the volumes to disk: one is in memory at a time (for each worker)."""
+    partial = array.with_name(f"{array.name}.{os.getpid()}.partial")
+    kept: list[int] = []
+    quality, dropped = [], []
+    results = _prepare_all(listing.scans, shape, align, normalise, workers)
+    volumes = np.lib.format.open_memmap(partial, "w+", np.float32, (len(listing.scans), *shape))
+    try:
+        for i, found in enumerate(track(results, "Reading scans", len(listing.scans))):
+            if isinstance(found, tables.Drop):
+                dropped.append(found._asdict())
+            else:
+                volumes[len(kept)], one = found
+                quality.append(one._asdict())
+                kept.append(i)
+        if not kept:
+            reasons = tables.count_reasons(tables.Drop(**drop) for drop in dropped)
+            raise UsageError(
+                f"None of the {len(listing.scans)} scans can be used ({reasons}); mend or replace them."
+            )
+        volumes.flush()
+        del volumes
+        _shrink(partial, len(kept), shape)
+        content = json.dumps({"kept": kept, "quality": quality, "dropped": dropped})
+        half = table.with_name(f"{table.name}.{os.getpid()}.partial")
+        half.write_text(content, encoding="utf-8")
+        os.replace(partial, array)
+        os.replace(half, table)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _shrink(path: Path, count: int, shape) -> None:
+    """Cuts the array file to its first ``count`` volumes."""
+    full = np.load(path, mmap_mode="r")
+    if full.shape[0] == count:
+        return
+    shorter = path.with_name(path.name + ".short")
+    target = np.lib.format.open_memmap(shorter, "w+", np.float32, (count, *shape))
+    for i in range(count):
+        target[i] = full[i]
+    target.flush()
+    os.replace(shorter, path)
+
+
+def _prepare_all(scans, shape, align, normalise, workers: int) -> Iterator:
+    def prepare(scan: tables.Scan):
+        try:
+            return nifti.prepare(scan.path, scan.mask, shape, align, normalise)
+        except nifti.ScanError as error:
+            return tables.Drop(str(error.path), error.reason, error.remedy)
+
+    if workers <= 1:
+        yield from map(prepare, scans)
+        return
+    with ThreadPoolExecutor(workers) as pool:
+        yield from pool.map(prepare, scans)
+
+
+def _open(listing: tables.Listing, array: Path, table: Path) -> ScanSet:
+    found = json.loads(table.read_text(encoding="utf-8"))
+    quality = tuple(nifti.Quality(**_tuples(entry)) for entry in found["quality"])
+    refused = tuple(tables.Drop(**entry) for entry in found["dropped"])
+    scans = tuple(listing.scans[i] for i in found["kept"])
+    return ScanSet(np.load(array, mmap_mode="r"), scans, quality, listing.dropped + refused, listing.notes)
+
+
+def _tuples(entry: dict) -> dict:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()}
+
+
+# --- for humans ---------------------------------------------------------------------------------
+
+
+def summary(scan_set: ScanSet) -> str:
+    """What was accepted, what was dropped and why, and what to look at, as lines of text."""
+    scans = scan_set.scans
+    ages = np.array([scan.age for scan in scans])
+    people = {scan.participant for scan in scans}
+    sites = collections.Counter(scan.site for scan in scans)
+    lines = [
+        f"accepted  {len(scans)} scans of {len(people)} people",
+        f"ages      {ages.mean():.1f} +- {ages.std():.1f} years, {ages.min():.1f} to {ages.max():.1f}",
+        f"sexes     {_counts(collections.Counter(scan.sex for scan in scans))}",
+        f"sites     {_counts(sites)}",
+        f"grid      {' x '.join(map(str, scan_set.volumes.shape[1:]))} voxels over the MNI box",
+        f"files     {_counts(collections.Counter(_source(quality) for quality in scan_set.quality))}",
+        f"dropped   {len(scan_set.dropped)}",
+    ]
+    reasons = collections.Counter(drop.reason for drop in scan_set.dropped)
+    warnings = collections.Counter(warning for quality in scan_set.quality for warning in quality.warnings)
+    lines += [f"  {count:5d}  {reason}" for reason, count in reasons.most_common()]
+    lines += [f"warnings  {sum(warnings.values())}"] if warnings else []
+    lines += [f"  {count:5d}  {warning}" for warning, count in warnings.most_common()]
+    return "\n".join(lines + [f"note      {note}" for note in scan_set.notes])
+
+
+def _source(quality: nifti.Quality) -> str:
+    zooms = " x ".join(f"{zoom:.3g}" for zoom in quality.zooms)
+    return f"{' x '.join(map(str, quality.shape))} at {zooms} mm {quality.orientation}"
+
+
+def _counts(counter: collections.Counter, most: int = 8) -> str:
+    text = ", ".join(f"{name}: {count}" for name, count in counter.most_common(most))
+    return text + (f", and {len(counter) - most} more" if len(counter) > most else "")
+
+
+def write_tables(scan_set: ScanSet, folder: Path) -> None:
+    """``accepted.tsv``, a row a scan with its quality, and ``dropped.tsv``, with reasons."""
+    head = ("path", "participant_id", "session", "age", "sex", "site", *nifti.Quality._fields)
+    rows = [
+        (scan.path, scan.participant, scan.session or "n/a", scan.age, scan.sex, scan.site, *_cells(quality))
+        for scan, quality in zip(scan_set.scans, scan_set.quality, strict=True)
+    ]
+    _write_tsv(folder / "accepted.tsv", head, rows)
+    _write_tsv(folder / "dropped.tsv", tables.Drop._fields, scan_set.dropped)
+
+
+def _cells(quality: nifti.Quality) -> list[str]:
+    shape, zooms, orientation, *numbers, warnings = quality
+    return [
+        "x".join(map(str, shape)),
+        "x".join(f"{zoom:.4g}" for zoom in zooms),
+        orientation,
+        *(f"{number:.4g}" for number in numbers),
+        "; ".join(warnings) or "n/a",
+    ]
+
+
+def _write_tsv(path: Path, head, rows) -> None:
+    lines = ["\t".join(str(cell).replace("\t", " ") for cell in row) for row in (head, *rows)]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -1,0 +1,1 @@
+"""One federated round: clients, server, methods."""

@@ -1,0 +1,178 @@
+"""Many clients' models to one: every rule reduces the leading client axis and knows nothing else.
+
+Leaves come as ``[C, ...]``, already masked; ``weights[C]`` are the examples behind each client, and weight 0
+marks an absent client, which neither counts nor votes. Notation: p_k the weight, m_k the mask, theta_k the params
+of client k; n the number of present clients.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+from fedsparse_jax.core import masks as mask_algebra
+from fedsparse_jax.core import tree
+from fedsparse_jax.core.types import Aggregator, Array, Masks, Params, UsageError
+
+QUORUMS = ("strict_majority", "at_least_half", "as_coded")
+Quorum = str | float
+
+
+def mean(params: Params, masks: Masks, weights: Array) -> tuple[Params, Masks]:
+    r"""Weighted mean, zeros of pruned weights included: :math:`\sum_k p_k \theta_k / \sum_k p_k` (FedAvg, McMahan
+    et al., 2017).
+
+    The mask is the union of the clients' masks.
+    """
+    shares = weights / weights.sum()
+    return tree.weighted_sum(params, shares), _union(masks, weights)
+
+
+def keepers_mean(
+    params: Params, masks: Masks, weights: Array, *, weighted: bool = True
+) -> tuple[Params, Masks]:
+    r"""Mean over those who kept a weight: :math:`\sum_k p_k m_k \theta_k / \sum_k p_k m_k`.
+
+    The NNZ average of FedSparsify; the merge of FedDST, and, not weighted, of LotteryFL. The mask is the union.
+
+    Args:
+        params, masks, weights: see `majority_vote`.
+        weighted: by examples; else every present client counts once.
+    """
+    counts = weights if weighted else (weights > 0).astype(jnp.float32)
+
+    def reduce(leaf, mask):
+        total = tree.sum_rows(_votes, mask, counts)
+        weighted_sum = tree.sum_rows(
+            lambda w, m, n: jnp.where(_votes(m, n) > 0, _votes(m, n) * w, 0), leaf, mask, counts
+        )
+        return jnp.where(total > 0, weighted_sum / jnp.where(total > 0, total, 1), 0)
+
+    return jax.tree.map(reduce, params, masks), _union(masks, weights)
+
+
+def majority_vote(
+    params: Params, masks: Masks, weights: Array, *, quorum: Quorum = "at_least_half"
+) -> tuple[Params, Masks]:
+    """Weighted mean of the clients, on connections that enough clients kept (FedSparsify-Local).
+
+    A client that pruned a kept connection contributes its zero.
+
+    Args:
+        params: leaves ``[C, ...]``, already masked.
+        masks: the same tree, bool.
+        weights: ``[C]`` examples behind each client; 0 marks an absent client.
+        quorum: see `elect`.
+
+    Returns:
+        ``(params, masks)`` without the client axis.
+    """
+    elected = elect(masks, weights > 0, quorum)
+    average, _ = mean(params, masks, weights)
+    return mask_algebra.apply(elected, average), elected
+
+
+def vote_keepers(
+    params: Params, masks: Masks, weights: Array, *, quorum: Quorum = "at_least_half"
+) -> tuple[Params, Masks]:
+    """`keepers_mean` on connections that enough clients kept (Vote-NNZ of FedSparsify-Local).
+
+    Args:
+        params, masks, weights, quorum: see `majority_vote`.
+    """
+    elected = elect(masks, weights > 0, quorum)
+    average, _ = keepers_mean(params, masks, weights)
+    return mask_algebra.apply(elected, average), elected
+
+
+def median(params: Params, masks: Masks, weights: Array) -> tuple[Params, Masks]:
+    """Median of the present clients, weight by weight, zeros of pruned weights included (Yin et al., 2018).
+
+    Clients count alike, whatever their size; the mask is the union. Of an even number the two middle values are
+    averaged.
+    """
+    present = weights > 0
+    count = present.sum()
+
+    def reduce(leaf):
+        ordered = _sorted(leaf, present)
+        return (ordered[(count - 1) // 2] + ordered[count // 2]) / 2
+
+    union = _union(masks, weights)
+    return mask_algebra.apply(union, jax.tree.map(reduce, params)), union
+
+
+def trimmed_mean(params: Params, masks: Masks, weights: Array, *, trim: float = 0.1) -> tuple[Params, Masks]:
+    """Mean without the ``floor(trim * n)`` smallest and largest values, weight by weight (Yin et al., 2018).
+
+    Clients count alike, whatever their size; the mask is the union.
+
+    Args:
+        params, masks, weights: see `majority_vote`.
+        trim: share of the present clients cut off at either end, in [0, .5).
+    """
+    if not 0 <= trim < 0.5:
+        raise UsageError(f"aggregation.trim is {trim}: it is a share from 0 up to, but not including, 0.5.")
+    present = weights > 0
+    count = present.sum()
+    cut = jnp.floor(trim * count + 1e-6).astype(jnp.int32)
+
+    def reduce(leaf):
+        ordered = _sorted(leaf, present)
+        place = tree.per_row(jnp.arange(len(leaf)), leaf)
+        inside = (place >= cut) & (place < count - cut)
+        return jnp.where(inside, ordered, 0).sum(0) / (count - 2 * cut)
+
+    union = _union(masks, weights)
+    return mask_algebra.apply(union, jax.tree.map(reduce, params)), union
+
+
+def elect(masks: Masks, present: Array, quorum: Quorum) -> Masks:
+    """The connections that enough of the n present clients kept.
+
+    Args:
+        masks: leaves ``bool[C, ...]``.
+        present: ``bool[C]``.
+        quorum: ``"strict_majority"``, more than n/2 votes; ``"at_least_half"``, n/2 or more; ``"as_coded"``, floor(n/2)
+            or more, the published code's (no vote at all for n = 1, where everything is kept; a single one for 2
+            and 3, the union); or a number in (0, 1], that share of n or more, but at least one.
+
+    Raises:
+        UsageError: another quorum.
+    """
+    votes, count = mask_algebra.votes(masks, present), present.sum()
+    if quorum == "strict_majority":
+        return jax.tree.map(lambda v: 2 * v > count, votes)
+    if quorum == "at_least_half":
+        return jax.tree.map(lambda v: 2 * v >= count, votes)
+    if quorum == "as_coded":
+        return jax.tree.map(lambda v: v >= count // 2, votes)
+    if isinstance(quorum, str) or not 0 < quorum <= 1 or not math.isfinite(quorum):
+        raise UsageError(
+            f"aggregation.quorum is {quorum!r}: it must be one of {', '.join(QUORUMS)}, or a share above 0 and up to 1."
+        )
+    needed = jnp.maximum(quorum * count - 1e-6, 0.5)
+    return jax.tree.map(lambda v: v >= needed, votes)
+
+
+def _votes(mask: Array, counts: Array) -> Array:
+    return mask * tree.per_row(counts, mask)
+
+
+def _union(masks: Masks, weights: Array) -> Masks:
+    return jax.tree.map(lambda votes: votes > 0, mask_algebra.votes(masks, weights > 0))
+
+
+def _sorted(leaf: Array, present: Array) -> Array:
+    """The present clients' values in rising order along the first axis, then infinities."""
+    return jnp.sort(jnp.where(tree.per_row(present, leaf), leaf, jnp.inf), axis=0)
+
+
+AGGREGATORS: dict[str, Aggregator] = {
+    "mean": mean,
+    "keepers_mean": keepers_mean,
+    "majority_vote": majority_vote,
+    "vote_keepers": vote_keepers,
+    "median": median,
+    "trimmed_mean": trimmed_mean,
+}

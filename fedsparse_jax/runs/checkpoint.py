@@ -1,0 +1,116 @@
+"""Orbax checkpoints of the server's state: one a round, written while the next round runs.
+
+Orbax neither notices a flipped byte nor refuses another dtype, so that each checkpoint carries a digest of its
+arrays; `restore` goes back to the newest one that is sound.
+"""
+
+import hashlib
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+
+from fedsparse_jax.core.types import ServerState, UsageError
+
+FOLDER = "checkpoints"
+
+
+def open_manager(workdir: Path, keep: int | None = None) -> ocp.CheckpointManager:
+    """Use it in a ``with`` block: leaving the block waits for the last checkpoint.
+
+    Args:
+        workdir: the run's folder.
+        keep: newest rounds that stay on disk; None keeps all.
+    """
+    options = ocp.CheckpointManagerOptions(max_to_keep=keep)
+    return ocp.CheckpointManager((workdir / FOLDER).resolve(), options=options)
+
+
+def save(manager: ocp.CheckpointManager, server: ServerState) -> None:
+    """Starts to write the state after ``server.round`` rounds; returns before it is on disk."""
+    round_ = int(server.round)
+    args = ocp.args.Composite(
+        state=ocp.args.StandardSave(_stored(server)),
+        meta=ocp.args.JsonSave({"round": round_, "digest": digest(server)}),
+    )
+    if round_ not in manager.all_steps() and not manager.save(round_, args=args):
+        raise RuntimeError(f"Orbax refused to save round {round_}.")
+
+
+def restore(
+    manager: ocp.CheckpointManager, like: ServerState, round_: int | None = None
+) -> ServerState | None:
+    """The newest sound checkpoint, or None if there is no checkpoint at all.
+
+    Args:
+        like: a state of the same structure, shapes and dtypes (arrays or ``jax.eval_shape`` of them).
+        round_: exactly this round instead of the newest.
+
+    Raises:
+        UsageError: the round is not there, or there are checkpoints but none of them is sound.
+    """
+    rounds = sorted(manager.all_steps(), reverse=True)
+    if round_ is not None and round_ not in rounds:
+        there = ", ".join(map(str, sorted(rounds))) or "none"
+        raise UsageError(f"{manager.directory} holds no checkpoint of round {round_}; it holds: {there}.")
+    for step in rounds if round_ is None else [round_]:
+        server = _read(manager, like, step)
+        if server is not None:
+            _forget_after(manager, step, rounds if round_ is None else [])
+            return server
+    if rounds:
+        raise UsageError(
+            f"{manager.directory} holds no sound checkpoint of this model; delete that folder to start again."
+        )
+    return None
+
+
+def digest(server: ServerState) -> str:
+    """SHA-256 over dtypes, shapes and bytes of all leaves."""
+    total = hashlib.sha256()
+    for leaf in jax.tree.leaves(server):
+        if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            leaf = jax.random.key_data(leaf)
+        array = np.ascontiguousarray(leaf)
+        total.update(f"{array.dtype}{array.shape}".encode())
+        total.update(array.tobytes())
+    return total.hexdigest()
+
+
+def _read(manager, like, step: int) -> ServerState | None:
+    abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, _stored(like))
+    args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract), meta=ocp.args.JsonRestore())
+    try:
+        found = manager.restore(step, args=args)
+        server = like._replace(**found["state"])
+        sound = found["meta"]["digest"] == digest(server)
+    except Exception as error:  # whatever Orbax raises for a damaged folder
+        print(f"Checkpoint of round {step} cannot be read ({type(error).__name__}); trying an older one.")
+        return None
+    if not sound:
+        print(f"Checkpoint of round {step} is damaged (its digest differs); trying an older one.")
+    return jax.tree.map(_uncommitted, server) if sound else None
+
+
+def _stored(server: ServerState) -> dict:
+    """The state as it lies on disk: without a memory that holds nothing, as in runs of before there was one."""
+    fields = server._asdict()
+    return fields if jax.tree.leaves(server.memory) else {k: v for k, v in fields.items() if k != "memory"}
+
+
+def _uncommitted(leaf):
+    """The array without a tie to the device that it was restored to, so that a run may go on on others."""
+    if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        return jax.random.wrap_key_data(
+            _uncommitted(jax.random.key_data(leaf)), impl=jax.random.key_impl(leaf)
+        )
+    return jnp.asarray(np.asarray(leaf))
+
+
+def _forget_after(manager, step: int, rounds: list[int]) -> None:
+    """Deletes newer checkpoints that turned out damaged, so that their rounds can be saved again."""
+    for newer in rounds:
+        if newer > step:
+            manager.delete(newer)

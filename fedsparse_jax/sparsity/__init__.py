@@ -1,0 +1,1 @@
+"""What is pruned, how much, when, and what returns."""

@@ -1,0 +1,91 @@
+"""Which weights matter: params to scores, the larger the more worth keeping.
+
+A criterion knows one model and one batch. Those that take ``batch`` are scored on data: `pruning.scorer` averages
+them over the batches of a client, and the server over clients by their size. All score the very params that are
+trained, pruned weights being zero in them.
+"""
+
+import inspect
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from fedsparse_jax.core.types import Chunk, Criterion, Key, Params
+
+
+def magnitude(params: Params, **unused):
+    """Score ``|w|``: keep the large weights (FedSparsify, arXiv 2208.11669)."""
+    return jax.tree.map(jnp.abs, params)
+
+
+def random(params: Params, *, key: Key, **unused):
+    """One fixed uniform score a weight: the baseline that any criterion must beat.
+
+    The scores depend on ``key`` alone, so masks of rising sparsity nest when the key stays the same.
+    """
+    leaves, treedef = jax.tree.flatten(params)
+    keys = jax.random.split(key, len(leaves))
+    scores = [jax.random.uniform(k, w.shape, jnp.float32) for k, w in zip(keys, leaves, strict=True)]
+    return jax.tree.unflatten(treedef, scores)
+
+
+def snip(params: Params, *, objective: Callable, batch: Chunk, **unused):
+    r"""Score :math:`|w\,\partial L/\partial w|`: how much the loss feels the connection (SNIP, arXiv 1810.02340).
+
+    Averaged over clients it is the saliency of SalientGrads (arXiv 2304.07488).
+    """
+    gradient = jax.grad(objective)(params, batch)
+    return jax.tree.map(lambda w, g: jnp.abs(w * g), params, gradient)
+
+
+def grasp(params: Params, *, objective: Callable, batch: Chunk, **unused):
+    r"""Score :math:`w \cdot (H g)`: keep what gradient flow rests on (GraSP, arXiv 2002.07376).
+
+    Removing a weight changes :math:`g^\top g` by about :math:`-2\,w\,(Hg)`, so that a weight of negative score
+    hinders training. H is the Hessian of the loss, g its gradient; no temperature. H g is half the gradient of
+    :math:`g^\top g`, in reverse mode because the layers' own gradients know no other.
+    """
+
+    def squared_norm(p):
+        return sum(jnp.vdot(g, g) for g in jax.tree.leaves(jax.grad(objective)(p, batch)))
+
+    return jax.tree.map(lambda w, curved: w * curved / 2, params, jax.grad(squared_norm)(params))
+
+
+def synflow(params: Params, *, apply: Callable, batch: Chunk, **unused):
+    r"""Score :math:`|w\,\partial R/\partial w|`, R the summed output for an input of ones through the network of
+    :math:`|w|` (SynFlow, arXiv 2006.05467).
+
+    Of the batch only the shape is used. Meant to be repeated while pruning (``pruning.iterations``, 100 in the
+    paper); a normalization in the network, which it has no notion of, blunts it.
+    """
+    ones = jnp.ones_like(batch.inputs[:1])
+    positive = jax.tree.map(jnp.abs, params)
+    gradient = jax.grad(lambda p: apply(p, ones).sum())(positive)
+    return jax.tree.map(lambda w, g: jnp.abs(w * g), positive, gradient)
+
+
+def squared_gradient(params: Params, *, objective: Callable, batch: Chunk, **unused):
+    r"""Score :math:`(\partial L/\partial w)^2`, also of pruned weights: what may grow back (PruneFL, arXiv
+    1909.12326; on one batch it orders as the ``|gradient|`` of FedDST, arXiv 2112.09824)."""
+    return jax.tree.map(jnp.square, jax.grad(objective)(params, batch))
+
+
+def takes_data(criterion: Criterion) -> bool:
+    """Whether the criterion is scored on batches.
+
+    >>> takes_data(magnitude), takes_data(snip)
+    (False, True)
+    """
+    return "batch" in inspect.signature(criterion).parameters
+
+
+CRITERIA: dict[str, Criterion] = {
+    "magnitude": magnitude,
+    "random": random,
+    "snip": snip,
+    "grasp": grasp,
+    "synflow": synflow,
+    "squared_gradient": squared_gradient,
+}

@@ -1,0 +1,1 @@
+"""Questions answered by one or many runs."""

@@ -1,0 +1,98 @@
+"""The same rounds in other frameworks: each peer is a process of its own that plays a round when it is asked to.
+
+All start from the same weights and the same batches, read from one file, and report the loss of the new model on the
+first batch, so that a table shows that they did the same work. The peers are the programs in scripts/peers.
+"""
+
+import functools
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from benchmarks.timing import Alternatives, Played, folder, peak
+from benchmarks.workloads import Workload, chunk
+from fedsparse_jax.core import tree
+from fedsparse_jax.core.types import UsageError
+
+SCRIPTS = Path(__file__).parents[1]
+PEERS = {  # name: needed package, program and how
+    "ours, FedAvg": ("jax", "ours.py", "fedavg"),
+    "ours, with pruning": ("jax", "ours.py", "fedsparsify"),
+    "PyTorch loop, eager": ("torch", "torch_loop.py", "eager"),
+    "PyTorch loop, compiled": ("torch", "torch_loop.py", "compiled"),
+    "PyTorch loop, channels last": ("torch", "torch_loop.py", "channels_last"),
+    "Flower simulation": ("flwr", "flower.py", "eager"),
+}
+
+
+def peers(workload: Workload) -> Alternatives:
+    """Ours and every peer that is installed; an MLP has no channels to put last."""
+    if not importlib.util.find_spec("torch"):
+        raise UsageError("peers needs PyTorch: pip install 'fedsparse_jax[peers]' (Flower is in it, too).")
+    home = folder()
+    files = _write(workload, home)
+    chosen = {
+        name: (program, how)
+        for name, (package, program, how) in PEERS.items()
+        if importlib.util.find_spec(package) and not (workload.model == "mlp" and how == "channels_last")
+    }
+    processes = {name: _start(*what, files, home) for name, what in chosen.items()}
+    return {name: functools.partial(_play, name, process, home) for name, process in processes.items()}
+
+
+def _write(workload: Workload, home: Path) -> list[str]:
+    """What all peers read: the workload as JSON, weights and batches as one NPZ."""
+    params, batches = workload.network().init(jax.random.key(0)), chunk(workload)
+    weights: dict[str, Any] = dict(
+        zip(tree.names(params), map(np.asarray, jax.tree.leaves(params)), strict=True)
+    )
+    work, arrays = home / "work.json", home / "work.npz"
+    work.write_text(json.dumps(workload._asdict()))
+    np.savez(arrays, inputs=np.asarray(batches.inputs), targets=np.asarray(batches.targets), **weights)
+    return [str(work), str(arrays)]
+
+
+def _start(program: str, how: str, files: list[str], home: Path) -> subprocess.Popen:
+    with open(home / f"{program}-{how}.log", "w") as log:
+        command = [sys.executable, str(SCRIPTS / "peers" / program), *files, how]
+        return subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, cwd=home,
+            env={**os.environ, "PYTHONPATH": str(SCRIPTS)},
+        )  # fmt: skip
+
+
+def _play(name: str, process: subprocess.Popen, home: Path) -> Played:
+    """One round. The peer's own clock counts: it leaves out the loss that it reports."""
+    assert process.stdin and process.stdout
+    try:
+        process.stdin.write("\n")
+        process.stdin.flush()
+        answer = next(line for line in process.stdout if line.startswith('{"seconds"'))
+    except (StopIteration, BrokenPipeError) as error:
+        logs = sorted(home.glob("*.log"), key=lambda path: path.stat().st_mtime)
+        last = (logs[-1].read_text().strip().splitlines() or ["no message"])[-1]
+        raise UsageError(f"The peer {name!r} stopped: {last}") from error
+    told = json.loads(answer)
+    return Played(told["seconds"], {"peak MB": _peak(process.pid), "loss": told["loss"]})
+
+
+def _peak(pid: int) -> float | str:
+    """Peak resident memory of a process and its children, one by one, in MB; where the system tells (Linux)."""
+    total = sum(map(peak, _family(pid)))
+    return round(total / 2**20, 0) if total else "unknown"
+
+
+def _family(pid: int) -> list[int]:
+    listed = subprocess.run(["ps", "-e", "-o", "pid=,ppid="], capture_output=True, text=True).stdout
+    parents = [tuple(map(int, line.split())) for line in listed.splitlines()]
+    found = [pid]
+    for one in found:
+        found += [child for child, parent in parents if parent == one]
+    return found

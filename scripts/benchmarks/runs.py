@@ -1,0 +1,150 @@
+"""Whole runs, as the host folds them: what a round costs beyond its local steps, where its data come from, and how
+long a start takes."""
+
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from benchmarks.timing import Alternatives, Played, folder, measured, peak
+from benchmarks.workloads import Workload, algorithm, chunk, compiled
+from fedsparse_jax.communication import transport
+from fedsparse_jax.core import tasks
+from fedsparse_jax.core.types import UsageError
+from fedsparse_jax.data import batching
+from fedsparse_jax.runs import loop
+
+SCAN = (91, 109, 91)  # voxels of a scan at 2 mm
+REPOSITORY = Path(__file__).parents[2]
+
+
+def _experiment(workload: Workload, inputs, rounds: int, **changes) -> loop.Experiment:
+    """A run of the workload with four test examples: their evaluation is handed over, and hardly costs."""
+    each, network = workload.steps * workload.batch, workload.network()
+    targets = np.random.default_rng(1).integers(0, 10, len(inputs)).astype(np.float32)
+    members = [np.arange(i * each, (i + 1) * each) for i in range(workload.clients)]
+    people = [{"participant_id": f"sub-{i}", "session": "", "site": "n/a"} for i in range(len(inputs))]
+    classes = 10 if workload.model == "mlp" else 0
+    leaves = jax.tree.leaves(jax.eval_shape(network.init, jax.random.key(0)))
+    settings = dict(
+        config={"method": "benchmark", "task": "-"}, seed=0, rounds=rounds, solo_rounds=0, probe_batches=1,
+        task=tasks.CLASSIFICATION if classes else tasks.REGRESSION, model=network, algorithm=algorithm(workload),
+        data=batching.Federation(inputs, targets, members, np.arange(4), people, classes),
+        cohort_size=workload.clients, batch_size=workload.batch, epochs=1, steps_per_chunk=workload.steps, together=1,
+        devices=1, resident=True, eval_batch=4, every=rounds + 1, keep=2, wire=transport.Wire(), tensorboard=False,
+        dropped={}, uses=np.ones(len(leaves)),
+    )  # fmt: skip
+    return loop.Experiment(**{**settings, **changes})
+
+
+def _examples(workload: Workload) -> np.ndarray:
+    count = workload.clients * workload.steps * workload.batch
+    return np.random.default_rng(0).normal(size=(count, *workload.shape, 1)).astype(np.float32)
+
+
+def _per_round(one: loop.Experiment) -> Played:
+    """Median seconds of the rounds of a whole run, from the third on: two compile."""
+    with tempfile.TemporaryDirectory() as home:
+        records = loop.run(one, Path(home) / "run", say=lambda _: None)
+    return Played(float(np.median([record["seconds"] for record in records[2:-1]])), {})
+
+
+def overhead(workload: Workload) -> Alternatives:
+    """The local steps alone, rounds of a run (sampling, aggregation, pruning, evaluation, log), and the parts."""
+    one, rounds = compiled(workload), 6 if workload.model == "brain_age_cnn" else 30
+    server, batches, inputs = one.init(jax.random.key(0)), chunk(workload), _examples(workload)
+    fresh = lambda: one.begin(server, one.ids)
+    clients = fresh()
+
+    return {
+        "local steps alone": measured(one.steps, before=lambda: (fresh(), batches)),
+        "round of a run": lambda: _per_round(_experiment(workload, inputs, rounds)),
+        "round of a run, with checkpoint": lambda: _per_round(_experiment(workload, inputs, rounds, every=1)),
+        "round of a run, messages measured": lambda: _per_round(
+            _experiment(workload, inputs, rounds, wire=transport.Wire("measure"))
+        ),
+        "round of a run, through messages": lambda: _per_round(
+            _experiment(workload, inputs, rounds, wire=transport.Wire("through"))
+        ),
+        "begin": fresh,
+        "finish (aggregation, pruning, analytics)": lambda: one.finish(server, clients, one.weights),
+    }
+
+
+# --- where data come from -----------------------------------------------------------------------
+
+
+def streaming(workload: Workload) -> Alternatives:
+    """The same rounds with data on the device, and read from a memory-mapped file while the device works."""
+    inputs, file = _examples(workload), folder() / "inputs.npy"
+    np.save(file, inputs)
+    mapped = np.load(file, mmap_mode="r")
+    return {
+        "resident": lambda: _per_round(_experiment(workload, inputs, 5, steps_per_chunk=1)),
+        "streamed": lambda: _per_round(_experiment(workload, mapped, 5, steps_per_chunk=1, resident=False)),
+    }
+
+
+def large(gigabytes: int) -> Alternatives:
+    """A round over scans of 2 mm in a sparse file of so many GB, by a small network: 64 clients, four a round."""
+    count = int(gigabytes * 1e9 / (4 * np.prod(SCAN))) // 64 * 64
+    mapped = np.memmap(folder() / "inputs", np.float32, "w+", shape=(max(count, 64), *SCAN, 1))
+    workload = Workload(
+        "flat_cnn", {"widths": (2,), "poolings": 1}, SCAN, clients=64, steps=len(mapped) // 64, batch=1
+    )
+
+    def play() -> Played:
+        _forget_peak()
+        one = _experiment(workload, mapped, 4, cohort_size=4, steps_per_chunk=4, resident=False)
+        seconds = _per_round(one).seconds
+        read = 4 * 4 * workload.steps * np.prod(SCAN) * 4 / 1e9
+        return Played(
+            seconds, {"file GB": mapped.nbytes / 1e9, "read GB": float(read), "peak GB": peak() / 1e9}
+        )
+
+    return {"streamed from a sparse file": play}
+
+
+def _forget_peak() -> None:
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+# --- starting -----------------------------------------------------------------------------------
+
+
+def starts(config: str) -> Alternatives:
+    """From the command to the line of round 1, with an empty cache of compiled programs and with a full one."""
+    home = folder()
+
+    def start(empty: bool) -> Played:
+        if empty:
+            shutil.rmtree(home / "fedsparse_jax" / "xla", ignore_errors=True)
+        run = home / "run"
+        shutil.rmtree(run, ignore_errors=True)
+        command = [sys.executable, "scripts/train.py", f"--config={config}", f"--workdir={run}"]
+        began = time.perf_counter()
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=REPOSITORY,
+            env={**os.environ, "XDG_CACHE_HOME": str(home), "PYTHONUNBUFFERED": "1"},
+        ) as process:  # fmt: skip
+            assert process.stdout
+            said = []
+            for line in process.stdout:
+                said.append(line)
+                if line.startswith("round"):
+                    break
+            seconds = time.perf_counter() - began
+            process.kill()
+        if not said or not said[-1].startswith("round"):
+            raise UsageError(f"{config} did not reach round 1: {''.join(said[-1:]).strip() or 'no output'}")
+        return Played(seconds, {})
+
+    return {"first start": lambda: start(True), "second start": lambda: start(False)}

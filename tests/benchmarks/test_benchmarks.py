@@ -1,0 +1,110 @@
+"""The benchmarks run and count; nothing is asserted about speed."""
+
+import json
+import subprocess
+import sys
+import time
+
+import benchmarks
+import jax
+import pytest
+from benchmarks import message_speed, peers, timing
+
+from fedsparse_jax.core.types import UsageError
+
+
+def test_alternatives_are_timed_in_turn():
+    order, clock = [], iter(range(1000))
+    works = {name: (lambda name=name: order.append(name)) for name in ("a", "b")}
+    rows = timing.compare(works, repeats=3)
+    assert order == ["a", "b"] * 4 and next(clock) == 0
+    assert [row["name"] for row in rows] == ["a", "b"] and rows[0]["ratio"] == 1.0
+    assert all(row["low"] <= row["seconds"] <= row["high"] for row in rows)
+
+
+def test_ratios_by_hand(monkeypatch):
+    times = iter([9.0, 9.0, 4.0, 2.0, 5.0, 1.0, 6.0, 3.0])
+    monkeypatch.setattr(timing, "_timed", lambda work: timing.Played(next(times), {}))
+    rows = timing.compare({"slow": None, "fast": None}, repeats=3)
+    assert [row["seconds"] for row in rows] == [5.0, 2.0] and rows[1]["ratio"] == 2.5
+    assert "| fast | 2 | 1 to 3 | 9 | 2.50 |" in timing.table(rows)
+
+
+WORK = {"select": "1000", "wire": "0.05", "large": "0"}
+
+
+@pytest.mark.parametrize("what", [what for what in benchmarks.BENCHMARKS if what not in ("peers", "start")])
+def test_every_benchmark_runs(what):
+    result = benchmarks.run(what, WORK.get(what, "tiny"), repeats=1)
+    assert len(result["rows"]) >= (1 if what == "large" else 2)
+    assert all(row["seconds"] > 0 for row in result["rows"])
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (("speed", "W", 1), "no benchmark 'speed'"),
+        (("round", "W9", 1), "--work is 'W9'"),
+        (("select", "many", 1), "is a whole number"),
+        (("wire", "dense", 1), "between 0 and 1"),
+        (("round", "tiny", 0), "--repeats is 0"),
+    ],
+)
+def test_refusals(args, message):
+    with pytest.raises(UsageError, match=message):
+        benchmarks.run(*args)
+
+
+def test_an_alternative_may_measure_itself():
+    rows = timing.compare({"a": lambda: timing.Played(2.0, {"peak MB": 7.0})}, repeats=2)
+    assert rows[0]["seconds"] == 2.0 and "| peak MB |" in timing.table(rows) and "| 7 |" in timing.table(rows)
+
+
+def test_a_measured_alternative_does_not_time_what_goes_before():
+    slow, work = lambda: (time.sleep(0.2),), lambda nothing: nothing
+    play = timing.measured(work, {"twice": lambda seconds: 2 * seconds}, before=slow)
+    (row,) = timing.compare({"a": play}, repeats=3)
+    assert row["seconds"] < 0.1 and row["twice"] == 2 * row["seconds"]
+
+
+def test_messages_hold_the_share_of_the_weights_that_is_said():
+    update, known = message_speed.pruned(0.05)
+    for masks, share in ((update.masks, 0.05), (known, 0.06)):
+        assert sum(leaf.sum() for leaf in jax.tree.leaves(masks)) == pytest.approx(
+            share * 2_948_801, rel=1e-4
+        )
+
+
+def test_peers_play_the_same_rounds(monkeypatch):
+    # Ours twice, as two processes: the same weights, batches and losses, and another loss a round later.
+    monkeypatch.setattr(peers.importlib.util, "find_spec", lambda package: package in ("jax", "torch"))
+    ours = {name: what for name, what in peers.PEERS.items() if what[0] == "jax"}
+    monkeypatch.setattr(peers, "PEERS", {**ours, "again": ours["ours, FedAvg"]})
+    players = peers.peers(benchmarks.WORKLOADS["tiny"])
+    first, second = ({name: play().columns["loss"] for name, play in players.items()} for _ in range(2))
+    assert first["ours, FedAvg"] == first["again"] and second["again"] == second["ours, FedAvg"]
+    assert second["again"] < first["again"]
+
+
+def test_a_start_that_fails_says_why():
+    with pytest.raises(UsageError, match=r"did not reach round 1: .*configs/none.py"):
+        benchmarks.run("start", "configs/none.py", 1)
+
+
+def test_peers_without_pytorch_say_what_to_install(monkeypatch):
+    monkeypatch.setattr(peers.importlib.util, "find_spec", lambda package: None)
+    with pytest.raises(UsageError, match=r"pip install 'fedsparse_jax\[peers\]'"):
+        benchmarks.run("peers", "tiny", 1)
+
+
+def test_the_script(repository, tmp_path):
+    command = [sys.executable, "scripts/benchmark.py", "select", "--work=2000", "--repeats=1"]
+    done = subprocess.run(
+        [*command, f"--output={tmp_path}/x.json"], capture_output=True, text=True, cwd=repository
+    )
+    assert done.returncode == 0 and "radix select (ours)" in done.stdout
+    assert json.loads((tmp_path / "x.json").read_text())["machine"]["devices"]
+    bad = subprocess.run(
+        [sys.executable, "scripts/benchmark.py"], capture_output=True, text=True, cwd=repository
+    )
+    assert bad.returncode == 2 and "There is no benchmark ''" in bad.stderr

@@ -1,0 +1,242 @@
+"""BIDS folders and tables as people really have them."""
+
+import json
+
+import pytest
+
+from fedsparse_jax.core.types import UsageError
+from fedsparse_jax.data import bids, tables
+
+
+def folder(root, table, files=(), **more):
+    """A folder with ``participants.tsv`` and empty image files; no image is read here."""
+    root.mkdir(exist_ok=True)
+    (root / "participants.tsv").write_text(table, **more)
+    for name in files:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    return root
+
+
+def anat(*subjects):
+    return [f"sub-{s}/anat/sub-{s}_T1w.nii.gz" for s in subjects]
+
+
+def ages(listing):
+    return {scan.participant: scan.age for scan in listing.scans}
+
+
+def reasons(listing):
+    return sorted(drop.reason for drop in listing.dropped)
+
+
+def test_a_plain_folder(tmp_path):
+    table = "participant_id\tage\tsex\tsite\nsub-01\t61.5\tF\tParis\nsub-02\t58\tmale\tn/a\n"
+    first, second = bids.read_bids(folder(tmp_path, table, anat("01", "02"))).scans
+    assert first[1:6] == ("sub-01", "", 61.5, "F", "Paris")
+    assert second[1:6] == ("sub-02", "", 58.0, "M", "n/a")
+
+
+def test_every_drop_has_a_reason(tmp_path):
+    rows = ["01\t61", "02\tn/a", "03\t18-38", "05\t0", "06\tforty", "07\t50"]
+    table = "participant_id\tage\n" + "\n".join(f"sub-{row}" for row in rows)
+    files = anat("01", "02", "03", "05", "06", "99")
+    listing = bids.read_bids(folder(tmp_path, table, files))
+    assert ages(listing) == {"sub-01": 61.0}
+    assert reasons(listing) == ["age is a range", "age is impossible", "age is missing",
+                                "age is not a number", "no T1w scan", "no row in participants.tsv"]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("table", "expected"),
+    [
+        ("\ufeffParticipant_ID\tAge\r\nsub-01\t61\r\n\r\n", 61.0),
+        ("participant_id\tage\n01\t061Y\n", 61.0),
+        ("participant_id\tage\n1\t61\n", 61.0),
+        ("participant_id\tage\nsub-01\t26,9\n", 26.9),
+        ("participant_id\tage\tgender\nsub-01\t24Y\tf\n", 24.0),
+    ],
+)
+def test_tables_in_the_wild(tmp_path, table, expected):
+    listing = bids.read_bids(folder(tmp_path, table, anat("01"), encoding="utf-8", newline=""))
+    assert [scan.age for scan in listing.scans] == [expected]
+
+
+def test_a_decimal_comma_counts_only_if_all_have_it(tmp_path):
+    listing = bids.read_bids(
+        folder(tmp_path, "participant_id\tage\nsub-01\t26,9\nsub-02\t30\n", anat("01", "02"))
+    )
+    assert ages(listing) == {"sub-02": 30.0} and reasons(listing) == ["age is not a number"]
+
+
+def test_cap_89_and_strict(tmp_path):
+    root = folder(tmp_path, "participant_id\tage\nsub-01\t89+\nsub-02\t60\n", anat("01", "02"))
+    assert ages(bids.read_bids(root, cap_89=True)) == {"sub-01": 89.0, "sub-02": 60.0}
+    with pytest.raises(UsageError, match=r"data.options.cap_89=True"):
+        bids.read_bids(root)
+    other = folder(tmp_path, "participant_id\tage\nsub-01\t18-38\nsub-02\t60\n")
+    with pytest.raises(UsageError, match=r"age is a range"):
+        bids.read_bids(other, strict=True)
+
+
+def test_months_become_years(tmp_path):
+    root = folder(tmp_path, "participant_id\tage\nsub-01\t18\n", anat("01"))
+    (root / "participants.json").write_text(json.dumps({"age": {"Units": "months"}}))
+    listing = bids.read_bids(root)
+    assert ages(listing) == {"sub-01": 1.5} and "converted to years" in listing.notes[0]
+
+
+def test_sessions_have_ages_of_their_own_and_the_lowest_run_counts(tmp_path):
+    files = ["sub-01/ses-a/anat/sub-01_ses-a_run-2_T1w.nii.gz", "sub-01/ses-a/anat/sub-01_ses-a_run-10_T1w.nii.gz",
+             "sub-01/ses-b/anat/sub-01_ses-b_T1w.nii.gz"]  # fmt: skip
+    root = folder(tmp_path, "participant_id\tage\nsub-01\t60\n", files)
+    (root / "sub-01/sub-01_sessions.tsv").write_text("session_id\tage\nses-a\tn/a\nses-b\t63.5\n")
+    listing = bids.read_bids(root)
+    assert [(s.session, s.age, s.participant) for s in listing.scans] == [
+        ("ses-a", 60.0, "sub-01"),
+        ("ses-b", 63.5, "sub-01"),
+    ]
+    assert "run-2" in listing.scans[0].path.name and reasons(listing) == ["extra run or image"]
+
+
+def test_people_are_neither_merged_nor_lost(tmp_path):
+    table = "participant_id\tage\nsub-1\t40\nsub-01\t60\nsub-007\t70\nn/a\t50\n"
+    listing = bids.read_bids(folder(tmp_path, table, anat("1", "01", "7", "001")))
+    assert ages(listing) == {"sub-1": 40.0, "sub-01": 60.0, "sub-007": 70.0}
+    assert reasons(listing) == ["id is missing", "no row in participants.tsv"]
+
+
+def test_the_age_of_a_person_is_that_of_the_first_session(tmp_path):
+    files = [f"sub-01/ses-{s}/anat/sub-01_ses-{s}_T1w.nii.gz" for s in "ab"]
+    listing = bids.read_bids(folder(tmp_path, "participant_id\tage\nsub-01\t60\n", files))
+    assert [scan.session for scan in listing.scans] == ["ses-a"]
+    assert reasons(listing) == ["age at a later session is unknown"]
+
+
+def test_units_that_nobody_knows_are_refused(tmp_path):
+    root = folder(tmp_path, "participant_id\tage\nsub-01\t18\n", anat("01"))
+    (root / "participants.json").write_text(json.dumps({"age": {"Units": "minutes"}}))
+    with pytest.raises(UsageError, match="gives age in 'minutes'"):
+        bids.read_bids(root)
+
+
+def test_mixed_spaces_are_noted(tmp_path):
+    files = [f"sub-0{i}/anat/sub-0{i}_space-MNI{i}_desc-preproc_T1w.nii.gz" for i in (1, 2)]
+    listing = bids.read_bids(folder(tmp_path, "participant_id\tage\nsub-01\t60\nsub-02\t61\n", files))
+    assert "different spaces (MNI1, MNI2)" in listing.notes[0]
+
+
+def test_an_unfetched_mask_is_not_overlooked(tmp_path):
+    root = folder(
+        tmp_path, "participant_id\tage\nsub-01\t60\n", ["sub-01/anat/sub-01_desc-preproc_T1w.nii.gz"]
+    )
+    (root / "sub-01/anat/sub-01_desc-brain_mask.nii.gz").symlink_to("../../.git/annex/objects/x")
+    assert bids.read_bids(root).scans[0].mask is not None
+
+
+def test_what_is_not_raw_is_not_walked(tmp_path):
+    files = [*anat("01"), "derivatives/x/" + anat("01")[0], "sourcedata/" + anat("01")[0], ".git/" + anat("01")[0],
+             *anat("02"), "sub-01/anat/sub-01_T2w.nii.gz", "sub-01/anat/sub-01_T1w.json", "sub-01/anat/sub-01_T1w.img"]  # fmt: skip
+    root = folder(tmp_path, "participant_id\tage\nsub-01\t60\nsub-02\t50\n", files)
+    (root / ".bidsignore").write_text("# comment\nsub-02/\n")
+    listing = bids.read_bids(root)
+    assert [scan.path.relative_to(root).as_posix() for scan in listing.scans] == anat("01")
+
+
+def test_derivatives_with_their_mask(tmp_path):
+    raw = folder(tmp_path / "raw", "participant_id\tage\nsub-01\t60\n")
+    derived = raw / "derivatives/smriprep"
+    stem = "sub-01/anat/sub-01_space-MNI152NLin2009cAsym_res-2_desc-"
+    for name in (
+        stem + "preproc_T1w.nii.gz",
+        stem + "brain_mask.nii.gz",
+        "sub-01/anat/sub-01_desc-preproc_T1w.nii.gz",
+    ):
+        (derived / name).parent.mkdir(parents=True, exist_ok=True)
+        (derived / name).touch()
+    (scan,) = bids.read_bids(derived).scans
+    assert scan.path == derived / (stem + "preproc_T1w.nii.gz")
+    assert scan.mask == derived / (stem + "brain_mask.nii.gz")
+    with pytest.raises(UsageError, match="no T1w scan with space-MNI305"):
+        bids.read_bids(derived, space="MNI305")
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ("participant_id\tweight\nsub-01\t70\n", r"no column for the age; it has: participant_id, weight"),
+        ("participant_id\tage\tage\nsub-01\t1\t2\n", "repeated column name"),
+        ("participant_id,age\nsub-01,60\n", "separated otherwise than by tabs"),
+        ("participant_id\tage\nsub-01\t60\n01\t61\n", "gives sub-01 the age 60 in one row and 61 in another"),
+        ("participant_id\tage\nsub-01\t60\tx\n", "row 2, has 3 cells under 2 columns"),
+        ("participant_id\tage\nsub-01\tn/a\n", r"no scan is left \(1 x age is missing\)"),
+        ("", "is empty"),
+    ],
+)
+def test_refusals_name_the_file_and_the_remedy(tmp_path, table, message):
+    root = folder(tmp_path, table, anat("01"))
+    with pytest.raises(UsageError, match=message) as refusal:
+        bids.read_bids(root)
+    assert str(root) in str(refusal.value)
+
+
+def test_missing_folders_and_files(tmp_path):
+    with pytest.raises(UsageError, match="There is no folder"):
+        bids.read_bids(tmp_path / "nowhere")
+    with pytest.raises(UsageError, match=r"has no participants.tsv"):
+        bids.read_bids(tmp_path)
+    with pytest.raises(UsageError, match="holds no T1w scan"):
+        bids.read_bids(folder(tmp_path, "participant_id\tage\nsub-01\t60\n"))
+    with pytest.raises(UsageError, match="There is no table"):
+        tables.read_table(tmp_path / "no.csv")
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["eid,age_at_scan,9dof_2mm_vol", "ID,Age,file_name", "subject;age;path", "participant_id\tAGE\tfile"],
+)
+def test_tables_by_synonyms(tmp_path, header):
+    separator = next(s for s in ",;\t" if s in header)
+    (tmp_path / "t.csv").write_text(f"{header}\n1001{separator}62.5{separator}scans/a.nii.gz\n")
+    (scan,) = tables.read_table(tmp_path / "t.csv").scans
+    assert (scan.participant, scan.age, scan.path) == ("sub-1001", 62.5, tmp_path / "scans/a.nii.gz")
+
+
+def test_rows_without_id_are_dropped_and_pairs_count_once(tmp_path):
+    (tmp_path / "t.csv").write_text("id,age,path\n,60,a.nii\nn/a,60,b.nii\nx,61,c.img\n")
+    listing = tables.read_table(tmp_path / "t.csv")
+    assert [scan.path.name for scan in listing.scans] == ["c.hdr"] and reasons(listing) == [
+        "id is missing"
+    ] * 2
+    (tmp_path / "t.csv").write_text("id,age,path\nx,61,c.img\ny,61,c.hdr\n")
+    with pytest.raises(UsageError, match="twice"):
+        tables.read_table(tmp_path / "t.csv")
+
+
+def test_tables_with_named_columns_sites_and_absolute_paths(tmp_path):
+    (tmp_path / "t.tsv").write_text(
+        "who\tyears\timage\tscanner\tsession\na\t60\t/data/a.nii\tS1\t1\na\t61\tb.nii\tS1\t2\n"
+    )
+    listing = tables.read_table(
+        tmp_path / "t.tsv", id_col="who", age_col="years", path_col="image", root_path="/mnt"
+    )
+    assert [str(scan.path) for scan in listing.scans] == ["/data/a.nii", "/mnt/b.nii"]
+    assert [(scan.participant, scan.site, scan.session) for scan in listing.scans] == [
+        ("sub-a", "S1", "1"),
+        ("sub-a", "S1", "2"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("id,subject_id,age,path\na,b,60,x\n", "several columns for the id"),
+        ("id,age,path\na,60,x.nii\nb,61,x.nii\n", "twice, for sub-a and sub-b"),
+        ("id,age\na,60\n", "no column for the path"),
+    ],
+)
+def test_table_refusals(tmp_path, text, message):
+    (tmp_path / "t.csv").write_text(text)
+    with pytest.raises(UsageError, match=message):
+        tables.read_table(tmp_path / "t.csv")

@@ -1,0 +1,116 @@
+"""The cache: what is in it, when it is made anew, and what is said about what was left out."""
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from fedsparse_jax.core.types import UsageError
+from fedsparse_jax.data import bids, nifti, scan_cache, tables
+
+SHAPE = (12, 14, 12)
+
+
+@pytest.fixture
+def listing(tmp_path):
+    scans = []
+    for i in range(3):
+        data = np.zeros(SHAPE, np.float32)
+        data[2:-2, 2:-2, 2:-2] = np.random.default_rng(i).uniform(100, 200, (8, 10, 8))
+        path = tmp_path / f"{i}.nii.gz"
+        nib.save(nib.Nifti1Image(data, nifti.grid_affine(SHAPE)), path)
+        scans.append(tables.Scan(path, f"sub-{i}", "", 60.0 + i, "F", "n/a"))
+    return tables.Listing(tuple(scans))
+
+
+def read(listing, tmp_path, **changes):
+    options = dict(shape=SHAPE, align="affine", normalise="volume", cache_dir=tmp_path / "cache")
+    return scan_cache.ingest(listing, **{**options, **changes})
+
+
+def test_the_cache_holds_what_the_files_hold(listing, tmp_path):
+    scan_set = read(listing, tmp_path)
+    assert scan_set.volumes.shape == (3, *SHAPE) and isinstance(scan_set.volumes, np.memmap)
+    for volume, scan in zip(scan_set.volumes, scan_set.scans):
+        raw = nib.load(scan.path).get_fdata()
+        np.testing.assert_allclose(volume, (raw - raw.mean()) / raw.std(), atol=1e-5)
+
+
+def test_the_second_time_no_image_is_read(listing, tmp_path, monkeypatch):
+    first = read(listing, tmp_path)
+    monkeypatch.setattr(nifti, "prepare", lambda *_: pytest.fail("an image was read"))
+    again = read(listing, tmp_path)
+    np.testing.assert_array_equal(first.volumes, again.volumes)
+    assert first[1:] == again[1:]
+
+
+@pytest.mark.parametrize("change", ["content", "age", "option"])
+def test_a_change_makes_it_anew(listing, tmp_path, change):
+    before = set(read(listing, tmp_path).volumes.filename for _ in range(2))
+    options = {}
+    if change == "content":
+        nib.save(
+            nib.Nifti1Image(np.random.default_rng(9).uniform(1, 2, SHAPE), nifti.grid_affine(SHAPE)),
+            listing.scans[1].path,
+        )
+    if change == "age":
+        listing = listing._replace(scans=(listing.scans[0]._replace(age=1.0), *listing.scans[1:]))
+    if change == "option":
+        options = dict(normalise="brain")
+    assert len(before) == 1 and read(listing, tmp_path, **options).volumes.filename not in before
+
+
+def test_broken_files_are_dropped_with_their_reason(listing, tmp_path):
+    listing.scans[1].path.write_bytes(b"<!doctype html>")
+    scan_set = read(listing, tmp_path)
+    assert [scan.participant for scan in scan_set.scans] == ["sub-0", "sub-2"]
+    assert [drop.reason for drop in scan_set.dropped] == ["web page"]
+    assert scan_set.volumes.shape == (2, *SHAPE)
+    text = scan_cache.summary(scan_set)
+    assert "accepted  2 scans of 2 people" in text and "1  web page" in text
+    scan_cache.write_tables(scan_set, tmp_path)
+    assert len((tmp_path / "accepted.tsv").read_text().splitlines()) == 3
+    assert "web page" in (tmp_path / "dropped.tsv").read_text()
+
+
+def test_nothing_left_is_one_sentence_with_counts(listing, tmp_path):
+    for scan in listing.scans:
+        scan.path.write_bytes(b"")
+    with pytest.raises(UsageError, match=r"None of the 3 scans can be used \(3 x empty file\)"):
+        read(listing, tmp_path)
+    assert not list((tmp_path / "cache").iterdir())
+
+
+def test_a_killed_ingest_leaves_no_cache(listing, tmp_path):
+    def killed(items, description, total):
+        for item in items:
+            yield item
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        read(listing, tmp_path, track=killed)
+    assert not list((tmp_path / "cache").iterdir())
+    assert len(read(listing, tmp_path).scans) == 3
+
+
+def test_threads_change_nothing(listing, tmp_path):
+    one = read(listing, tmp_path)
+    many = read(listing, tmp_path, workers=3, cache_dir=tmp_path / "other")
+    np.testing.assert_array_equal(one.volumes, many.volumes)
+
+
+@pytest.mark.parametrize("wrong", [dict(align="by eye"), dict(normalise="not"), dict(shape=(4, 4))])
+def test_unknown_options(listing, tmp_path, wrong):
+    with pytest.raises(UsageError, match=r"data\.\w+ is"):
+        read(listing, tmp_path, **wrong)
+
+
+def test_real_brains(repository, tmp_path):
+    root = repository / "tests/data/ds002748_small"
+    scan_set = read(bids.read_bids(root), tmp_path, shape=(24, 28, 24), normalise="brain")
+    assert len(scan_set.scans) == 6 and not scan_set.dropped
+    assert sorted(scan.age for scan in scan_set.scans) == [19, 24, 31, 39, 44, 55]
+    inside = scan_set.volumes != 0
+    assert 0.15 < inside.mean() < 0.45
+    mean_brain = inside.mean(0) > 0.5
+    for one in inside:  # upright and overlapping
+        assert 2 * (one & mean_brain).sum() / (one.sum() + mean_brain.sum()) > 0.85

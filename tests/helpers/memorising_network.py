@@ -1,0 +1,114 @@
+"""A network small enough to learn its members by heart in a second, and what an attacker of it holds."""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from fedsparse_jax.attacks import features, shadows
+from fedsparse_jax.attacks.evidence import Evidence, Shadows, Snapshot
+from fedsparse_jax.core import masks
+from fedsparse_jax.sparsity import pruning
+
+PEOPLE, INPUTS, HIDDEN, STEPS = 320, 24, 96, 400
+
+
+class World(NamedTuple):
+    inputs: np.ndarray
+    targets: np.ndarray
+    inside: np.ndarray  # bool[P], the members of the target
+    shadows: Shadows
+
+
+def init(key):
+    one, two = jax.random.split(key)
+    return {
+        "dense1": {"bias": jnp.zeros(HIDDEN), "kernel": jax.random.normal(one, (INPUTS, HIDDEN)) * 0.3},
+        "head": {"bias": jnp.full((1,), 62.0), "kernel": jax.random.normal(two, (HIDDEN, 1)) * 0.1},
+    }
+
+
+def apply(params, inputs):
+    hidden = jax.nn.relu(inputs @ params["dense1"]["kernel"] + params["dense1"]["bias"])
+    return 5 * (hidden @ params["head"]["kernel"])[:, 0] + params["head"]["bias"][0]
+
+
+@functools.cache
+def people(seed=0):
+    """A tenth of the variance of age can be learned; the rest only by heart."""
+    rng = np.random.default_rng(seed)
+    inputs = rng.normal(size=(PEOPLE, INPUTS)).astype(np.float32)
+    ages = 62 + 1.5 * inputs[:, 0] + 4.5 * rng.normal(size=PEOPLE)
+    return inputs, ages.astype(np.float32)
+
+
+@jax.jit
+def train(params, kept, inputs, targets, weight):
+    tx = optax.adam(1e-2)
+
+    def step(carry, _):
+        params, state = carry
+        gradient = jax.grad(lambda p: (weight * (apply(p, inputs) - targets) ** 2).sum() / weight.sum())(
+            params
+        )
+        updates, state = tx.update(masks.apply(kept, gradient), state)
+        return (masks.apply(kept, optax.apply_updates(params, updates)), state), None
+
+    return jax.lax.scan(step, (params, tx.init(params)), None, STEPS)[0][0]
+
+
+def sparse(params, sparsity=0.5):
+    """Keeps the large half of each kernel."""
+    scores, everything = jax.tree.map(jnp.abs, params), masks.ones(params)
+    return pruning.per_layer(scores, everything, jnp.float32(sparsity), pruning.kernels(params))
+
+
+def snapshot(inputs, targets, weight, seed) -> Snapshot:
+    """Learned by heart, pruned to half, and learned again."""
+    dense = train(init(jax.random.key(seed)), masks.ones(init(jax.random.key(0))), inputs, targets, weight)
+    kept = sparse(dense)
+    return Snapshot(train(masks.apply(kept, dense), kept, inputs, targets, weight), kept, dense)
+
+
+def untrained(seed=9) -> Snapshot:
+    params = init(jax.random.key(seed))
+    kept = sparse(params)
+    return Snapshot(masks.apply(kept, params), kept, params)
+
+
+@functools.cache
+def world(count=16) -> World:
+    inputs, targets = people()
+    halves = shadows.halves(PEOPLE, count, seed=1)
+    weights = jnp.asarray(halves, jnp.float32)
+    start = jax.vmap(init)(jax.random.split(jax.random.key(5), count))
+    fit = jax.jit(jax.vmap(lambda p, w: train(p, masks.ones(p), inputs, targets, w)))
+    predictions = jax.vmap(apply, (0, None))(fit(start, weights), inputs)
+    return World(
+        inputs, targets, shadows.halves(PEOPLE, 2, seed=2)[0], Shadows(np.asarray(predictions), halves)
+    )
+
+
+@functools.cache
+def target(kind: str) -> Snapshot:
+    """``memorised`` its members; ``untrained``; ``elsewhere``: memorised other people."""
+    w = world()
+    if kind == "untrained":
+        return untrained()
+    inputs, targets = people(0 if kind == "memorised" else 7)
+    return snapshot(inputs, targets, jnp.asarray(w.inside, jnp.float32), seed=3)
+
+
+def evidence(kind: str, **changes) -> tuple[Evidence, np.ndarray]:
+    """What an attacker holds who knows half of the members and of the others; and the truth about the rest."""
+    w, models = world(), (target(kind),)
+    members, outsiders = np.flatnonzero(w.inside), np.flatnonzero(~w.inside)
+    scored = np.concatenate([members[::2], outsiders[::2]])
+    held = Evidence(
+        models, features.observer(apply, models, w.inputs, w.targets), w.targets, scored,
+        members[1::2], outsiders[1::2], w.shadows,
+    )  # fmt: skip
+    return held._replace(**changes), w.inside[scored]

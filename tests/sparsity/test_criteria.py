@@ -1,0 +1,69 @@
+"""Criteria by hand, and against NumPy on a network of two linear layers."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fedsparse_jax.core import losses
+from fedsparse_jax.core.types import Chunk
+from fedsparse_jax.federated import client_step
+from fedsparse_jax.sparsity import criteria
+from tests.helpers import numpy_reference
+
+# y = w x with w = 3, x = 2, target 4: error 2, gradient 2 * 2 * 2 = 8, Hessian 2 * x^2 = 8.
+ONE = {"w": jnp.array([3.0])}
+LINE = lambda p, x: x @ p["w"]
+BATCH = Chunk(jnp.array([[2.0]]), jnp.array([4.0]), jnp.ones(1, bool))
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("magnitude", 3.0),
+        ("snip", 3 * 8.0),
+        ("grasp", 3 * 8 * 8.0),
+        ("synflow", 3 * 1.0),  # R = |w| for an input of one
+        ("squared_gradient", 64.0),
+    ],
+)
+def test_by_hand(name, expected):
+    objective = client_step.make_objective(LINE, losses.squared)
+    scores = criteria.CRITERIA[name](ONE, key=jax.random.key(0), objective=objective, apply=LINE, batch=BATCH)
+    assert scores["w"].tolist() == [expected]
+
+
+def test_random_is_one_permutation_that_the_key_decides():
+    params = {"a": jnp.zeros((4, 4)), "b": jnp.ones(7)}
+    first, again, other = (criteria.random(params, key=jax.random.key(k)) for k in (1, 1, 2))
+    assert jax.tree.all(jax.tree.map(lambda x, y: bool((x == y).all()), first, again))
+    assert not bool((first["a"] == other["a"]).any())
+    assert len(np.unique(np.concatenate([leaf.ravel() for leaf in jax.tree.leaves(first)]))) == 23
+
+
+def two_layers(p, x):
+    return (x @ p["w"] @ p["v"])[:, 0] + p["b"][0]
+
+
+@pytest.mark.parametrize("name", ["magnitude", "snip", "grasp", "synflow", "squared_gradient"])
+@settings(deadline=None, max_examples=25)
+@given(seed=st.integers(0, 2**31))
+def test_agrees_with_numpy(name, seed):
+    rng = np.random.default_rng(seed)
+    params = {"b": rng.normal(size=1), "v": rng.normal(size=(3, 1)), "w": rng.normal(size=(4, 3))}
+    x, y = rng.normal(size=(6, 4)), rng.normal(size=6)
+    expected = numpy_reference.score(name, params, x, y)
+    objective = client_step.make_objective(two_layers, losses.squared)
+    batch = Chunk(jnp.asarray(x, jnp.float32), jnp.asarray(y, jnp.float32), jnp.ones(6, bool))
+    leaves = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), params)
+    found = criteria.CRITERIA[name](leaves, key=None, objective=objective, apply=two_layers, batch=batch)
+    for leaf in params:
+        scale = np.abs(expected[leaf]).max() + 1e-3
+        np.testing.assert_allclose(found[leaf], expected[leaf], atol=2e-4 * scale)
+
+
+def test_every_criterion_has_a_number_worked_by_hand():
+    named = {"magnitude", "snip", "grasp", "synflow", "squared_gradient", "random"}
+    assert set(criteria.CRITERIA) == named

@@ -8,13 +8,15 @@ one client that holds everything, ``:smoke`` a run of seconds.
 A smaller network with a flattened head on a coarse grid, so that two CPU cores suffice; the paper's network is
 the default of all other configs. Dense until round 8, because magnitude pruning from round 1 takes the head,
 which starts at zero, as a whole; rounds at the final sparsity at the end, because they bring the accuracy back.
-What to expect stands in docs/results.md.
+What to expect stands in docs/results/quickstart.md.
 """
 
-from fedsparse_jax.config.defaults import defaults, in_form, sparsify
+from fedsparse_jax.config.defaults import defaults
+from fedsparse_jax.config.presets import parse_forms, shrink_for_smoke_test, sparsify
 
 
-def get_config(mode=""):
+def get_config(forms=""):
+    chosen, _ = parse_forms(forms, "smoke", "dense", "local", "centralized")
     config = defaults()
     config.rounds = 26
     with config.unlocked():
@@ -26,20 +28,12 @@ def get_config(mode=""):
     config.execution.eval_batch = 50
     config.method = "fedsparsify_global"
     sparsify(config, "server", begin=8, end=18)
-    variant(config, mode)
-    return in_form(config, mode, "dense", "local", "centralized")
-
-
-def variant(config, mode):
-    """The same budget, another method."""
     with config.unlocked():
-        if mode == "dense":
-            config.method = "fedavg"
-            config.pruning.placement = "none"
-        if mode == "local":
-            config.method = "fedsparsify_local"
-            config.pruning.placement = "client"
+        if "dense" in chosen:
+            config.method, config.pruning.placement = "fedavg", "none"
+        if "local" in chosen:
+            config.method, config.pruning.placement = "fedsparsify_local", "client"
             config.aggregation = dict(name="majority_vote")
-        if mode == "centralized":
-            config.method = "centralized_pruning"
-            config.partition.num_clients = 1
+        if "centralized" in chosen:
+            config.method, config.partition.num_clients = "centralized_pruning", 1
+    return shrink_for_smoke_test(config) if "smoke" in chosen else config

@@ -9,7 +9,7 @@ What can be measured, and of what (--work):
   overhead, merge                   a round beyond its local steps; aggregation                     W, W2 or W3
   input, large                      streamed or resident; a cohort larger than memory               W3; gigabytes
   select                            the exact threshold                                             weights
-  wire                              encode and decode the paper's network at a density              0.05
+  messages                          encode and decode the paper's network at a density              0.05
   start                             first and second start of a run                                 a config
 """
 
@@ -20,7 +20,7 @@ from absl import flags
 
 from fedsparse_jax import cli
 
-WORK = flags.DEFINE_string("work", "", "Of what, as listed above (default: docs/performance.md).")
+WORK = flags.DEFINE_string("work", "", "Of what, as listed above (default: docs/results/performance.md).")
 REPEATS = flags.DEFINE_integer("repeats", 5, "Timed runs of each alternative.")
 OUTPUT = flags.DEFINE_string("output", "", "JSON file for the result, beside printing it.")
 WHAT = sys.argv.pop(1) if len(sys.argv) > 1 and not sys.argv[1].startswith("-") else ""
@@ -29,17 +29,15 @@ WHAT = sys.argv.pop(1) if len(sys.argv) > 1 and not sys.argv[1].startswith("-") 
 def main():
     import benchmarks
 
-    from fedsparse_jax.runs import metrics_log
+    from fedsparse_jax.core.files import write_json
 
     cli.cache_compilations()
-    result = benchmarks.run(WHAT, WORK.value, REPEATS.value)
-    print(
-        f"{result['what']} {result['work']}, medians of {REPEATS.value}; a ratio above 1 is faster than the first\n"
-    )
-    print(benchmarks.table(result["rows"]))
+    result = benchmarks.run_benchmark(WHAT, WORK.value, REPEATS.value)
+    print(f"{result['what']} {result['work']}, medians of {REPEATS.value}; a ratio above 1 is faster than the first\n")
+    print(benchmarks.timings_table(result["rows"]))
     if OUTPUT.value:
-        metrics_log.write_json(Path(OUTPUT.value), result)
+        write_json(Path(OUTPUT.value), result)
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run_main(main)

@@ -18,21 +18,20 @@ OUTPUT = flags.DEFINE_string("output", "", "Table to write (default: predictions
 
 
 def main():
-    from fedsparse_jax.config import build
-    from fedsparse_jax.runs import metrics_log
+    from fedsparse_jax.core.files import write_whole
+    from fedsparse_jax.runs.console import quality_line
+    from fedsparse_jax.studies import evaluate_run
 
     cli.cache_compilations()
-    workdir = Path(WORKDIR.value)
-    table, quality, trained_on = build.evaluate(
-        workdir, SOURCE.value, ROOT.value, ROUND.value, ALIGN.value, cli.track
-    )
-    output = Path(OUTPUT.value or workdir / f"predictions-{Path(ROOT.value).resolve().name}.tsv")
-    metrics_log.write_text(output, table)
-    print(metrics_log.quality_line(quality))
-    if trained_on == "phantom":
+    workdir, root = Path(WORKDIR.value), ROOT.value
+    scans = evaluate_run(workdir, SOURCE.value, root, ROUND.value, ALIGN.value, cli.show_progress)
+    output = Path(OUTPUT.value or workdir / f"predictions-{Path(root).resolve().name}.tsv")
+    write_whole(output, scans.table)
+    print(quality_line(scans.quality))
+    if scans.trained_on == "phantom":
         print("This model was trained on the phantom: it knows nothing about real brains.")
     print(f"Predictions: {output}")
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run_main(main)

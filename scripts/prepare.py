@@ -1,6 +1,6 @@
 """Reads the scans of a config, shows what was accepted, what was dropped and why, and draws a contact sheet.
 
-python scripts/prepare.py --config=configs/real.py --config.data.root=BIDS_FOLDER --output=prepared
+python scripts/prepare.py --config=configs/real_scans.py --config.data.root=BIDS_FOLDER --output=prepared
 
 Training with the same config then finds the scans in the cache.
 """
@@ -16,20 +16,22 @@ OUTPUT = flags.DEFINE_string("output", "prepared", "Folder for the tables and th
 
 
 def main():
-    from fedsparse_jax.config import build
-    from fedsparse_jax.data import scan_cache
-    from fedsparse_jax.reporting import plots, plots_scans
+    from fedsparse_jax.config import read_scans
+    from fedsparse_jax.data.scan_cache import summarize_scans, write_tables
+    from fedsparse_jax.reporting.plots_scans import contact_sheet
+    from fedsparse_jax.reporting.style import render_figure
 
     output = Path(OUTPUT.value)
     output.mkdir(parents=True, exist_ok=True)
-    scan_set = build.scans(CONFIG.value, cli.track)
-    print(scan_cache.summary(scan_set))
-    scan_cache.write_tables(scan_set, output)
+    scan_set = read_scans(CONFIG.value, cli.show_progress)
+    print(summarize_scans(scan_set))
+    write_tables(scan_set, output)
     titles = [f"{scan.participant}, {scan.age:.0f} y" for scan in scan_set.scans]
-    sheet = plots_scans.contact_sheet(scan_set.volumes, titles)
-    (output / "contact_sheet.png").write_bytes(plots.render(sheet, "png"))
+    sheet = contact_sheet(scan_set.volumes, titles)
+    (output / "contact_sheet.png").write_bytes(render_figure(sheet, "png"))
     print(f"Tables and contact sheet: {output}")
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    flags.mark_flag_as_required("config")
+    cli.run_main(main)

@@ -11,10 +11,10 @@ WORKDIR = cli.workdir_flag()
 
 
 def main():
-    from fedsparse_jax.reporting import report
+    from fedsparse_jax.reporting import write_report
 
-    print(f"Report: {report.write(Path(WORKDIR.value))}")
+    print(f"Report: {write_report(Path(WORKDIR.value))}")
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run_main(main)

@@ -14,17 +14,18 @@ WORKDIR = cli.workdir_flag("Folder of the run; the same command again goes on wh
 
 
 def main():
-    from fedsparse_jax.config import build
-    from fedsparse_jax.reporting import report
-    from fedsparse_jax.runs import loop
+    from fedsparse_jax.config import experiment_from_config
+    from fedsparse_jax.runs import run_experiment
 
     cli.cache_compilations()
-    workdir = Path(WORKDIR.value)
-    loop.run(build.experiment(CONFIG.value, cli.track), workdir)
-    if CONFIG.value.log.report:
-        print(f"Report: {report.write(workdir)}")
+    config, workdir = CONFIG.value, Path(WORKDIR.value)
+    run_experiment(experiment_from_config(config, cli.show_progress), workdir)
+    if config.log.report:
+        from fedsparse_jax.reporting import write_report
+
+        print(f"Report: {write_report(workdir)}")
 
 
 if __name__ == "__main__":
     flags.mark_flag_as_required("config")
-    cli.run(main)
+    cli.run_main(main)

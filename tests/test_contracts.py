@@ -9,13 +9,21 @@ from fedsparse_jax.core import losses, masks, tree
 from fedsparse_jax.core.losses import LOSSES
 from fedsparse_jax.core.types import Chunk
 from fedsparse_jax.data import partitions
-from fedsparse_jax.federated import client_step
-from fedsparse_jax.federated.aggregation import AGGREGATORS
-from fedsparse_jax.sparsity import pruning
-from fedsparse_jax.sparsity.criteria import CRITERIA
-from fedsparse_jax.sparsity.pruning import PRUNABLE, SCOPES
-from fedsparse_jax.sparsity.regrowth import REGROWTH
-from fedsparse_jax.sparsity.schedules import SCHEDULES
+from fedsparse_jax.federated import AGGREGATORS, Hook, make_objective, map_over_clients
+from fedsparse_jax.federated.lottery import HOOKS
+from fedsparse_jax.sparsity import (
+    CRITERIA,
+    PRUNABLE,
+    REGROWTH,
+    SCHEDULES,
+    SCOPES,
+    Pruning,
+    constant,
+    everything,
+    global_,
+    kernels,
+    make_scorer,
+)
 from tests.helpers.count_traces import count_traces
 
 
@@ -38,7 +46,7 @@ def same_tree(a, b, dtype=None):
 
 def apply(p, x):
     """A network of every leaf of `params`."""
-    hidden = jnp.tanh(jnp.einsum("bij,ijk->bk", x, p["conv"]["kernel"]) + p["conv"]["bias"])
+    hidden = jnp.tanh(jnp.einsum("bij,ijk->bk", x, p["conv"]["kernel"]) + p["conv"]["bias"][None])
     return (hidden @ p["head"]["kernel"]).sum(-1)
 
 
@@ -50,8 +58,8 @@ def chunk(seed=0, batches=2, valid=None):
 
 
 def score_by(name):
-    objective = client_step.make_objective(apply, losses.squared)
-    return pruning.scorer(CRITERIA[name], objective, apply)
+    objective = make_objective(apply, losses.squared)
+    return make_scorer(CRITERIA[name], objective, apply)
 
 
 @pytest.mark.parametrize("name", CRITERIA)
@@ -67,16 +75,12 @@ class TestCriteria:
     def test_batches_are_averaged_and_padding_is_ignored(self, name):
         score, key = score_by(name), jax.random.key(0)
         both = score(params(), key, chunk())
-        each = [
-            score(params(), key, jax.tree.map(lambda leaf, i=i: leaf[i : i + 1], chunk())) for i in range(2)
-        ]
+        each = [score(params(), key, jax.tree.map(lambda leaf, i=i: leaf[i : i + 1], chunk())) for i in range(2)]
         mean = jax.tree.map(lambda a, b: (a + b) / 2, *each)
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), both, mean)
         padded = chunk(valid=jnp.array([[True] * 4, [False] * 4]))
         padded = padded._replace(inputs=padded.inputs.at[1].set(jnp.nan))
-        jax.tree.map(
-            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), score(params(), key, padded), each[0]
-        )
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), score(params(), key, padded), each[0])
 
 
 @pytest.mark.parametrize("name", REGROWTH)
@@ -86,7 +90,7 @@ def test_regrowth(name):
     kept = jax.tree.map(lambda w: jnp.asarray(rng.random(w.shape) < 0.5), params())
     weights = masks.apply(kept, params())
     scores = jax.tree.map(lambda w: jnp.asarray(rng.random(w.shape), jnp.float32), params())
-    regrow, traces = count_traces(lambda t, s: rule(weights, kept, scores, t, s, pruning.kernels(weights)))
+    regrow, traces = count_traces(lambda t, s: rule(weights, kept, scores, t, s, kernels(weights)))
     for t in (1, 5):
         new = regrow(t, jnp.float32(0.5))
         same_tree(new, kept, bool)
@@ -111,14 +115,14 @@ def test_schedules(name):
 def test_scopes(name, ties):
     weights = jax.tree.map(jnp.ones_like, params()) if ties else params()
     scores = jax.tree.map(jnp.abs, weights)
-    prune, traces = count_traces(lambda m, s: SCOPES[name](scores, m, s, pruning.everything(weights)))
+    prune, traces = count_traces(lambda m, s: SCOPES[name](scores, m, s, everything(weights)))
     current = masks.ones(weights)
     for sparsity in (0.0, 0.31, 0.52, 0.88, 0.2, 1.0):
         new = prune(current, sparsity)
         same_tree(new, current, bool)
         assert all(jax.tree.leaves(jax.tree.map(lambda a, b: bool((a >= b).all()), current, new)))
-        pruned = tree.size(new) - int(masks.kept(new).sum())
-        already = tree.size(current) - int(masks.kept(current).sum())
+        pruned = tree.size(new) - int(masks.count_kept(new).sum())
+        already = tree.size(current) - int(masks.count_kept(current).sum())
         sizes = [leaf.size for leaf in jax.tree.leaves(weights)]
         groups = sizes if name == "per_layer" else [sum(sizes)]
         wanted = sum(round(sparsity * size) for size in groups)
@@ -129,7 +133,7 @@ def test_scopes(name, ties):
 
 @pytest.mark.parametrize("name", SCOPES)
 def test_scopes_leave_the_rest_alone(name):
-    only_kernels = pruning.kernels(params())
+    only_kernels = kernels(params())
     new = SCOPES[name](jax.tree.map(jnp.abs, params()), masks.ones(params()), jnp.float32(0.9), only_kernels)
     assert new["conv"]["bias"].all()
     assert int(new["conv"]["kernel"].sum() + new["head"]["kernel"].sum()) == 5
@@ -153,9 +157,7 @@ class TestAggregators:
     def test_identical_clients_aggregate_to_themselves(self, name):
         kept = jax.tree.map(lambda w: w > -0.3, params())
         one = masks.apply(kept, params())
-        new, new_masks = AGGREGATORS[name](
-            tree.broadcast(one, 3), tree.broadcast(kept, 3), jnp.array([1.0, 5.0, 2.0])
-        )
+        new, new_masks = AGGREGATORS[name](tree.broadcast(one, 3), tree.broadcast(kept, 3), jnp.array([1.0, 5.0, 2.0]))
         same_tree(new, one)
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), new, one)
         jax.tree.map(np.testing.assert_array_equal, new_masks, kept)
@@ -191,10 +193,7 @@ class TestAggregators:
 def test_losses(name):
     predictions, targets = jnp.array([1.0, 2.0, 5.0]), jnp.array([1.0, 4.0, 4.0])
     if name == "cross_entropy":  # logits; sure and right, sure and wrong twice
-        predictions, targets = (
-            200.0 * jnp.array([[0.0, 1.0], [1.0, 0.0], [1.0, 0.0]]),
-            jnp.array([1.0, 1.0, 1.0]),
-        )
+        predictions, targets = (200.0 * jnp.array([[0.0, 1.0], [1.0, 0.0], [1.0, 0.0]]), jnp.array([1.0, 1.0, 1.0]))
     values = LOSSES[name](predictions, targets)
     assert values.shape == (3,) and values[0] == 0 and bool((values[1:] > 0).all())
 
@@ -219,7 +218,16 @@ def test_client_maps_equal_a_python_loop(client_map):
         return jax.tree.map(lambda w: jnp.sin(w) * x, p), x**2
 
     stacked, xs = cohort(5)[0], jnp.arange(5.0)
-    found = client_step.over_clients(function, client_map)(stacked, xs)
+    found = map_over_clients(function, client_map)(stacked, xs)
     loop = [function(jax.tree.map(lambda leaf, i=i: leaf[i], stacked), xs[i]) for i in range(5)]
     expected = jax.tree.map(lambda *leaves: jnp.stack(leaves), *loop)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), found, expected)
+
+
+@pytest.mark.parametrize("name", HOOKS)
+def test_hooks(name):
+    hook = HOOKS[name](Pruning(CRITERIA["magnitude"], global_, constant(0.5)))
+    assert isinstance(hook, Hook) and any(callable(act) for act in hook[:3])
+    state = None if hook.init_state is None else hook.init_state()
+    if hook.target_sparsity is not None:
+        assert 0 <= float(hook.target_sparsity(1, state)) <= 1

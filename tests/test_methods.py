@@ -10,78 +10,80 @@ import numpy as np
 import optax
 import pytest
 
-from fedsparse_jax.communication import transport
-from fedsparse_jax.config import build, method
+from fedsparse_jax.communication import MessageSettings
+from fedsparse_jax.config import load_config, recipe_from_config
 from fedsparse_jax.core import losses, tasks
-from fedsparse_jax.core.types import Model
+from fedsparse_jax.core.types import Chunk, DataNeeds, Model
 from fedsparse_jax.data import batching
-from fedsparse_jax.federated import aggregation, algorithm
-from fedsparse_jax.runs import loop
-from fedsparse_jax.sparsity import criteria, pruning, regrowth, schedules
-from tests.helpers import numpy_reference
+from fedsparse_jax.federated import (
+    Recipe,
+    build_algorithm,
+    keepers_mean,
+    lottery_tickets,
+    prune_at_init,
+    prune_on_server,
+    regrow_on_clients,
+)
+from fedsparse_jax.runs import Batching, Cohorts, Execution, Experiment, initial_server, make_runner, play_round
+from fedsparse_jax.runs.round import sample_cohort
+from fedsparse_jax.sparsity import (
+    CRITERIA,
+    Pruning,
+    Regrowth,
+    constant,
+    global_,
+    kernels,
+    multiplicative,
+    per_layer,
+    random,
+    swap,
+)
+from tests.helpers import numpy_reference as reference
+from tests.helpers.tiny_problem import problem, tiny_model
 
-RATE, ROUNDS, SEED, BATCH, EPOCHS = 0.02, 3, 1990, 4, 2
-SIZES = (9, 5, 12)
+RATE, ROUNDS, SEED, BATCH, EPOCHS, NUM_CLIENTS = 0.02, 3, 1990, 4, 2, 3
 KERNELS, EVERYTHING = {"b": False, "v": True, "w": True}, {"b": True, "v": True, "w": True}
 
 
-def tiny_model():
-    def init(key):
-        a, b, c = jax.random.split(key, 3)
-        draw = jax.random.normal
-        return {"b": draw(a, (1,)) + 0.3, "v": draw(b, (3, 1)), "w": draw(c, (5, 3))}
-
-    return Model(init, lambda p, x: (x.reshape(len(x), -1) @ p["w"] @ p["v"])[:, 0] + p["b"][0])
-
-
-def problem():
-    rng = np.random.default_rng(0)
-    inputs = rng.normal(size=(sum(SIZES) + 4, 5)).astype(np.float32)
-    targets = (inputs @ [1.0, -2.0, 0.5, 0.0, 3.0] + rng.normal(size=len(inputs))).astype(np.float32)
-    members = np.split(np.arange(sum(SIZES)), np.cumsum(SIZES)[:-1])
-    rows = [{"participant_id": str(i), "session": "", "site": ""} for i in range(len(inputs))]
-    return batching.Federation(inputs, targets, members, np.arange(sum(SIZES), len(inputs)), rows)
-
-
 def gradual(t):
-    return numpy_reference.gradual(t, 0.0, 0.6, 1, ROUNDS)
+    return reference.gradual(t, 0.0, 0.6, 1, ROUNDS)
 
 
-def constant(t):
+def constantly(t):
     return 0.6
 
 
 def sparse(placement, schedule, criterion="magnitude", scope="global", prunable=EVERYTHING, **more):
     base = dict(placement=placement.split("+"), schedule=schedule, criterion=criterion, scope=scope)
-    return {**base, "prunable": prunable, "aggregate": numpy_reference.mean, **more}
+    return {**base, "prunable": prunable, "aggregate": reference.mean, **more}
 
 
 def unweighted_keepers(params, masks, weights):
-    return numpy_reference.keepers_mean(params, masks, weights, weighted=False)
+    return reference.keepers_mean(params, masks, weights, weighted=False)
 
 
-OFF = transport.Wire()
-DENSE = sparse("none", constant)
+OFF = MessageSettings()
+DENSE = sparse("none", constantly)
 DUE = lambda end: lambda t: t <= end
 METHODS = {
     "fedavg": DENSE,
     "fedprox": {**DENSE, "proximal": 0.01},
-    "fedadam": {**DENSE, "server": lambda: numpy_reference.Adam(0.01)},
+    "fedadam": {**DENSE, "server": lambda: reference.Adam(0.01)},
     "one_shot": sparse("server", lambda t: 0.6 * (t >= 3)),
     "one_shot:tuned": sparse("server", lambda t: 0.6 * (t >= 3)),
     "random_pruning": sparse("server", gradual, "random"),
-    "snip": sparse("init", constant, "snip", prunable=KERNELS, over="one"),
-    "grasp": sparse("init", constant, "grasp", prunable=KERNELS, over="one"),
-    "synflow": sparse("init", constant, "synflow", prunable=KERNELS, over="one", iterations=100),
-    "salient_grads": sparse("init", constant, "snip", prunable=KERNELS),
-    "prunefl": sparse("none", constant, prunable=KERNELS, regrow=dict(place="server", fraction=0.3, due=DUE(3))),
-    "feddst": sparse("init+server", constant, scope="erk", prunable=KERNELS, aggregate=numpy_reference.keepers_mean,
+    "snip": sparse("init", constantly, "snip", prunable=KERNELS, over="one"),
+    "grasp": sparse("init", constantly, "grasp", prunable=KERNELS, over="one"),
+    "synflow": sparse("init", constantly, "synflow", prunable=KERNELS, over="one", iterations=100),
+    "salient_grads": sparse("init", constantly, "snip", prunable=KERNELS),
+    "prunefl": sparse("none", constantly, prunable=KERNELS, regrow=dict(place="server", fraction=0.3, due=DUE(3))),
+    "feddst": sparse("init+server", constantly, scope="erk", prunable=KERNELS, aggregate=reference.keepers_mean,
                      regrow=dict(place="client", fraction=0.5, due=DUE(2), end=2)),
     "fedsparsify_global": sparse("server", gradual),
-    "fedsparsify_global:tuned": sparse("server", lambda t: numpy_reference.gradual(t, 0.0, 0.6, 1, 2)),
-    "fedsparsify_local": sparse("client", gradual, aggregate=numpy_reference.majority_vote),
-    "fedsparsify_local:keepers": sparse("client", gradual, aggregate=numpy_reference.vote_keepers),
-    "fedsparsify_local:nnz": sparse("client", gradual, aggregate=numpy_reference.keepers_mean),
+    "fedsparsify_global:tuned": sparse("server", lambda t: reference.gradual(t, 0.0, 0.6, 1, 2)),
+    "fedsparsify_local": sparse("client", gradual, aggregate=reference.majority_vote),
+    "fedsparsify_local:keepers": sparse("client", gradual, aggregate=reference.vote_keepers),
+    "fedsparsify_local:nnz": sparse("client", gradual, aggregate=reference.keepers_mean),
     "fedsparsify_local:mean": sparse("client", gradual),
     "lotteryfl": sparse("arrival", lambda t: min(1 - 0.8**t, 0.6), scope="per_layer", prunable=KERNELS,
                         aggregate=unweighted_keepers),
@@ -92,70 +94,77 @@ METHODS = {
 
 def config_of(name):
     path, _, form = name.partition(":")
-    config = build.load(f"configs/{path}.py:" + "+".join(filter(None, ["digits", "smoke", "60", form])))
-    config.client.loss, config.task, config.pruning.gate = "squared", "regression", 0.0
+    config = load_config(f"configs/methods/{path}.py:" + "+".join(filter(None, ["digits", "smoke", "60", form])))
+    config.client.loss, config.task = "squared", "regression"
+    if config.hooks.name != "none":
+        config.hooks.min_accuracy = 0.0
     config.client.optimizer.learning_rate = RATE
     config.regrowth.end = min(config.regrowth.end, 2)
     if config.regrowth.rule.name == "swap" and config.regrowth.placement != "none":
         config.regrowth.end = config.regrowth.rule.end = 2
     if form == "tuned" and name.startswith("fedsparsify"):
         assert config.pruning.schedule.end == 2
-    config.partition.num_clients = 1 if "centralized" in name else len(SIZES)
+    config.partition.num_clients = 1 if "centralized" in name else NUM_CLIENTS
     return config
 
 
-def jax_rounds(name, wire=OFF, **changes):
-    """``(parts of the Experiment, state after each round)``, through the package's own host code."""
+def jax_rounds(name, messages=OFF, **changes):
+    """``(experiment, recipe, state after each round, infos)``, through the package's own host code."""
     config, model, data = config_of(name), tiny_model(), problem()
     if config.partition.num_clients == 1:
         data = data._replace(members=[np.concatenate(data.members)])
-    recipe = method.recipe(config, model)._replace(**changes)
-    one = loop.Experiment(
-        config={}, task=tasks.REGRESSION, seed=SEED, rounds=ROUNDS, model=model, data=data,
-        algorithm=algorithm.build(recipe), cohort_size=len(data.members), solo_rounds=config.solo_rounds,
-        batch_size=BATCH, epochs=EPOCHS, probe_batches=1, steps_per_chunk=4, resident=True, eval_batch=4, every=1,
-        keep=1, tensorboard=False, dropped={}, uses=np.ones(3), together=1, devices=1, wire=wire,
-    )  # fmt: skip
-    compiled, read = loop.compile_(one), batching.resident(data.inputs)
-    server = loop.prepare(one, compiled, read, compiled.init(jax.random.key(SEED)))
-    states, infos, held = [server], [], {}
+    recipe = recipe_from_config(config, model)._replace(**changes)
+    experiment = Experiment(
+        config={},
+        task=tasks.REGRESSION,
+        seed=SEED,
+        rounds=ROUNDS,
+        model=model,
+        algorithm=build_algorithm(recipe),
+        federation=data,
+        cohorts=Cohorts(len(data.members), config.solo_rounds),
+        batching=Batching(BATCH, EPOCHS),
+        execution=Execution(steps_per_chunk=4),
+        messages=messages,
+    )
+    runner = make_runner(experiment)
+    server = initial_server(runner)
+    states, infos, shared_masks = [server], [], {}
     for t in range(1, ROUNDS + 1):
-        played = loop.run_round(one, compiled, read, server, t, loop.sample(one, t), held)
-        server, info, held = played.server, played.info, played.held
-        traffic, _ = played.measure(held)
-        assert (traffic is None) == (wire.mode == "off")
+        result = play_round(runner, server, t, sample_cohort(experiment, t), shared_masks)
+        server, shared_masks = result.server, result.shared_masks
+        assert (result.payloads is not None) == (messages.mode == "measure")
+        assert (result.traffic is not None) == (messages.mode == "transmit")
         states.append(server)
-        infos.append(info)
-    return one, recipe, states, infos
+        infos.append(result.info)
+    return experiment, recipe, states, infos
 
 
-def numpy_rounds(name, one, rounds):
-    data, facts = one.data, METHODS[name]
+def numpy_rounds(name, experiment, rounds):
+    data, facts = experiment.federation, METHODS[name]
     key = jax.random.key(SEED)
     initial = tiny_model().init(jax.random.fold_in(key, 0))
-    random = criteria.random(initial, key=jax.random.fold_in(key, 1))
-    steps = batching.steps_of(max(map(len, data.members)), BATCH, EPOCHS)
+    random_scores = random(initial, key=jax.random.fold_in(key, 1))
+    steps = batching.num_steps(max(map(len, data.members)), BATCH, EPOCHS)
 
     def batches_of(t, k):
-        plan = batching.plan(SEED, t, [k], data.members, batch_size=BATCH, epochs=EPOCHS, steps=steps)
+        plan = batching.plan_batches(SEED, t, [k], data.members, batch_size=BATCH, epochs=EPOCHS, steps=steps)
         return [(data.inputs[i[v]].astype(float), data.targets[i[v]].astype(float))
                 for i, v in zip(plan.rows[0], plan.valid[0]) if v.any()]  # fmt: skip
 
     def probe_of(t, k):
-        plan = batching.probe(SEED, t, [k], data.members, batch_size=BATCH, batches=1)
+        plan = batching.plan_scored_batches(SEED, t, [k], data.members, batch_size=BATCH, batches=1)
         return [(data.inputs[plan.rows[0, 0]].astype(float), data.targets[plan.rows[0, 0]].astype(float))]
 
     def ids_of(t):
         everybody = range(len(data.members))
-        return (
-            batching.sample(SEED, 0, len(data.members), 1)
-            if t == 0 and facts.get("over") == "one"
-            else everybody
-        )
+        alone = t == 0 and facts.get("over") == "one"
+        return batching.sample_clients(SEED, 0, len(data.members), 1) if alone else everybody
 
-    return numpy_reference.federated(
-        facts, {n: np.asarray(w, float) for n, w in initial.items()}, rounds, RATE, [len(m) for m in data.members],
-        batches_of, probe_of, ids_of, {n: np.asarray(w, float) for n, w in random.items()},
+    as_float = lambda tree: {name: np.asarray(leaf, float) for name, leaf in tree.items()}
+    return reference.federated(
+        facts, as_float(initial), rounds, RATE, [len(m) for m in data.members], batches_of, probe_of, ids_of,
+        as_float(random_scores),
     )  # fmt: skip
 
 
@@ -166,9 +175,7 @@ def test_golden_rounds(name, repository, monkeypatch):
     for rounds, server in enumerate(states):
         params, kept, own = numpy_rounds(name, one, rounds)
         for leaf in params:
-            np.testing.assert_array_equal(
-                server.masks[leaf], kept[leaf], err_msg=f"{leaf} after {rounds} rounds"
-            )
+            np.testing.assert_array_equal(server.masks[leaf], kept[leaf], err_msg=f"{leaf} after {rounds} rounds")
             np.testing.assert_allclose(server.params[leaf], params[leaf], atol=2e-5)
             assert bool((np.asarray(server.params[leaf])[~np.asarray(server.masks[leaf])] == 0).all())
             for k in own if server.memory.masks is not None else ():
@@ -177,7 +184,7 @@ def test_golden_rounds(name, repository, monkeypatch):
 
 
 def test_every_config_has_a_golden_round(repository):
-    files = {path.stem for path in (repository / "configs").glob("*.py")} - {"quickstart", "real", "audit"}
+    files = {path.stem for path in (repository / "configs/methods").glob("*.py")}
     assert files == {name.partition(":")[0] for name in METHODS}
 
 
@@ -198,7 +205,7 @@ def test_masks_nest_and_what_is_pruned_stays_zero(name, optimizer, repository, m
     changes = dict(client_tx=optimizer, server_tx=optax.adam(0.1), proximal=0.1, keep_opt_state=True)
     _, recipe, states, _ = jax_rounds(name, **changes)
     for before, after in zip(states, states[1:]):
-        masks_of = lambda s: s.memory.masks if recipe.personal else s.masks
+        masks_of = lambda s: s.memory.masks if recipe.mask_ownership.clients_keep else s.masks
         for old, new in zip(jax.tree.leaves(masks_of(before)), jax.tree.leaves(masks_of(after))):
             assert bool((old | ~new).all())
         for w, kept in zip(jax.tree.leaves(after.params), jax.tree.leaves(after.masks)):
@@ -207,9 +214,7 @@ def test_masks_nest_and_what_is_pruned_stays_zero(name, optimizer, repository, m
 
 def test_what_grows_back_starts_at_zero_and_without_momentum(repository, monkeypatch):
     monkeypatch.chdir(repository)
-    changes = dict(
-        client_tx=optax.sgd(0.02, momentum=0.9), server_tx=optax.sgd(1.0, momentum=0.9), keep_opt_state=True
-    )
+    changes = dict(client_tx=optax.sgd(0.02, momentum=0.9), server_tx=optax.sgd(1.0, momentum=0.9), keep_opt_state=True)
     _, _, states, infos = jax_rounds("feddst", **changes)
     assert any(int(info.drift) > 0 for info in infos)
     for before, after in zip(states, states[1:]):
@@ -235,16 +240,13 @@ def test_clients_keep_their_optimizer_between_rounds(repository, monkeypatch):
 def test_an_absent_client_keeps_its_memory(repository, monkeypatch):
     monkeypatch.chdir(repository)
     config = config_of("lotteryfl")
-    algo = algorithm.build(method.recipe(config, tiny_model()))
+    algo = build_algorithm(recipe_from_config(config, tiny_model()))
     server = algo.init(jax.random.key(0))
-    clients = algo.begin(server, jnp.array([2, 0]))
-    after, info = algo.finish(server, clients, jnp.array([3.0, 0.0]))
-    assert after.memory.prunings.tolist() == [0, 0, 1]
+    clients = algo.start_clients(server, jnp.array([2, 0]))
+    after, info = algo.update_server(server, clients, jnp.array([3.0, 0.0]))
+    assert after.memory.state.tolist() == [0, 0, 1]
     assert bool(after.memory.masks["w"][:2].all()) and int(after.memory.masks["w"][2].sum()) == 12
-    assert info.kept_down.tolist() == [19, 0] and info.kept_up.tolist() == [
-        15,
-        0,
-    ]  # 12 of 15, 2 of 3, the bias
+    assert info.params_down.tolist() == [19, 0] and info.params_up.tolist() == [15, 0]  # 12 of 15, 2 of 3, the bias
 
 
 @pytest.mark.parametrize("schedule", ["gradual", "one_shot", "step_wise"])
@@ -254,11 +256,11 @@ def test_own_masks_reach_the_end_of_every_schedule(schedule, repository, monkeyp
     with config.unlocked():
         config.pruning.schedule = {"gradual": dict(name="gradual", end=3), "one_shot": dict(name="one_shot", at=3),
                                    "step_wise": dict(name="step_wise", at=(2, 3))}[schedule]  # fmt: skip
-    algo = algorithm.build(method.recipe(config, tiny_model()))
+    algo = build_algorithm(recipe_from_config(config, tiny_model()))
     server = algo.init(jax.random.key(0))
     for _ in range(3):
-        server, info = algo.finish(server, algo.begin(server, jnp.arange(3)), jnp.ones(3))
-    assert server.memory.prunings.tolist() == [3, 3, 3]
+        server, info = algo.update_server(server, algo.start_clients(server, jnp.arange(3)), jnp.ones(3))
+    assert server.memory.state.tolist() == [3, 3, 3]
     assert server.memory.masks["w"].sum((1, 2)).tolist() == [6, 6, 6]
     assert float(info.target_sparsity) == pytest.approx(0.6 * 18 / 19)
 
@@ -266,55 +268,45 @@ def test_own_masks_reach_the_end_of_every_schedule(schedule, repository, monkeyp
 def test_rewinding_begins_with_a_fresh_optimizer(repository, monkeypatch):
     monkeypatch.chdir(repository)
     tx = optax.sgd(0.1, momentum=0.9)
-    recipe = method.recipe(config_of("lotteryfl"), tiny_model())._replace(client_tx=tx, keep_opt_state=True)
-    algo = algorithm.build(recipe)
+    recipe = recipe_from_config(config_of("lotteryfl"), tiny_model())._replace(client_tx=tx, keep_opt_state=True)
+    algo = build_algorithm(recipe)
     server = algo.init(jax.random.key(0))
     old = jax.tree.map(jnp.ones_like, server.memory.opt_state)
-    clients = algo.begin(server._replace(memory=server.memory._replace(opt_state=old)), jnp.arange(3))
+    clients = algo.start_clients(server._replace(memory=server.memory._replace(opt_state=old)), jnp.arange(3))
     assert all(bool((leaf == 0).all()) for leaf in jax.tree.leaves(clients.opt_state))
 
 
 def test_what_nobody_holds_stays_under_a_server_with_momentum(repository, monkeypatch):
     monkeypatch.chdir(repository)
-    recipe = method.recipe(config_of("lotteryfl"), tiny_model())._replace(server_tx=optax.adam(0.1))
-    algo = algorithm.build(recipe)
+    recipe = recipe_from_config(config_of("lotteryfl"), tiny_model())._replace(server_tx=optax.adam(0.1))
+    algo = build_algorithm(recipe)
     server = algo.init(jax.random.key(0))
-    first, _ = algo.finish(server, algo.begin(server, jnp.arange(3)), jnp.ones(3))
-    clients = algo.begin(first, jnp.arange(3))
+    first, _ = algo.update_server(server, algo.start_clients(server, jnp.arange(3)), jnp.ones(3))
+    clients = algo.start_clients(first, jnp.arange(3))
     moved = clients._replace(params=jax.tree.map(lambda w: w + 1.0, clients.params))
-    second, _ = algo.finish(first, moved, jnp.ones(3))
+    second, _ = algo.update_server(first, moved, jnp.ones(3))
     nobody = ~clients.masks["w"].any(0)
     assert bool(nobody.any()) and bool((second.params["w"] == first.params["w"])[nobody].all())
 
 
 def test_among_weights_that_have_just_grown_votes_decide():
-    rule = pruning.Pruning(
-        criteria.magnitude, pruning.global_, schedules.constant(0.5), pruning.everything, ("server",)
-    )
-    grow = regrowth.Regrowth(regrowth.swap(), criteria.magnitude, "client", begin=9, every=1, end=9)
+    rule = Pruning(CRITERIA["magnitude"], global_, constant(0.5))
+    grow = Regrowth(swap(), CRITERIA["magnitude"], begin=9, every=1, end=9)
     model = Model(lambda key: {"w": jnp.array([1.0, 0.0, 0.0, 0.0])}, lambda p, x: x @ p["w"])
-    recipe = algorithm.Recipe(
-        model,
-        losses.squared,
-        optax.sgd(0.1),
-        optax.sgd(1.0),
-        aggregation.keepers_mean,
-        rule,
-        grow,
-        num_clients=3,
-    )
-    algo = algorithm.build(recipe)
+    hooks = (prune_on_server(rule), regrow_on_clients(rule, grow))
+    recipe = Recipe(model, losses.squared, optax.sgd(0.1), optax.sgd(1.0), keepers_mean, hooks, num_clients=3)
+    algo = build_algorithm(recipe)
     server = algo.init(jax.random.key(0))
     votes = jnp.array([[1, 1, 1, 0], [1, 1, 0, 0], [1, 0, 1, 1]], bool)
     votes = votes.at[1, 2].set(True)  # votes 3, 2, 3, 1 for the four weights
-    clients = algo.begin(server, jnp.arange(3))._replace(masks={"w": votes})
-    assert algo.finish(server, clients, jnp.ones(3))[0].masks["w"].tolist() == [True, False, True, False]
+    clients = algo.start_clients(server, jnp.arange(3))._replace(masks={"w": votes})
+    assert algo.update_server(server, clients, jnp.ones(3))[0].masks["w"].tolist() == [True, False, True, False]
 
 
 def test_scores_that_clients_send_are_counted(repository, monkeypatch):
     monkeypatch.chdir(repository)
     _, _, _, infos = jax_rounds("prunefl")
-    assert infos[0].kept_up[0] == 19 + 18  # the model, and a score for every weight of the kernels
+    assert infos[0].params_up[0] == 19 + 18  # the model, and a score for every weight of the kernels
 
 
 def test_adafactor_trains_within_a_mask(repository, monkeypatch):
@@ -327,43 +319,35 @@ def test_adafactor_trains_within_a_mask(repository, monkeypatch):
 
 def test_own_masks_begin_with_what_was_pruned_before_round_1(repository, monkeypatch):
     monkeypatch.chdir(repository)
-    recipe = method.recipe(config_of("lotteryfl"), tiny_model())
-    rule = recipe.pruning._replace(placement=("init", "arrival"), schedule=lambda t: jnp.float32(0.2))
-    algo = algorithm.build(recipe._replace(pruning=rule))
-    server = algo.prepare(algo.init(jax.random.key(0)))
+    recipe = recipe_from_config(config_of("lotteryfl"), tiny_model())
+    rule = Pruning(CRITERIA["magnitude"], per_layer, lambda t: jnp.float32(0.2), kernels)
+    algo = build_algorithm(recipe._replace(hooks=(prune_at_init(rule), lottery_tickets(rule))))
+    server = algo.prune_at_init(algo.init(jax.random.key(0)))
     assert int(server.masks["w"].sum()) == 12
     assert all(bool((own == server.masks["w"]).all()) for own in server.memory.masks["w"])
 
 
-def test_the_gate_of_lotteryfl_by_hand():
+def test_the_least_accuracy_of_lotteryfl_by_hand():
     """Two classes; the prediction is the sign of x. Client 0 is always right, client 1 always wrong."""
     model = Model(init=lambda key: {"w": jnp.array([[1.0, -1.0], [0.1, 0.2]])}, apply=lambda p, x: x @ p["w"])
-    rule = pruning.Pruning(
-        criteria.magnitude, pruning.global_, schedules.multiplicative(0.5, rate=0.25), pruning.everything,
-        ("arrival",), gate=0.5,
-    )  # fmt: skip
-    recipe = algorithm.Recipe(
-        model,
-        losses.cross_entropy,
-        optax.sgd(0.1),
-        optax.sgd(1.0),
-        lambda p, m, w: (p, m),
-        rule,
-        num_clients=2,
+    rule = Pruning(CRITERIA["magnitude"], global_, multiplicative(0.5, rate=0.25))
+    hooks = (lottery_tickets(rule, min_accuracy=0.5),)
+    optimizers = (optax.sgd(0.1), optax.sgd(1.0))
+    algo = build_algorithm(
+        Recipe(model, losses.cross_entropy, *optimizers, lambda p, m, w: (p, m), hooks, num_clients=2)
     )
-    algo = algorithm.build(recipe)
-    assert algo.wants == algorithm.Wants("", True, False)
+    assert algo.data_needs == DataNeeds("", True, False)
     inputs = jnp.array([[[[2.0, 0.0], [-1.0, 0.0]]], [[[2.0, 0.0], [-1.0, 0.0]]]])
     labels = jnp.array([[[0.0, 1.0]], [[1.0, 0.0]]])
-    data = algorithm.Chunk(inputs, labels, jnp.ones((2, 1, 2), bool))
-    clients = algo.begin(algo.init(jax.random.key(0)), jnp.arange(2), data)
-    assert clients.masks["w"].sum((1, 2)).tolist() == [3, 4] and clients.prunings.tolist() == [1, 0]
+    data = Chunk(inputs, labels, jnp.ones((2, 1, 2), bool))
+    clients = algo.start_clients(algo.init(jax.random.key(0)), jnp.arange(2), data)
+    assert clients.masks["w"].sum((1, 2)).tolist() == [3, 4] and clients.state.tolist() == [1, 0]
     assert clients.params["w"][0].ravel().tolist() == [1.0, -1.0, 0.0, pytest.approx(0.2)]
 
 
 @pytest.mark.parametrize("name", ["fedavg", "fedsparsify_local", "feddst", "prunefl", "lotteryfl"])
 def test_through_messages_every_kind_of_method_ends_with_the_same_bits(name):
     # Dense, masks of the clients, regrowth at the client, at the server (which asks for scores), masks of one's own.
-    states = [jax_rounds(name, transport.Wire(mode))[2] for mode in ("off", "measure", "through")]
+    states = [jax_rounds(name, MessageSettings(mode))[2] for mode in ("off", "measure", "transmit")]
     for other in states[1:]:
         jax.tree.map(np.testing.assert_array_equal, *([s[-1]._replace(key=0) for s in (states[0], other)]))

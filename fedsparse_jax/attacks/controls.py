@@ -1,11 +1,9 @@
-"""What must not pass for an attack: the same attack where it cannot know, and on people of the same age."""
+"""What must not pass for an attack: an attack that only knows who is old fails on pairs of the same age."""
 
 from typing import NamedTuple
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
-
-from fedsparse_jax.attacks.evidence import Evidence, Shadows, Snapshot
 
 
 class Matched(NamedTuple):
@@ -37,34 +35,8 @@ def age_matched(ages, inside, caliper: float = 1.0) -> Matched:
     members, outsiders = np.flatnonzero(inside), np.flatnonzero(~inside)
     apart = np.abs(ages[members][:, None] - ages[outsiders][None])
     close = apart <= caliper + 1e-6
-    cost = np.where(
-        close, apart, (caliper + 1) * (len(ages) + 1)
-    )  # one pair too few costs more than any closeness
+    cost = np.where(close, apart, (caliper + 1) * (len(ages) + 1))  # one pair too few costs more than any closeness
     rows, columns = linear_sum_assignment(cost)
     good = close[rows, columns]
     pairs = np.stack([members[rows[good]], outsiders[columns[good]]], axis=1).astype(np.int64)
     return Matched(pairs, len(members) - len(pairs))
-
-
-def on_model(evidence: Evidence, models: tuple[Snapshot, ...], observe) -> Evidence:
-    """The same attacker, people and shadows, but other models: untrained ones, or those of another split's seed.
-
-    What is found there is not membership: the models that stand in have no members among the people, or others.
-
-    Args:
-        evidence: of the attack itself.
-        models: as many as there were, so that classifiers see as much.
-        observe: of them, by `features.observer`.
-    """
-    return evidence._replace(models=models, observe=observe)
-
-
-def turns(predictions, inside) -> list[tuple[int, Shadows]]:
-    """Each shadow as a target in its turn, with the others as its shadows: S targets for S trainings.
-
-    Args:
-        predictions: ``f32[S, P]``.
-        inside: ``bool[S, P]``; row t is the truth about target t.
-    """
-    everyone = Shadows(np.asarray(predictions), np.asarray(inside, bool))
-    return [(t, everyone.without(t)) for t in range(len(everyone.inside))]

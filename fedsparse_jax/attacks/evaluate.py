@@ -6,9 +6,9 @@ from typing import NamedTuple
 import numpy as np
 
 from fedsparse_jax.attacks import controls, features, statistics, threats
-from fedsparse_jax.attacks.evidence import Attack, Evidence, Lacking, Snapshot
+from fedsparse_jax.attacks.evidence import Attack, Evidence, MissingEvidence, Snapshot
 from fedsparse_jax.attacks.membership import ATTACKS, white_box
-from fedsparse_jax.core.types import Masks, Params, UsageError
+from fedsparse_jax.core.types import Masks, Params
 
 
 class Finding(NamedTuple):
@@ -26,7 +26,7 @@ def default_attacks() -> dict[str, Attack]:
     return {**made, "age_alone": white_box(features=("label",), models=1)}
 
 
-def audit(
+def evaluate_attacks(
     evidence: Evidence,
     inside,
     attacks: Mapping[str, Attack] | None = None,
@@ -34,7 +34,7 @@ def audit(
     caliper: float = 1.0,
     seed: int = 0,
     draws: int = 1000,
-    say: Callable[[str], None] = lambda _: None,
+    print_fn: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Finding]:
     """Scores by every attack, judged on all scored people and on pairs of like age.
 
@@ -45,24 +45,24 @@ def audit(
         caliper: years between the two of a pair.
         seed: of the intervals.
         draws: of the bootstrap.
-        say: told the name of each attack before it runs.
+        print_fn: told the name of each attack before it runs.
     """
     inside = np.asarray(inside, bool)
     places = controls.age_matched(evidence.targets[evidence.scored], inside, caliper).places
     findings = {}
     for name, attack in (default_attacks() if attacks is None else attacks).items():
-        say(name)
+        print_fn(name)
         try:
             scores = attack(evidence)
-        except Lacking as reason:
+        except MissingEvidence as reason:
             findings[name] = Finding(None, None, None, str(reason))
             continue
-        judge = lambda at, scores=scores: statistics.summary(scores[at], inside[at], seed=seed, draws=draws)
+        judge = lambda at, scores=scores: statistics.judge_scores(scores[at], inside[at], seed=seed, draws=draws)
         findings[name] = Finding(scores, judge(slice(None)), judge(places) if len(places) else None)
     return findings
 
 
-def watch(
+def log_leakage(
     apply: Callable, inputs, targets, members: Sequence, test, names: Sequence[str] = ("error_threshold",)
 ) -> Callable[[Params, Masks], dict[str, float]]:
     """What a run may log of itself: how well an outsider who knows half of everybody tells members from others.
@@ -76,34 +76,17 @@ def watch(
 
     Returns:
         ``(params, masks) -> {"train_mae", "membership_auc_NAME", ...}``.
-
-    Raises:
-        UsageError: an unknown name.
     """
-    for name in names:
-        if name not in ATTACKS:
-            raise UsageError(f"log.audit_attacks has {name!r}: it must be one of {', '.join(ATTACKS)}.")
-    threat, attacks = threats.outsider(members, test), {name: ATTACKS[name]() for name in names}
+    threat, attacks = threats.outsider_attacks(members, test), {name: ATTACKS[name]() for name in names}
 
-    def look(params: Params, masks: Masks) -> dict[str, float]:
+    def measure(params: Params, masks: Masks) -> dict[str, float]:
         models = (Snapshot(params, masks),)
-        observe = features.observer(apply, models, inputs, targets)
-        found = audit(threats.given(threat, models, observe, targets), threat.inside, attacks, draws=1)
-        off = np.abs(observe(0, ("error",), np.concatenate(members))["error"][:, 0])
-        ran = {name: one.everybody.auc.value for name, one in found.items() if one.everybody}
+        observe = features.feature_cache(apply, models, inputs, targets)
+        evidence = threats.evidence_for(threat, models, observe, targets)
+        findings = evaluate_attacks(evidence, threat.inside, attacks, draws=1)
+        errors = np.abs(observe(0, ("error",), np.concatenate(members))["error"][:, 0])
+        ran = {name: finding.everybody.auc.value for name, finding in findings.items() if finding.everybody}
         aucs = {f"membership_auc_{name}": value for name, value in ran.items() if value is not None}
-        return {"train_mae": float(off.mean()), **aucs}
+        return {"train_mae": float(errors.mean()), **aucs}
 
-    return look
-
-
-def best(findings: Mapping[str, Finding], elsewhere: Mapping[str, Finding]) -> str:
-    """The attack with the highest AUC ``elsewhere``, such as on another seed, among those that ran here.
-
-    Chosen on the numbers that are then reported, the best of several attacks would be above chance by chance.
-    """
-    ran = {n: f.everybody.auc.value for n, f in elsewhere.items() if f.everybody and n in findings}
-    ran = {n: value for n, value in ran.items() if findings[n].everybody and n != "age_alone"}
-    if not ran:
-        raise ValueError("no attack ran in both places")
-    return max(ran, key=lambda n: ran[n] or 0.0)
+    return measure

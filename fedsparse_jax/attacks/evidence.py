@@ -9,7 +9,9 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from fedsparse_jax.core.types import Masks, Params, UsageError
+from fedsparse_jax.core.errors import ArgumentError, UsageError
+from fedsparse_jax.core.streams import Stream
+from fedsparse_jax.core.types import Masks, Params
 
 NOBODY = np.zeros(0, np.int64)
 
@@ -19,9 +21,7 @@ class Snapshot(NamedTuple):
 
     params: Params  # masked
     masks: Masks
-    before: Params | None = (
-        None  # denser and earlier: before the pruning, or the community model of a round ago
-    )
+    before: Params | None = None  # denser and earlier: before the pruning, or the community model of a round ago
 
 
 class Shadows(NamedTuple):
@@ -30,16 +30,12 @@ class Shadows(NamedTuple):
     predictions: np.ndarray  # f32[S, P]
     inside: np.ndarray  # bool[S, P], who was in whose half
 
-    def without(self, index: int) -> "Shadows":
-        """All but one: each shadow can be a target in its turn, judged with the others."""
-        return Shadows(*(np.delete(leaf, index, axis=0) for leaf in self))
-
 
 class Evidence(NamedTuple):
     """Everything an attack may use.
 
     ``observe(k, names, rows)`` gives features of the rows under ``models[k]``, ``{name: f32[len(rows), F]}``; see
-    `features.observer`, which makes it of predict, params and data.
+    `features.feature_cache`, which makes it of predict, params and data.
     """
 
     models: tuple[Snapshot, ...]  # oldest first; the last one is the target
@@ -51,7 +47,7 @@ class Evidence(NamedTuple):
     shadows: Shadows | None = None
 
 
-class Lacking(UsageError):
+class MissingEvidence(UsageError):
     """The attack needs evidence that this attacker does not hold; in a table it is marked, not left out."""
 
 
@@ -63,7 +59,7 @@ class Attack(Protocol):
     saw any of the people, above .9 on a model that has memorised its members.
 
     Raises:
-        Lacking: the evidence is not enough.
+        MissingEvidence: the evidence is not enough.
     """
 
     def __call__(self, evidence: Evidence) -> np.ndarray:  # noqa: D102
@@ -80,26 +76,49 @@ def need_known(evidence: Evidence, attack: str, fewest: int = 5) -> None:
     """Refuses to train a classifier without known members and non-members.
 
     Raises:
-        Lacking: fewer than ``fewest`` of either.
+        MissingEvidence: fewer than ``fewest`` of either.
     """
     for what, rows in (("members", evidence.members), ("non-members", evidence.outsiders)):
         if len(rows) < fewest:
-            raise Lacking(f"{attack} needs at least {fewest} known {what}; this attacker knows {len(rows)}.")
+            raise MissingEvidence(f"{attack} needs at least {fewest} known {what}; this attacker knows {len(rows)}.")
 
 
 def need_shadows(evidence: Evidence, attack: str, fewest: int = 1, *, inside: bool = False) -> Shadows:
     """The shadows, where everybody scored has enough of them without him (and, for ``inside``, also with him).
 
     Raises:
-        Lacking: no shadows, or somebody with fewer than ``fewest``.
+        MissingEvidence: no shadows, or somebody with fewer than ``fewest``.
     """
     if evidence.shadows is None:
-        raise Lacking(f"{attack} needs shadow models; this attacker has none.")
+        raise MissingEvidence(f"{attack} needs shadow models; this attacker has none.")
     within = evidence.shadows.inside[:, evidence.scored]
     least = int((~within).sum(0).min(initial=len(within)))
     if inside:
         least = min(least, int(within.sum(0).min(initial=len(within))))
     if least < fewest:
         kind = "with and without each person" if inside else "without each person"
-        raise Lacking(f"{attack} needs at least {fewest} shadow models {kind}; somebody has {least}.")
+        raise MissingEvidence(f"{attack} needs at least {fewest} shadow models {kind}; somebody has {least}.")
     return evidence.shadows
+
+
+def shadow_halves(people: int, shadows: int, seed: int) -> np.ndarray:
+    """Random halves, balanced both ways, ``bool[S, P]``.
+
+    Shadows come in pairs, a random half and the rest, so that everybody is in exactly half of them and every model
+    trains on half of the people (an odd person more or less). The pairs are drawn one by one: more shadows begin with
+    the same ones.
+
+    >>> shadow_halves(5, 4, seed=0).sum(0).tolist()
+    [2, 2, 2, 2, 2]
+    """
+    if shadows < 2 or shadows % 2:
+        raise ArgumentError("shadows", shadows, "it must be an even number, at least 2")
+    if people < 2:
+        raise ArgumentError("people", people, "so few cannot be divided into halves")
+    rows = []
+    for pair in range(shadows // 2):
+        order = np.random.default_rng([seed, Stream.SHADOW_HALVES, pair]).permutation(people)
+        inside = np.zeros(people, bool)
+        inside[order[: people // 2]] = True
+        rows += [inside, ~inside]
+    return np.stack(rows)

@@ -13,6 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from fedsparse_jax.core.optimizers import optimizer_step
+from fedsparse_jax.core.streams import Stream
+
 Features = dict[str, np.ndarray]  # f32[N, F] by name
 
 
@@ -35,7 +38,7 @@ class Scaling(NamedTuple):
 
     unit: np.ndarray  # median of the magnitudes: asinh is linear below it, a logarithm above
     mean: np.ndarray
-    spread: np.ndarray
+    std: np.ndarray
 
 
 def fit_scaling(values: np.ndarray) -> Scaling:
@@ -45,16 +48,16 @@ def fit_scaling(values: np.ndarray) -> Scaling:
     unit = np.where(unit > 0, unit, size.mean(0))
     unit = np.where(unit > 0, unit, 1.0)
     squeezed = np.arcsinh(values / unit)
-    spread = squeezed.std(0)
-    return Scaling(unit, squeezed.mean(0), np.where(spread > 1e-6, spread, np.inf))
+    std = squeezed.std(0)
+    return Scaling(unit, squeezed.mean(0), np.where(std > 1e-6, std, np.inf))
 
 
-def scale(values: np.ndarray, how: Scaling) -> np.ndarray:
+def scale_features(values: np.ndarray, how: Scaling) -> np.ndarray:
     """Squeezed and standardised, f32; a row far off is kept within 10 standard deviations."""
-    return np.clip((np.arcsinh(values / how.unit) - how.mean) / how.spread, -10, 10).astype(np.float32)
+    return np.clip((np.arcsinh(values / how.unit) - how.mean) / how.std, -10, 10).astype(np.float32)
 
 
-def fit(known: list[tuple[Features, Features]], training: Training):
+def fit_classifier(known: list[tuple[Features, Features]], training: Training):
     """Learns from known members and non-members.
 
     Args:
@@ -67,19 +70,19 @@ def fit(known: list[tuple[Features, Features]], training: Training):
     """
     names = sorted(known[0][0])
     scalings = [{n: fit_scaling(np.concatenate([m[n], o[n]])) for n in names} for m, o in known]
-    rng = np.random.default_rng([training.seed, 41])
+    rng = np.random.default_rng([training.seed, Stream.CLASSIFIER_VALIDATION])
     validation = [_held_out(len(group[names[0]]), training.validation, rng) for group in known[0]]
     here, there = (_stack(known, scalings, validation, side) for side in (False, True))
     weights = _train(here, there, training)
 
     def logits(features: Features, place: int) -> np.ndarray:
-        scaled = {n: jnp.asarray(scale(features[n], scalings[place][n])) for n in names}
-        return np.asarray(forward(weights, scaled), np.float64)
+        scaled = {n: jnp.asarray(scale_features(features[n], scalings[place][n])) for n in names}
+        return np.asarray(classifier_logits(weights, scaled), np.float64)
 
     return logits
 
 
-def init(widths: dict[str, int], training: Training):
+def init_classifier(widths: dict[str, int], training: Training):
     """Weights of an encoder for each feature, and of the last layer."""
     keys = jax.random.split(jax.random.key(training.seed), len(widths) + 1)
     layer = lambda key, n, m: {"w": jax.random.normal(key, (n, m)) * (2 / n) ** 0.5, "b": jnp.zeros(m)}
@@ -91,23 +94,23 @@ def init(widths: dict[str, int], training: Training):
     return {**weights, "last": {**last, "w": 0.1 * last["w"]}}
 
 
-def forward(weights, features, key=None, dropout: float = 0.0):
+def classifier_logits(weights, features, key=None, dropout: float = 0.0):
     """Logits ``[N]``; with a key codes are dropped out."""
     codes = [
-        jax.nn.relu(features[name] @ weights[f"feature/{name}"]["w"] + weights[f"feature/{name}"]["b"])
+        jax.nn.relu(features[name] @ weights[f"feature/{name}"]["w"] + weights[f"feature/{name}"]["b"][None])
         for name in sorted(features)
     ]
     joined = jnp.concatenate(codes, axis=-1)
     if key is not None:
         kept = jax.random.bernoulli(key, 1 - dropout, joined.shape)
         joined = jnp.where(kept, joined / (1 - dropout), 0)
-    return (joined @ weights["last"]["w"] + weights["last"]["b"])[:, 0]
+    return (joined @ weights["last"]["w"] + weights["last"]["b"][None])[:, 0]
 
 
-def loss(weights, rows, key=None, dropout: float = 0.0):
+def classifier_loss(weights, rows, key=None, dropout: float = 0.0):
     """Mean cross-entropy, weighted so that members and non-members count alike; weight 0 is padding."""
     features, labels, weight = rows
-    each = optax.sigmoid_binary_cross_entropy(forward(weights, features, key, dropout), labels)
+    each = optax.sigmoid_binary_cross_entropy(classifier_logits(weights, features, key, dropout), labels)
     return (weight * each).sum() / jnp.maximum(weight.sum(), 1e-6)
 
 
@@ -121,22 +124,21 @@ def _compiled(training: Training):
             weights, state = carry
             index, key = batch
             some = jax.tree.map(lambda leaf: leaf[index], rows)
-            gradient = jax.grad(loss)(weights, some, key, training.dropout)
-            updates, state = tx.update(gradient, state, weights)
-            return (optax.apply_updates(weights, updates), state), None
+            gradient = jax.grad(classifier_loss)(weights, some, key, training.dropout)
+            return optimizer_step(tx, gradient, state, weights), None
 
         keys = jax.random.split(key, order.shape[0])
         return jax.lax.scan(step, (weights, state), (order, keys))[0]
 
-    return tx, jax.jit(epoch), jax.jit(loss)
+    return tx, jax.jit(epoch), jax.jit(classifier_loss)
 
 
 def _train(rows, validation, training: Training):
     tx, epoch, judge = _compiled(training._replace(seed=0, epochs=0, patience=0))
-    weights = init({name: values.shape[1] for name, values in rows[0].items()}, training)
+    weights = init_classifier({name: values.shape[1] for name, values in rows[0].items()}, training)
     state, rng, key = (
         tx.init(weights),
-        np.random.default_rng([training.seed, 42]),
+        np.random.default_rng([training.seed, Stream.CLASSIFIER_ORDER]),
         jax.random.key(training.seed),
     )
     best, best_loss, since = weights, np.inf, 0
@@ -164,7 +166,7 @@ def _stack(known, scalings, validation, side: bool):
     features = {
         name: np.concatenate(
             [
-                scale(group[name][keep], how[name])
+                scale_features(group[name][keep], how[name])
                 for pair, how in zip(known, scalings, strict=True)
                 for group, keep in zip(pair, chosen, strict=True)
             ]

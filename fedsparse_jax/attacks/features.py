@@ -14,12 +14,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedsparse_jax.attacks.evidence import Lacking, Snapshot
+from fedsparse_jax.attacks.evidence import MissingEvidence, Snapshot
 from fedsparse_jax.core import tree
-from fedsparse_jax.core.types import Array, Masks, Params, UsageError
+from fedsparse_jax.core.errors import ArgumentError, UsageError
+from fedsparse_jax.core.types import Array, Masks, Params
 
 
-class View(NamedTuple):
+class ExampleView(NamedTuple):
     """One example under one model, before anything is chosen from it."""
 
     prediction: Array  # f32[]
@@ -27,7 +28,7 @@ class View(NamedTuple):
     slope: Params  # d prediction / d params, at every position, pruned ones too
     masks: Masks
     step: Params | None  # params minus those before the pruning
-    before: "View | None"  # the same example under these
+    before: "ExampleView | None"  # the same example under these
 
     @property
     def residual(self) -> Array:
@@ -40,44 +41,44 @@ class View(NamedTuple):
         return jax.tree.map(lambda leaf: 2 * self.residual * leaf, self.slope)
 
 
-def error(view: View, **unused) -> Array:
+def error(view: ExampleView, **unused) -> Array:
     """Signed and squared error, ``[2]``."""
     return jnp.stack([view.residual, view.residual**2])
 
 
-def prediction(view: View, **unused) -> Array:
+def prediction(view: ExampleView, **unused) -> Array:
     """Prediction and label, ``[2]``. The label alone may tell members from others: see the control by age."""
     return jnp.stack([view.prediction, view.target])
 
 
-def label(view: View, **unused) -> Array:
+def label(view: ExampleView, **unused) -> Array:
     """The age alone, ``[1]``: no model is looked at. A classifier of it shows how far age gives members away."""
     return view.target[None]
 
 
-def gradient_norm(view: View, **unused) -> Array:
+def gradient_norm(view: ExampleView, **unused) -> Array:
     """Norm of the gradient of each leaf, ``[L]``."""
     return jnp.stack([jnp.linalg.norm(leaf) for leaf in jax.tree.leaves(view.gradient)])
 
 
-def gradient(view: View, *, leaves, **unused) -> Array:
+def gradient(view: ExampleView, *, leaves, **unused) -> Array:
     """The whole gradient of the chosen leaves, flattened."""
     return _pick(view.gradient, leaves)
 
 
-def activation(view: View, *, leaves, **unused) -> Array:
+def activation(view: ExampleView, *, leaves, **unused) -> Array:
     """What enters the output, times the output scale: the slope at the last of the chosen leaves, the head's kernel."""
     return _pick(view.slope, leaves[-1:])
 
 
-def gradient_mass(view: View, **unused) -> Array:
+def gradient_mass(view: ExampleView, **unused) -> Array:
     """Norm of the gradient of each leaf on kept and on pruned positions, ``[2 L]``: what pruning took still pulls."""
     pairs = zip(jax.tree.leaves(view.masks), jax.tree.leaves(view.gradient), strict=True)
     norms = [jnp.linalg.norm(jnp.where(side, leaf, 0)) for mask, leaf in pairs for side in (mask, ~mask)]
     return jnp.stack(norms)
 
 
-def change(view: View, **unused) -> Array:
+def change(view: ExampleView, **unused) -> Array:
     r"""What pruning did to the example, ``[6 + L]``.
 
     Residuals before and after, their difference, the difference of the squares, the first-order part of that
@@ -106,12 +107,12 @@ FEATURES: dict[str, Callable[..., Array]] = {
 }
 
 
-def look(apply: Callable, names: tuple[str, ...], leaves: tuple[str, ...]) -> Callable:
+def example_features(apply: Callable, names: tuple[str, ...], leaves: tuple[str, ...]) -> Callable:
     """``(snapshot, input, target) -> {name: f32[F]}`` for one example; pure, to be vmapped and jitted."""
 
     def view(params, masks, x, y, step, before):
         value, slope = jax.value_and_grad(lambda p: apply(p, x[None])[0])(params)
-        return View(value, y, slope, masks, step, before)
+        return ExampleView(value, y, slope, masks, step, before)
 
     def of_one(snapshot: Snapshot, x, y):
         old = step = None
@@ -124,7 +125,7 @@ def look(apply: Callable, names: tuple[str, ...], leaves: tuple[str, ...]) -> Ca
     return of_one
 
 
-def observer(
+def feature_cache(
     apply: Callable, models: tuple[Snapshot, ...], inputs, targets, *, leaves=(), chunk: int = 16
 ) -> Callable[..., dict[str, np.ndarray]]:
     """The ``observe`` of an `Evidence`: features of rows under one of the models, computed when first asked for.
@@ -162,7 +163,7 @@ def observer(
 
     def observe(model: int, names: tuple[str, ...], rows) -> dict[str, np.ndarray]:
         if "change" in names and models[model].before is None:
-            raise Lacking("the feature 'change' needs the model before pruning; this attacker has none.")
+            raise MissingEvidence("the feature 'change' needs the model before pruning; this attacker has none.")
         done = [kept[model, name][1][rows] if (model, name) in kept else rows < 0 for name in names]
         missing = np.unique(rows[~np.logical_and.reduce(done)])
         if len(missing):
@@ -175,7 +176,7 @@ def observer(
 @functools.lru_cache(maxsize=32)
 def _compiled(apply: Callable, names: tuple[str, ...], leaves: tuple[str, ...]) -> Callable:
     """Features of a chunk; compiled once for all models of one network."""
-    return jax.jit(jax.vmap(look(apply, names, leaves), in_axes=(None, 0, 0)))
+    return jax.jit(jax.vmap(example_features(apply, names, leaves), in_axes=(None, 0, 0)))
 
 
 def check_leaves(params: Params, leaves: tuple[str, ...] = ()) -> tuple[str, ...]:
@@ -184,21 +185,21 @@ def check_leaves(params: Params, leaves: tuple[str, ...] = ()) -> tuple[str, ...
     Raises:
         UsageError: an unknown name, or no kernel that is recognised as the head's.
     """
-    names = tree.names(params)
+    names = tree.leaf_names(params)
     for name in leaves:
         if name not in names:
-            raise UsageError(f"attack.leaves names {name!r}: the model has {', '.join(names)}.")
+            raise ArgumentError("leaves", name, f"the model has {', '.join(names)}")
     if leaves:
         return tuple(leaves)
     kernels = [(n, leaf) for n, leaf in zip(names, jax.tree.leaves(params), strict=True) if leaf.ndim > 1]
     heads = [name for name, leaf in kernels if leaf.ndim == 2 and leaf.shape[-1] == 1]
     if len(heads) != 1:
-        raise UsageError("No kernel [F, 1] says which leaf is the head's; name it last in attack.leaves.")
+        raise UsageError("No kernel [F, 1] says which leaf is the head's; name it last in leaves.")
     return tuple(dict.fromkeys((kernels[0][0], heads[0])))
 
 
 def _pick(values: Any, leaves: tuple[str, ...]) -> Array:
-    by_name = dict(zip(tree.names(values), jax.tree.leaves(values), strict=True))
+    by_name = dict(zip(tree.leaf_names(values), jax.tree.leaves(values), strict=True))
     return jnp.concatenate([by_name[name].ravel() for name in leaves])
 
 

@@ -1,7 +1,7 @@
-r"""The attacks. Each is a factory of `Attack`: its arguments are what a config may set.
+r"""The attacks. Each is a factory of `Attack`. Runs and audits use its defaults; Python code may give any arguments.
 
 Throughout, :math:`r = f(x) - y` is the residual of the target model, :math:`r_s` that of shadow model s; "in" are the
-shadows that trained on x, "out" the others. Sources and readings: docs/privacy.md.
+shadows that trained on x, "out" the others. Sources and readings: docs/explanation/threats.md.
 """
 
 from collections.abc import Callable
@@ -14,14 +14,14 @@ from fedsparse_jax.attacks import feature_classifier
 from fedsparse_jax.attacks.evidence import (
     Attack,
     Evidence,
-    Lacking,
+    MissingEvidence,
     Shadows,
     need_known,
     need_shadows,
     residuals,
 )
 from fedsparse_jax.attacks.statistics import auc
-from fedsparse_jax.core.types import UsageError
+from fedsparse_jax.core.errors import ArgumentError
 
 WHITE_BOX = ("error", "prediction", "gradient_norm", "gradient", "activation")
 SPARSE = ("error", "gradient_norm", "gradient_mass", "change")
@@ -35,13 +35,7 @@ def error_threshold() -> Attack:
     return lambda evidence: -np.abs(residuals(evidence, evidence.scored))
 
 
-def white_box(
-    *,
-    features=WHITE_BOX,
-    models: int = 0,
-    training: feature_classifier.Training | None = None,
-    repeats: int = 1,
-) -> Attack:
+def white_box(*, features=WHITE_BOX, models: int = 0) -> Attack:
     """The feature classifier of Gupta et al. (2021): learns from known members and non-members who is one.
 
     Over several models one classifier is learned from the features under each, and its logits are averaged.
@@ -49,61 +43,48 @@ def white_box(
     Args:
         features: members of ``FEATURES``.
         models: how many of the received models, the newest; 0 for all.
-        training: of the classifier; None for `encoders.Training`'s defaults.
-        repeats: classifiers from seeds in turn, whose logits are averaged.
     """
-    return _classifier(
-        "white_box", tuple(features), models, training or feature_classifier.Training(), repeats
-    )
+    return _classifier("white_box", tuple(features), models)
 
 
-def sparsity_aware(
-    *, features=SPARSE, models: int = 0, training: feature_classifier.Training | None = None, repeats: int = 1
-) -> Attack:
+def sparsity_aware(*, features=SPARSE, models: int = 0) -> Attack:
     """The same classifier on what pruning shows: the mask, and the model before the pruning beside the one after.
 
     Sees how far error and gradients rose by pruning, how much of that the gradient foretold, and how hard the loss of
     an example still pulls at pruned weights. Arguments are those of `white_box`.
     """
-    attack = _classifier(
-        "sparsity_aware", tuple(features), models, training or feature_classifier.Training(), repeats
-    )
+    attack = _classifier("sparsity_aware", tuple(features), models)
 
     def score(evidence: Evidence):
         if any(model.before is None for model in evidence.models[-models:]):
-            raise Lacking("sparsity_aware needs the model before pruning; this attacker has none.")
+            raise MissingEvidence("sparsity_aware needs the model before pruning; this attacker has none.")
         return attack(evidence)
 
     return score
 
 
-def _classifier(name, features, models, training, repeats) -> Attack:
+def _classifier(name: str, features: tuple[str, ...], models: int) -> Attack:
     def score(evidence: Evidence):
         need_known(evidence, name)
         places = list(range(len(evidence.models)))[-models:]
         see = lambda rows: [evidence.observe(place, features, rows) for place in places]
         known = list(zip(see(evidence.members), see(evidence.outsiders), strict=True))
-        scored, votes = see(evidence.scored), []
-        for repeat in range(repeats):
-            logits = feature_classifier.fit(known, training._replace(seed=training.seed + repeat))
-            votes += [logits(one, place) for place, one in enumerate(scored)]
-        return np.mean(votes, axis=0)
+        logits = feature_classifier.fit_classifier(known, feature_classifier.Training())
+        scored = see(evidence.scored)
+        return np.mean([logits(shown, place) for place, shown in enumerate(scored)], axis=0)
 
     return score
-
-
-# --- likelihood ratios --------------------------------------------------------------------------
 
 
 class Normal(NamedTuple):
     """For each person the normal that a statistic is drawn from, ``f64[N]`` each."""
 
     mean: np.ndarray
-    spread: np.ndarray
+    std: np.ndarray
 
     def log_density(self, values):
         """Up to the constant that all normals share."""
-        return -0.5 * ((values - self.mean) / self.spread) ** 2 - np.log(self.spread)
+        return -0.5 * ((values - self.mean) / self.std) ** 2 - np.log(self.std)
 
 
 def lira_online(*, statistic: str = "residual", variance: str = "pooled") -> Attack:
@@ -144,7 +125,7 @@ def lira_offline(*, statistic: str = "residual", variance: str = "pooled") -> At
         target, others, inside = _statistics(evidence, shadows, of)
         out = fit_normal(others, ~inside, variance)
         if statistic == "log_error":
-            return log_ndtr((target - out.mean) / out.spread)
+            return log_ndtr((target - out.mean) / out.std)
         return -log_within(np.maximum(np.abs(target), LOG_EPSILON), out)
 
     return score
@@ -153,7 +134,7 @@ def lira_offline(*, statistic: str = "residual", variance: str = "pooled") -> At
 def log_within(bound: np.ndarray, normal: Normal) -> np.ndarray:
     """Log of the chance that a draw lies between ``-bound`` and ``bound``, exact in the far tails too."""
     far = np.abs(normal.mean)
-    high, low = (bound - far) / normal.spread, (-bound - far) / normal.spread
+    high, low = (bound - far) / normal.std, (-bound - far) / normal.std
     share = np.exp(np.minimum(log_ndtr(low) - log_ndtr(high), -1e-12))
     return log_ndtr(high) + np.log1p(-share)
 
@@ -170,10 +151,10 @@ def fit_normal(values: np.ndarray, chosen: np.ndarray, variance: str) -> Normal:
     mean = np.where(chosen, values, 0).sum(0) / count
     squares = np.where(chosen, values - mean, 0) ** 2
     if variance == "each":
-        spread = np.sqrt(squares.sum(0) / (count - 1))
+        std = np.sqrt(squares.sum(0) / (count - 1))
     else:
-        spread = np.full(len(mean), np.sqrt(squares.sum() / max((count - 1).sum(), 1)))
-    return Normal(mean, np.maximum(spread, 1e-6))
+        std = np.full(len(mean), np.sqrt(squares.sum() / max((count - 1).sum(), 1)))
+    return Normal(mean, np.maximum(std, 1e-6))
 
 
 def _statistics(evidence: Evidence, shadows: Shadows, of: Callable):
@@ -185,18 +166,15 @@ def _statistics(evidence: Evidence, shadows: Shadows, of: Callable):
 def _statistic(name: str) -> Callable:
     known = {"residual": lambda r: r, "log_error": lambda r: -np.log(r**2 + LOG_EPSILON)}
     if name not in known:
-        raise UsageError(f"attack.statistic is {name!r}: it must be one of {', '.join(known)}.")
+        raise ArgumentError("statistic", name, f"it must be one of {', '.join(known)}")
     return known[name]
 
 
 def _fewest(variance: str) -> int:
     known = {"pooled": 2, "each": 4}
     if variance not in known:
-        raise UsageError(f"attack.variance is {variance!r}: it must be one of {', '.join(known)}.")
+        raise ArgumentError("variance", variance, f"it must be one of {', '.join(known)}")
     return known[variance]
-
-
-# --- relative membership ------------------------------------------------------------------------
 
 
 def rmia(*, offset: float | None = None, sigma: float | None = None, gamma: float = 1.0) -> Attack:
@@ -215,23 +193,23 @@ def rmia(*, offset: float | None = None, sigma: float | None = None, gamma: floa
             ... of it, together with the offset; with fewer than three shadows it is that residual.
         gamma: at least 1.
     """
-    if gamma < 1 or (sigma is not None and sigma <= 0):
-        raise UsageError(
-            f"attack.gamma is {gamma}, attack.sigma {sigma}: they must be at least 1, and above 0."
-        )
+    if gamma < 1:
+        raise ArgumentError("gamma", gamma, "it must be at least 1")
+    if sigma is not None and sigma <= 0:
+        raise ArgumentError("sigma", sigma, "it must be above 0")
 
     def score(evidence: Evidence):
         shadows, z = need_shadows(evidence, "rmia"), evidence.outsiders
         if not len(z):
-            raise Lacking("rmia needs known non-members; this attacker knows none.")
+            raise MissingEvidence("rmia needs known non-members; this attacker knows none.")
         if not (~shadows.inside[:, z]).any(0).all():
-            raise Lacking("rmia needs a shadow model without each known non-member.")
+            raise MissingEvidence("rmia needs a shadow model without each known non-member.")
         rows, count = np.concatenate([evidence.scored, z]), len(evidence.scored)
         others = shadows.predictions[:, rows].astype(np.float64) - evidence.targets[rows]
         inside = shadows.inside[:, rows]
-        spread = np.sqrt((others[:, count:][~inside[:, count:]] ** 2).mean())
+        rms = np.sqrt((others[:, count:][~inside[:, count:]] ** 2).mean())
         offsets = GRID if offset is None else (offset,)
-        sigmas = tuple(spread * part for part in PARTS) if sigma is None else (sigma,)
+        sigmas = tuple(rms * part for part in PARTS) if sigma is None else (sigma,)
         a, s = tune(others[:, :count], inside[:, :count], offsets, sigmas)
         ratios = ratio(likelihood(residuals(evidence, rows), s), likelihood(others, s), inside, a)
         return dominance(ratios[:count], ratios[count:], gamma)

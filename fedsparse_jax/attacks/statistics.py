@@ -9,7 +9,9 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import beta, rankdata
+from scipy.stats import binomtest, rankdata
+
+from fedsparse_jax.core.streams import Stream
 
 FPRS = (0.01, 0.001)
 
@@ -43,7 +45,7 @@ class Roc(NamedTuple):
     thresholds: np.ndarray
 
 
-def summary(scores, inside, *, seed: int = 0, draws: int = 1000, level: float = 0.95) -> Outcome:
+def judge_scores(scores, inside, *, seed: int = 0, draws: int = 1000, level: float = 0.95) -> Outcome:
     """All numbers of one attack.
 
     Intervals are percentiles of a stratified bootstrap: members and non-members are drawn anew, each from their own.
@@ -56,7 +58,7 @@ def summary(scores, inside, *, seed: int = 0, draws: int = 1000, level: float = 
         draws: of the bootstrap.
         level: of the intervals.
     """
-    members, outsiders = split(scores, inside)
+    members, outsiders = split_scores(scores, inside)
     if not len(members) or not len(outsiders):
         raise ValueError(f"{len(members)} members and {len(outsiders)} non-members: both must occur")
     tools = {"seed": seed, "draws": draws, "level": level}
@@ -72,7 +74,7 @@ def summary(scores, inside, *, seed: int = 0, draws: int = 1000, level: float = 
     )
 
 
-def split(scores, inside) -> tuple[np.ndarray, np.ndarray]:
+def split_scores(scores, inside) -> tuple[np.ndarray, np.ndarray]:
     """Scores of members and of non-members.
 
     Raises:
@@ -82,9 +84,6 @@ def split(scores, inside) -> tuple[np.ndarray, np.ndarray]:
     if not np.isfinite(scores).all():
         raise ValueError("a score is not finite")
     return scores[inside], scores[~inside]
-
-
-# --- point estimates, of the scores of members and of non-members -------------------------------
 
 
 def auc(members, outsiders) -> float:
@@ -151,9 +150,6 @@ def hits_at(members, outsiders, fpr: float) -> int:
     return int((np.asarray(members) > threshold).sum())
 
 
-# --- intervals ----------------------------------------------------------------------------------
-
-
 def tpr_estimate(members, outsiders, fpr: float, *, seed=0, draws=1000, level=0.95) -> Estimate:
     """TPR at an FPR; refused where the non-members are too few for one expected false positive.
 
@@ -162,39 +158,24 @@ def tpr_estimate(members, outsiders, fpr: float, *, seed=0, draws=1000, level=0.
     """
     fewest = math.ceil(1 / fpr - 1e-9)
     if len(outsiders) < fewest:
-        return Estimate(
-            None, refused=f"{len(outsiders)} non-members cannot support an FPR of {fpr:g}: {fewest} needed"
-        )
-    exact = clopper_pearson(hits_at(members, outsiders, fpr), len(members), level)
+        return Estimate(None, refused=f"{len(outsiders)} non-members cannot support an FPR of {fpr:g}: {fewest} needed")
+    share = binomtest(hits_at(members, outsiders, fpr), len(members))
+    exact = share.proportion_ci(level)  # Clopper-Pearson
     drawn = bootstrap(lambda a, b: tpr_at(a, b, fpr), members, outsiders, seed=seed, draws=draws, level=level)
     assert drawn.low is not None and drawn.high is not None
-    return Estimate(drawn.value, min(exact[0], drawn.low), max(exact[1], drawn.high))
+    return Estimate(drawn.value, min(float(exact.low), drawn.low), max(float(exact.high), drawn.high))
 
 
-def clopper_pearson(hits: int, count: int, level: float = 0.95) -> tuple[float, float]:
-    """Exact interval of a share.
-
-    >>> [round(end, 4) for end in clopper_pearson(0, 10)]
-    [0.0, 0.3085]
-    """
-    tail = (1 - level) / 2
-    low = beta.ppf(tail, hits, count - hits + 1) if hits else 0.0
-    high = beta.ppf(1 - tail, hits + 1, count - hits) if hits < count else 1.0
-    return float(low), float(high)
-
-
-def bootstrap(
-    statistic: Callable, members, outsiders, *, seed=0, draws=1000, level=0.95, folds=False
-) -> Estimate:
+def bootstrap(statistic: Callable, members, outsiders, *, seed=0, draws=1000, level=0.95, folds=False) -> Estimate:
     """Percentile interval of ``statistic(members, outsiders)``, each drawn anew from its own.
 
     Args:
         statistic: of two arrays of scores.
         members, outsiders: ``[n]`` and ``[m]``.
-        seed, draws, level: see `summary`.
+        seed, draws, level: see `judge_scores`.
         folds: shuffle first, and draw the first half of each array from the first half, so that nobody stands in both.
     """
-    rng = np.random.default_rng([seed, 31])
+    rng = np.random.default_rng([seed, Stream.BOOTSTRAP])
     groups = [np.asarray(members, np.float64), np.asarray(outsiders, np.float64)]
     if folds and min(map(len, groups)) < 4:
         return Estimate(None, refused="fewer than 4 members or non-members cannot be halved")

@@ -11,23 +11,22 @@ from typing import NamedTuple
 import numpy as np
 
 from fedsparse_jax.attacks.evidence import Evidence, Shadows, Snapshot
-from fedsparse_jax.core.types import UsageError
+from fedsparse_jax.core.errors import UsageError
+from fedsparse_jax.core.streams import Stream
 
 
 class Threat(NamedTuple):
     """One attacker, one victim; indices are rows of the federation's data."""
 
     name: str  # such as L2->L5
-    attacker: str  # server | client | outsider
-    sees: str  # updates: the victim's own models | community: the global ones | final: the last global one
-    models: int  # how many of these, the newest
+    models: int  # how many models reach the attacker, at most; the newest
     members: np.ndarray  # i64[M], known to have been trained on
     outsiders: np.ndarray  # i64[O], known not to have been
     scored: np.ndarray  # i64[N]
     inside: np.ndarray  # bool[N], the truth: for the judge, not for the attack
 
 
-def server(members: Sequence, test, victim: int, *, known=0.5, models=5, seed=0, limit=0) -> Threat:
+def server_attacks_client(members: Sequence, test, victim: int, *, known=0.5, models=5, seed=0) -> Threat:
     """The server attacks a client: it sees the models which that client sends.
 
     Args:
@@ -38,40 +37,35 @@ def server(members: Sequence, test, victim: int, *, known=0.5, models=5, seed=0,
             known members.
         models: how many of the client's models it keeps.
         seed: who is known.
-        limit: at most so many people of each kind (known and scored, members and not), 0 for all; the paper's is 1,000.
     """
-    mine, theirs = _divide(members[victim], known, [seed, 21, victim])
-    held, unseen = _divide(test, 0.5, [seed, 22, victim])
-    return _threat(
-        f"server->L{victim + 1}", "server", "updates", models, mine, held, theirs, unseen, seed, limit
-    )
+    mine, theirs = _divide(members[victim], known, [seed, Stream.SERVER_KNOWN_MEMBERS, victim])
+    known_out, unseen = _divide(test, 0.5, [seed, Stream.SERVER_KNOWN_OUTSIDERS, victim])
+    return _threat(f"server->L{victim + 1}", models, mine, known_out, theirs, unseen)
 
 
-def client(members: Sequence, test, attacker: int, victim: int, *, models=5, seed=0, limit=0) -> Threat:
+def client_attacks_client(members: Sequence, test, attacker: int, victim: int, *, models=5, seed=0) -> Threat:
     """A client attacks another from the community models of the last rounds: its own people are the known members."""
     if attacker == victim:
-        raise UsageError(f"attack: client {attacker + 1} cannot attack itself.")
-    held, unseen = _divide(test, 0.5, [seed, 23, attacker])
-    name, own = f"L{attacker + 1}->L{victim + 1}", np.asarray(members[attacker])
-    return _threat(
-        name, "client", "community", models, own, held, np.asarray(members[victim]), unseen, seed, limit
-    )
+        raise UsageError(f"Client {attacker + 1} cannot attack itself; name another victim.")
+    known_out, unseen = _divide(test, 0.5, [seed, Stream.CLIENT_KNOWN_OUTSIDERS, attacker])
+    name, own, theirs = f"L{attacker + 1}->L{victim + 1}", members[attacker], members[victim]
+    return _threat(name, models, np.asarray(own), known_out, np.asarray(theirs), unseen)
 
 
-def clients(members: Sequence, test, **options) -> list[Threat]:
-    """Every ordered pair of clients, 56 among 8; options are those of `client`."""
+def every_pair_of_clients(members: Sequence, test, **options) -> list[Threat]:
+    """Every ordered pair of clients, 56 among 8; options are those of `client_attacks_client`."""
     count = range(len(members))
-    return [client(members, test, i, j, **options) for i in count for j in count if i != j]
+    return [client_attacks_client(members, test, i, j, **options) for i in count for j in count if i != j]
 
 
-def outsider(members: Sequence, test, *, known=0.5, seed=0, limit=0) -> Threat:
+def outsider_attacks(members: Sequence, test, *, known=0.5, seed=0) -> Threat:
     """Somebody outside who got the final model, and knows some of the people who took part, of whatever client."""
-    mine, theirs = _divide(np.concatenate(members), known, [seed, 24])
-    held, unseen = _divide(test, 0.5, [seed, 25])
-    return _threat("outsider", "outsider", "final", 1, mine, held, theirs, unseen, seed, limit)
+    mine, theirs = _divide(np.concatenate(members), known, [seed, Stream.OUTSIDER_KNOWN_MEMBERS])
+    known_out, unseen = _divide(test, 0.5, [seed, Stream.OUTSIDER_KNOWN_OUTSIDERS])
+    return _threat("outsider", 1, mine, known_out, theirs, unseen)
 
 
-def given(
+def evidence_for(
     threat: Threat, models: tuple[Snapshot, ...], observe, targets, shadows: Shadows | None = None
 ) -> Evidence:
     """What the threat's attacker holds, once it is known what reached him; the truth stays behind.
@@ -79,27 +73,23 @@ def given(
     Args:
         threat: who knows what.
         models: the newest ``threat.models`` of what he sees, oldest first; fewer where there are not so many.
-        observe: of these models, by `features.observer`; threats with the same models may share it.
+        observe: of these models, by `features.feature_cache`; threats with the same models may share it.
         targets: ``f32[P]``.
         shadows: if he trained any.
     """
     if not 0 < len(models) <= threat.models:
         raise UsageError(
-            f"attack {threat.name}: {len(models)} models given, but it sees 1 to {threat.models} of them."
+            f"{threat.name}: {len(models)} models are given, but this attacker sees 1 to {threat.models} of them."
         )
     return Evidence(models, observe, targets, threat.scored, threat.members, threat.outsiders, shadows)
 
 
-def _threat(name, attacker, sees, models, known_in, known_out, scored_in, scored_out, seed, limit) -> Threat:
-    sets = [known_in, known_out, scored_in, scored_out]
-    if limit:
-        sets = [np.sort(_order(rows, [seed, 26])[:limit]) for rows in sets]
-    known_in, known_out, scored_in, scored_out = sets
+def _threat(name: str, models: int, known_in, known_out, scored_in, scored_out) -> Threat:
     if not len(scored_in) or not len(scored_out):
-        raise UsageError(f"attack {name}: nobody is left to score; lower the share of people who are known.")
+        raise UsageError(f"{name}: nobody is left to score; lower the share of people who are known.")
     scored = np.concatenate([scored_in, scored_out])
     inside = np.arange(len(scored)) < len(scored_in)
-    return Threat(name, attacker, sees, models, known_in, known_out, scored, inside)
+    return Threat(name, models, known_in, known_out, scored, inside)
 
 
 def _order(rows, seed) -> np.ndarray:

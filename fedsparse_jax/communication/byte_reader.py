@@ -2,15 +2,15 @@
 
 import struct
 
-from fedsparse_jax.core.types import UsageError
+from fedsparse_jax.core.errors import UsageError
 
 
-class WireError(UsageError):
+class MessageError(UsageError):
     """A message that cannot be made or must not be believed: one sentence that says why."""
 
 
-class Reader:
-    """A cursor over a section of a message; whatever is not there is a `WireError`."""
+class ByteReader:
+    """A cursor over a section of a message; whatever is not there is a `MessageError`."""
 
     def __init__(self, data: memoryview):
         self.data, self.at = data, 0
@@ -18,7 +18,7 @@ class Reader:
     def take(self, count: int) -> memoryview:
         """The next ``count`` bytes."""
         if count > len(self.data) - self.at:
-            raise WireError(
+            raise MessageError(
                 f"The message is damaged: {count} bytes are announced where {len(self.data) - self.at} are left."
             )
         self.at += count
@@ -31,4 +31,4 @@ class Reader:
     def end(self) -> None:
         """Refuses bytes behind the end."""
         if self.at != len(self.data):
-            raise WireError(f"The message is damaged: {len(self.data) - self.at} bytes are left over.")
+            raise MessageError(f"The message is damaged: {len(self.data) - self.at} bytes are left over.")

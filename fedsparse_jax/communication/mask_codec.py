@@ -11,14 +11,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fedsparse_jax.communication.byte_reader import Reader, WireError
+from fedsparse_jax.communication.byte_reader import ByteReader, MessageError
 
 NONE, ALL, SET, CLEAR = range(4)  # no bit is 1, all are; the positions of the ones follow, or of the zeros
 DENSE = 0.4  # share of the rarer bits above which k = 0 is always the best
 MAX_K = 31
 
 
-class Plan(NamedTuple):
+class Coding(NamedTuple):
     """How a vector will be coded, and its exact size."""
 
     tag: int
@@ -28,11 +28,11 @@ class Plan(NamedTuple):
     size: int = 1  # bytes in all
 
 
-def plan(bits: np.ndarray, count: int | None = None) -> Plan:
+def plan_coding(bits: np.ndarray, count: int | None = None) -> Coding:
     """The smallest coding of ``bool[n]``, of which ``count`` are set."""
     count = int(np.count_nonzero(bits)) if count is None else count
     if count in (0, bits.size):
-        return Plan(NONE if count == 0 else ALL)
+        return Coding(NONE if count == 0 else ALL)
     tag = SET if 2 * count <= bits.size else CLEAR
     positions = np.flatnonzero(bits if tag == SET else ~bits)
     gaps = np.diff(positions, prepend=-1) - 1
@@ -40,30 +40,30 @@ def plan(bits: np.ndarray, count: int | None = None) -> Plan:
     if gaps.size < DENSE * bits.size:
         best = int(np.log2(max(1.0, np.log(2) * gaps.mean())))
         ks = tuple(range(max(0, best - 1), min(MAX_K, best + 1) + 1))
-    return min((_sized(tag, k, gaps) for k in ks), key=lambda one: one.size)
+    return min((_sized(tag, k, gaps) for k in ks), key=lambda coding: coding.size)
 
 
-def _sized(tag: int, k: int, gaps: np.ndarray) -> Plan:
+def _sized(tag: int, k: int, gaps: np.ndarray) -> Coding:
     high = _bytes(int((gaps >> k).sum()) + gaps.size)
-    return Plan(tag, k, gaps, high, 10 + high + _bytes(gaps.size * k))
+    return Coding(tag, k, gaps, high, 10 + high + _bytes(gaps.size * k))
 
 
 def _bytes(bits: int) -> int:
     return -(-bits // 8)
 
 
-def write(plan: Plan) -> bytes:
-    """The bytes of a plan: a tag; then k, the number of gaps, the length of the unary stream and both streams."""
-    if plan.gaps is None:
-        return bytes([plan.tag])
-    quotients, count = plan.gaps >> plan.k, plan.gaps.size
-    unary = np.zeros(8 * plan.high, np.uint8)
+def write_bits(coding: Coding) -> bytes:
+    """The bytes of a coding: a tag; then k, the number of gaps, the length of the unary stream and both streams."""
+    if coding.gaps is None:
+        return bytes([coding.tag])
+    quotients, count = coding.gaps >> coding.k, coding.gaps.size
+    unary = np.zeros(8 * coding.high, np.uint8)
     unary[np.cumsum(quotients + 1) - 1] = 1
-    header = struct.pack("<BBII", plan.tag, plan.k, count, plan.high)
-    return header + pack(unary) + _pack_low(plan.gaps, plan.k)
+    header = struct.pack("<BBII", coding.tag, coding.k, count, coding.high)
+    return header + pack_bits(unary) + _pack_low(coding.gaps, coding.k)
 
 
-def pack(bits: np.ndarray) -> bytes:
+def pack_bits(bits: np.ndarray) -> bytes:
     """Eight bits to a byte, the first one lowest; zeros fill the last byte."""
     return np.packbits(bits, bitorder="little").tobytes()
 
@@ -73,10 +73,10 @@ def _pack_low(gaps: np.ndarray, k: int) -> bytes:
     low = np.empty((gaps.size, k), np.uint8)
     for bit in range(k):
         low[:, bit] = (gaps >> bit) & 1
-    return pack(low.ravel())
+    return pack_bits(low.ravel())
 
 
-def read(reader: Reader, size: int) -> np.ndarray:
+def read_bits(reader: ByteReader, size: int) -> np.ndarray:
     """The positions of the ones, ``i64[count]``, in a vector of ``size`` bits."""
     (tag,) = reader.numbers("B")
     if tag == NONE:
@@ -84,19 +84,19 @@ def read(reader: Reader, size: int) -> np.ndarray:
     if tag == ALL:
         return np.arange(size)
     if tag not in (SET, CLEAR):
-        raise WireError(f"The message is damaged: a mask of kind {tag}.")
+        raise MessageError(f"The message is damaged: a mask of kind {tag}.")
     k, count, high = reader.numbers("BII")
     if k > MAX_K or count << k > 2 * size or high > _bytes((size >> k) + count):
-        raise WireError(f"The message is damaged: {count} gaps in a mask of {size}, split at bit {k}.")
+        raise MessageError(f"The message is damaged: {count} gaps in a mask of {size}, split at bit {k}.")
     unary = np.unpackbits(np.frombuffer(reader.take(high), np.uint8), bitorder="little")
     ends = np.flatnonzero(unary)
     if ends.size != count:
-        raise WireError(f"The message is damaged: {ends.size} gaps where {count} are announced.")
+        raise MessageError(f"The message is damaged: {ends.size} gaps where {count} are announced.")
     low = _unpack_low(reader.take(_bytes(count * k)), count, k)
     gaps = (np.diff(ends, prepend=-1) - 1 << k) | low
     positions = np.cumsum(gaps + 1) - 1
     if count and positions[-1] >= size:
-        raise WireError(f"The message is damaged: position {positions[-1]} in a mask of {size}.")
+        raise MessageError(f"The message is damaged: position {positions[-1]} in a mask of {size}.")
     if tag == SET:
         return positions
     clear = np.ones(size, bool)

@@ -11,8 +11,8 @@ import jax
 import numpy as np
 
 from fedsparse_jax.communication import mask_codec
-from fedsparse_jax.communication.byte_reader import Reader, WireError
-from fedsparse_jax.communication.value_codecs import VALUES, size_float32
+from fedsparse_jax.communication.byte_reader import ByteReader, MessageError
+from fedsparse_jax.communication.value_codecs import VALUE_CODECS, size_float32
 from fedsparse_jax.core import tree
 from fedsparse_jax.core.types import Masks, Params
 
@@ -32,7 +32,7 @@ class Update(NamedTuple):
 
 
 class Context(NamedTuple):
-    """What both sides know before the message; made by `context`."""
+    """What both sides know before the message; made by `make_context`."""
 
     structure: Any  # of the tree
     shapes: tuple[tuple[int, ...], ...]
@@ -41,7 +41,7 @@ class Context(NamedTuple):
     known_digest: bytes = bytes(DIGEST_SIZE)
 
 
-def context(params: Params, known: Masks | None = None) -> Context:
+def make_context(params: Params, known: Masks | None = None) -> Context:
     """What both sides know: the layout of ``params``, whose values do not matter, and perhaps a mask.
 
     Args:
@@ -49,27 +49,25 @@ def context(params: Params, known: Masks | None = None) -> Context:
         known: the mask that both sides hold: that of the last message, or of the model that was sent down.
     """
     leaves, structure = jax.tree.flatten(params)
-    names = tree.names(params)
+    names = tree.leaf_names(params)
     for name, leaf in zip(names, leaves, strict=True):
         if leaf.dtype != np.float32 or math.prod(leaf.shape) >= 2**32:
-            raise WireError(
-                f"{name} is {leaf.dtype}{list(leaf.shape)}: only float32 below 2**32 weights is sent."
-            )
+            raise MessageError(f"{name} is {leaf.dtype}{list(leaf.shape)}: only float32 below 2**32 weights is sent.")
     shapes = tuple(tuple(leaf.shape) for leaf in leaves)
     listed = [[name, "float32", list(shape)] for name, shape in zip(names, shapes, strict=True)]
-    layout = digest(json.dumps(listed, separators=(",", ":")).encode())
-    return knowing(Context(structure, shapes, layout), known)
+    layout = content_hash(json.dumps(listed, separators=(",", ":")).encode())
+    return with_known_mask(Context(structure, shapes, layout), known)
 
 
-def knowing(context: Context, known: Masks | None) -> Context:
+def with_known_mask(context: Context, known: Masks | None) -> Context:
     """The same layout, and a mask that both sides hold, or none."""
     if known is None:
         return context._replace(known=None, known_digest=bytes(DIGEST_SIZE))
     flat = tuple(_flat(known, context, np.bool_, "the known mask"))
-    return context._replace(known=flat, known_digest=digest(b"".join(map(mask_codec.pack, flat))))
+    return context._replace(known=flat, known_digest=content_hash(b"".join(map(mask_codec.pack_bits, flat))))
 
 
-def digest(data) -> bytes:
+def content_hash(data) -> bytes:
     """BLAKE2b of 16 bytes."""
     return hashlib.blake2b(data, digest_size=DIGEST_SIZE).digest()
 
@@ -79,120 +77,100 @@ def _flat(tree_, context: Context, dtype, what: str) -> list[np.ndarray]:
     leaves, structure = jax.tree.flatten(tree_)
     arrays = [np.asarray(leaf) for leaf in leaves]
     shapes = tuple(leaf.shape for leaf in arrays)
-    if (
-        structure != context.structure
-        or shapes != context.shapes
-        or any(leaf.dtype != dtype for leaf in arrays)
-    ):
-        raise WireError(
-            f"{what} does not have the names, shapes and types of the context; make one of its own."
-        )
+    if structure != context.structure or shapes != context.shapes or any(leaf.dtype != dtype for leaf in arrays):
+        raise MessageError(f"{what} does not have the names, shapes and types of the context; make one of its own.")
     return [np.ascontiguousarray(leaf).reshape(-1) for leaf in arrays]
 
 
-# --- encode -------------------------------------------------------------------------------------
-
-
-def encode(
-    update: Update, context: Context, *, values: str = "float32", seed=0, finite: str = "keep"
-) -> bytes:
+def encode(update: Update, context: Context, *, values: str = "float32", seed=0, finite: str = "keep") -> bytes:
     """The shortest message that tells the receiver the update.
 
     Args:
         update: params and masks, both with the tree of the context.
         context: what the receiver knows.
-        values: a member of ``VALUES``; only float32 is exact.
+        values: a member of ``VALUE_CODECS``; only float32 is exact.
         seed: of the stochastic rounding; a number or a sequence of them, such as (seed, round, client).
         finite: what to do where a kept weight is not a finite number: ``keep`` or ``refuse``.
 
     Raises:
-        WireError: the update does not fit the context, has something else than +0 where its mask prunes, or holds
+        MessageError: the update does not fit the context, has something else than +0 where its mask prunes, or holds
             what is refused or what ``values`` cannot carry.
     """
-    coder = _member(VALUES, values, "values")
+    coder = _member(VALUE_CODECS, values, "values")
     _member(FINITE, finite, "finite")
-    joined, counts, mode, plans = _parts(update, context)
+    joined, counts, mode, codings = _parts(update, context)
     if finite == "refuse" and not np.isfinite(joined).all():
-        raise WireError("A weight is not a finite number, which was to be refused.")
-    mask_part = b"".join(map(mask_codec.write, plans))
+        raise MessageError("A weight is not a finite number, which was to be refused.")
+    mask_part = b"".join(map(mask_codec.write_bits, codings))
     value_part = coder.pack(joined, counts, np.random.default_rng(seed))
     known = bytes(DIGEST_SIZE) if mode == WHOLE else context.known_digest
     length = HEADER_SIZE + len(mask_part) + len(value_part) + DIGEST_SIZE
-    header = struct.pack(
-        HEADER, MAGIC, VERSION, mode, coder.id, 0, length, len(mask_part), context.digest, known
-    )
+    header = struct.pack(HEADER, MAGIC, VERSION, mode, coder.id, 0, length, len(mask_part), context.digest, known)
     body = b"".join((header, mask_part, value_part))
-    return body + digest(body)
+    return body + content_hash(body)
 
 
-def size(update: Update, context: Context) -> int:
+def message_size(update: Update, context: Context) -> int:
     """Bytes of the lossless message that `encode` would make, without making it; errors as there."""
-    joined, _, _, plans = _parts(update, context)
-    return HEADER_SIZE + sum(plan.size for plan in plans) + size_float32(joined) + DIGEST_SIZE
+    joined, _, _, codings = _parts(update, context)
+    return HEADER_SIZE + sum(coding.size for coding in codings) + size_float32(joined) + DIGEST_SIZE
 
 
-def _parts(update: Update, context: Context) -> tuple[np.ndarray, list[int], int, list[mask_codec.Plan]]:
+def _parts(update: Update, context: Context) -> tuple[np.ndarray, list[int], int, list[mask_codec.Coding]]:
     """The kept weights in leaf order, how many each leaf has, and how the mask is told."""
     chosen = _flat(update.masks, context, np.bool_, "the mask of the update")
     weights = _kept(_flat(update.params, context, np.float32, "the update"), chosen)
     counts = [part.size for part in weights]
-    return np.concatenate([np.zeros(0, np.float32), *weights]), counts, *_plan_mask(chosen, counts, context)
+    return np.concatenate([np.zeros(0, np.float32), *weights]), counts, *_code_mask(chosen, counts, context)
 
 
 def _member(registry, name: str, key: str):
     if name not in registry:
-        raise WireError(f"{key} is {name!r}: it must be one of {', '.join(registry)}.")
+        raise MessageError(f"{key} is {name!r}: it must be one of {', '.join(registry)}.")
     return registry[name] if isinstance(registry, dict) else name
 
 
 def _kept(params: list[np.ndarray], masks: list[np.ndarray]) -> list[np.ndarray]:
     """The kept weights of each leaf, where all others are +0."""
-    found = []
+    weights = []
     for leaf, mask in zip(params, masks, strict=True):
         kept = leaf if mask.all() else leaf[np.flatnonzero(mask)]
         if np.count_nonzero(leaf.view(np.int32)) != np.count_nonzero(kept.view(np.int32)):
-            raise WireError(
-                "The update has weights other than +0 where its mask prunes; apply the mask first."
-            )
-        found.append(kept)
-    return found
+            raise MessageError("The update has weights other than +0 where its mask prunes; apply the mask first.")
+        weights.append(kept)
+    return weights
 
 
-def _plan_mask(
-    masks: list[np.ndarray], counts: list[int], context: Context
-) -> tuple[int, list[mask_codec.Plan]]:
+def _code_mask(masks: list[np.ndarray], counts: list[int], context: Context) -> tuple[int, list[mask_codec.Coding]]:
     """The shortest of: nothing, what has changed since the known mask, the whole mask."""
     known = context.known
     if known is not None and all(map(np.array_equal, masks, known)):
         return SAME, []
-    options = {WHOLE: [mask_codec.plan(mask, count) for mask, count in zip(masks, counts, strict=True)]}
+    options = {WHOLE: [mask_codec.plan_coding(mask, count) for mask, count in zip(masks, counts, strict=True)]}
     if known is not None:
         options[CHANGE] = _changes(masks, counts, known)
-    mode = min(options, key=lambda mode: sum(plan.size for plan in options[mode]))
+    mode = min(options, key=lambda mode: sum(coding.size for coding in options[mode]))
     return mode, options[mode]
 
 
-def _changes(masks, counts: list[int], known) -> list[mask_codec.Plan]:
+def _changes(masks, counts: list[int], known) -> list[mask_codec.Coding]:
     """For each leaf what survives of the known mask, then for each leaf what has grown beside it."""
     survived, grown = [], []
     for mask, count, old in zip(masks, counts, known, strict=True):
         inside = mask[np.flatnonzero(old)]
         left = int(np.count_nonzero(inside))
-        survived.append(mask_codec.plan(inside, left))
+        survived.append(mask_codec.plan_coding(inside, left))
         grown.append(
-            mask_codec.Plan(mask_codec.NONE)
+            mask_codec.Coding(mask_codec.NONE)
             if left == count
-            else mask_codec.plan(mask[np.flatnonzero(~old)], count - left)
+            else mask_codec.plan_coding(mask[np.flatnonzero(~old)], count - left)
         )
     return survived + grown
 
 
-def mask_size(message: bytes) -> int:
+def mask_part_size(message: bytes) -> int:
     """Bytes of the mask part of a message that `encode` made."""
     return struct.unpack_from(HEADER, message)[6]
-
-
-# --- decode -------------------------------------------------------------------------------------
 
 
 def decode(message: bytes, context: Context, *, finite: str = "keep") -> Update:
@@ -204,27 +182,27 @@ def decode(message: bytes, context: Context, *, finite: str = "keep") -> Update:
         finite: what to do where a weight is not a finite number: ``keep`` or ``refuse``.
 
     Raises:
-        WireError: the message is damaged, or of another version, model or known mask. Nothing else is raised, and no
+        MessageError: the message is damaged, or of another version, model or known mask. Nothing else is raised, and no
             more memory is taken than a few times the tree and the message.
     """
     _member(FINITE, finite, "finite")
     try:
         return _decode(memoryview(message).cast("B"), context, finite)
-    except WireError:
+    except MessageError:
         raise
     except (ValueError, TypeError, IndexError, OverflowError, MemoryError, struct.error, zlib.error) as error:
-        raise WireError(f"The message is damaged: {error}.") from error
+        raise MessageError(f"The message is damaged: {error}.") from error
 
 
 def _decode(message: memoryview, context: Context, finite: str) -> Update:
     mode, values, mask_length = _check_frame(message, context)
-    body = Reader(message[HEADER_SIZE:-DIGEST_SIZE])
-    positions = _read_masks(Reader(body.take(mask_length)), mode, context)
+    body = ByteReader(message[HEADER_SIZE:-DIGEST_SIZE])
+    positions = _read_masks(ByteReader(body.take(mask_length)), mode, context)
     counts = [part.size for part in positions]
     joined = values.unpack(body, counts)
     body.end()
     if finite == "refuse" and not np.isfinite(joined).all():
-        raise WireError("A weight in the message is not a finite number, which was to be refused.")
+        raise MessageError("A weight in the message is not a finite number, which was to be refused.")
     params, masks, at = [], [], 0
     for shape, where in zip(context.shapes, positions, strict=True):
         leaf, mask = np.zeros(math.prod(shape), np.float32), np.zeros(math.prod(shape), np.bool_)
@@ -236,59 +214,50 @@ def _decode(message: memoryview, context: Context, finite: str) -> Update:
 
 
 def _check_frame(message: memoryview, context: Context):
-    """The mask's mode, the member of ``VALUES`` and the mask's length, once everything around them is right."""
+    """The mask's mode, the member of ``VALUE_CODECS`` and the mask's length, once everything around them is right."""
     if len(message) < HEADER_SIZE + DIGEST_SIZE:
-        raise WireError(f"The message is cut off: {len(message)} bytes are less than its frame.")
+        raise MessageError(f"The message is cut off: {len(message)} bytes are less than its frame.")
     magic, version, mode, id_, zero, length, mask_length, layout, known = struct.unpack_from(HEADER, message)
     if magic != MAGIC:
-        raise WireError("This is not a message of fedsparse_jax.")
+        raise MessageError("This is not a message of fedsparse_jax.")
     if version != VERSION:
-        raise WireError(
-            f"The message has version {version}, this side reads {VERSION}; update the older side."
-        )
+        raise MessageError(f"The message has version {version}, this side reads {VERSION}; update the older side.")
     if length != len(message):
-        raise WireError(f"The message is cut off or damaged: {len(message)} bytes, {length} are announced.")
-    if digest(message[:-DIGEST_SIZE]) != message[-DIGEST_SIZE:]:
-        raise WireError("The message is damaged: its checksum is wrong.")
+        raise MessageError(f"The message is cut off or damaged: {len(message)} bytes, {length} are announced.")
+    if content_hash(message[:-DIGEST_SIZE]) != message[-DIGEST_SIZE:]:
+        raise MessageError("The message is damaged: its checksum is wrong.")
     if layout != context.digest:
-        raise WireError("The message is of another model: names or shapes of its weights differ.")
-    coders = {coder.id: coder for coder in VALUES.values()}
+        raise MessageError("The message is of another model: names or shapes of its weights differ.")
+    coders = {coder.id: coder for coder in VALUE_CODECS.values()}
     if mode not in MASKS or id_ not in coders or zero:
-        raise WireError(
-            f"The message is damaged: mask {mode}, values {id_} and {zero} are not of this version."
-        )
+        raise MessageError(f"The message is damaged: mask {mode}, values {id_} and {zero} are not of this version.")
     if mode == WHOLE and any(known):
-        raise WireError("The message is damaged: it names a known mask and sends a whole one.")
+        raise MessageError("The message is damaged: it names a known mask and sends a whole one.")
     if mode != WHOLE and (context.known is None or known != context.known_digest):
-        raise WireError("The message builds on a mask that this side does not hold; ask for a whole one.")
+        raise MessageError("The message builds on a mask that this side does not hold; ask for a whole one.")
     return mode, coders[id_], mask_length
 
 
-def _read_masks(reader: Reader, mode: int, context: Context) -> list[np.ndarray]:
+def _read_masks(reader: ByteReader, mode: int, context: Context) -> list[np.ndarray]:
     """The positions of the kept weights in each leaf."""
     if mode == WHOLE:
-        found = [mask_codec.read(reader, math.prod(shape)) for shape in context.shapes]
+        positions = [mask_codec.read_bits(reader, math.prod(shape)) for shape in context.shapes]
     else:
         assert context.known is not None
-        found = [np.flatnonzero(old) for old in context.known]
+        positions = [np.flatnonzero(old) for old in context.known]
     if mode == CHANGE:
-        survived = [old[mask_codec.read(reader, old.size)] for old in found]
-        found = [
-            _with_grown(reader, kept, old) for kept, old in zip(survived, context.known or (), strict=True)
-        ]
+        survived = [old[mask_codec.read_bits(reader, old.size)] for old in positions]
+        positions = [_with_grown(reader, kept, old) for kept, old in zip(survived, context.known or (), strict=True)]
     reader.end()
-    return found
+    return positions
 
 
-def _with_grown(reader: Reader, kept: np.ndarray, old: np.ndarray) -> np.ndarray:
-    grown = mask_codec.read(reader, int(old.size - np.count_nonzero(old)))
+def _with_grown(reader: ByteReader, kept: np.ndarray, old: np.ndarray) -> np.ndarray:
+    grown = mask_codec.read_bits(reader, int(old.size - np.count_nonzero(old)))
     return np.sort(np.concatenate([kept, np.flatnonzero(~old)[grown]])) if grown.size else kept
 
 
-# --- error feedback -----------------------------------------------------------------------------
-
-
-def feedback(update: Update, residual: Params, context: Context, **options) -> tuple[bytes, Params]:
+def encode_with_feedback(update: Update, residual: Params, context: Context, **options) -> tuple[bytes, Params]:
     """A lossy message that makes good what earlier ones lost (Karimireddy et al., arXiv 1901.09847).
 
     It fits updates that add up, such as differences from the model that was sent down.
@@ -303,12 +272,9 @@ def feedback(update: Update, residual: Params, context: Context, **options) -> t
         ``(message, residual)``: what arrives and the new residual add up to the update and the old residual, where the
         mask keeps; what was lost on a weight that is now pruned is forgotten.
     """
-    owed = jax.tree.map(
-        lambda m, w, r: np.where(m, np.asarray(w) + np.asarray(r), np.float32(0)),
-        update.masks,
-        update.params,
-        residual,
+    wanted = jax.tree.map(
+        lambda m, w, r: np.where(m, np.asarray(w) + np.asarray(r), np.float32(0)), update.masks, update.params, residual
     )
-    message = encode(Update(owed, update.masks), context, **options)
-    arrived = decode(message, context).params
-    return message, jax.tree.map(np.subtract, owed, arrived)
+    message = encode(Update(wanted, update.masks), context, **options)
+    received = decode(message, context).params
+    return message, jax.tree.map(np.subtract, wanted, received)

@@ -1,11 +1,12 @@
-"""What crosses the network in a round, as messages of `wire`: their sizes, or the model itself.
+"""A round's messages: their lengths, or the model sent through them; and the masks that both sides know.
 
-Both sides know a mask of one another: that of the last message between them, in either direction; and a client may
-remember what its lossy messages have not told yet. `Held` is the host's record of that, by client: a value that nobody
-changes, since one thread may be keeping a round while another plays the next. It is kept beside the checkpoints, so
-that a run that was stopped sends what it would have sent.
+After each message, server and client share its mask, so that the next message sends only the change. With lossy values
+a client also keeps the rounding error of its message and adds it to the next one (error feedback). `SharedMasks` is
+the host's record of both, by client: a value that nobody changes, since one thread may be keeping a round while another
+plays the next. It is kept beside the checkpoints, so that a run that was stopped sends what it would have sent.
 """
 
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,28 +15,31 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedsparse_jax import communication
-from fedsparse_jax.core.types import Masks, Params, Sent, UsageError
+from fedsparse_jax.communication import message as codec
+from fedsparse_jax.communication.value_codecs import VALUE_CODECS
+from fedsparse_jax.core.errors import ArgumentError
+from fedsparse_jax.core.files import write_whole
+from fedsparse_jax.core.types import Masks, Params, Payload
 
-MODES = ("off", "measure", "through")
+MODES = ("off", "measure", "transmit")
 
 
-class Known(NamedTuple):
+class ClientRecord(NamedTuple):
     """What is known of one client between two messages; NumPy."""
 
-    masks: Masks  # to both sides; masks that are equal are mostly one object
-    owed: Params | None = None  # to the client alone: what its messages have lost, with ``feedback``
+    masks: Masks  # known to both sides; masks that are equal are mostly one object
+    residual: Params | None = None  # known to the client alone: what its messages have lost, with ``feedback``
 
 
-Held = Mapping[int, Known]
+SharedMasks = Mapping[int, ClientRecord]  # by client id
 
 
-class Wire(NamedTuple):
-    """How a run sends: ``off``; ``measure`` the lossless messages; ``through``, where what arrives is what counts."""
+class MessageSettings(NamedTuple):
+    """How a run sends: ``off``; ``measure`` the lossless messages; ``transmit``, where what is decoded counts."""
 
     mode: str = "off"
-    dtype: str = "float32"  # a member of `wire.VALUES`
-    feedback: bool = False  # up goes the difference from what came down, and what earlier messages lost of it
+    dtype: str = "float32"  # a member of ``VALUE_CODECS``
+    feedback: bool = False  # up goes the difference from what came down, and the residual of earlier messages
     seed: int = 0
 
 
@@ -46,160 +50,169 @@ class Traffic(NamedTuple):
     up: list[int]
 
 
-class Crossed(NamedTuple):
+class Transmission(NamedTuple):
     """What came of sending to, or from, each client."""
 
     sizes: list[int]  # bytes of each client's messages [C]
-    arrived: Sent  # leaves [C, ...]
-    held: Held  # the masks that both sides know from now on
+    received: Payload  # leaves [C, ...]
+    shared_masks: SharedMasks  # known to both sides from now on
 
 
-def check(settings: Wire) -> None:
-    """Refuses settings that mean nothing."""
+def check_settings(settings: MessageSettings) -> None:
+    """Refuses settings that mean nothing.
+
+    Raises:
+        ArgumentError: an unknown mode or dtype, or a lossy dtype or feedback without its counterpart.
+    """
     if settings.mode not in MODES:
-        raise UsageError(f"wire.mode is {settings.mode!r}: it must be one of {', '.join(MODES)}.")
-    if settings.dtype not in communication.VALUES:
-        raise UsageError(
-            f"wire.dtype is {settings.dtype!r}: it must be one of {', '.join(communication.VALUES)}."
-        )
-    if settings.dtype != "float32" and settings.mode != "through":
-        raise UsageError(
-            f"wire.dtype is {settings.dtype!r}, which changes what arrives; set wire.mode to 'through', or "
-            "wire.dtype to 'float32'."
-        )
+        raise ArgumentError("mode", settings.mode, f"it must be one of {', '.join(MODES)}")
+    if settings.dtype not in VALUE_CODECS:
+        raise ArgumentError("dtype", settings.dtype, f"it must be one of {', '.join(VALUE_CODECS)}")
+    if settings.dtype != "float32" and settings.mode != "transmit":
+        rule = "that changes what is received; set mode to 'transmit', or dtype to 'float32'"
+        raise ArgumentError("dtype", settings.dtype, rule)
     if settings.feedback and settings.dtype == "float32":
-        raise UsageError(
-            "wire.feedback makes good what lossy messages lose, but wire.dtype 'float32' loses nothing; choose another "
-            "wire.dtype, or set wire.feedback to False."
+        rule = (
+            "it makes good what lossy messages lose, but dtype 'float32' loses nothing; choose another dtype, or set "
+            "feedback to False"
         )
+        raise ArgumentError("feedback", settings.feedback, rule)
 
 
-def measure(
-    settings: Wire, held: Held, round_: int, ids, down: Sent, up: Sent, shared: bool
-) -> tuple[Traffic, Held]:
-    """The sizes of a round's messages, and what is held after them."""
-    received = cross(settings, held, (round_, 0), ids, down, shared=shared)
-    returned = cross(settings, received.held, (round_, 1), ids, up)
-    return Traffic(received.sizes, returned.sizes), returned.held
+def measure_round(
+    settings: MessageSettings,
+    shared_masks: SharedMasks,
+    round_: int,
+    ids,
+    download: Payload,
+    upload: Payload,
+    same_for_all: bool,
+) -> tuple[Traffic, SharedMasks]:
+    """The lengths of a round's messages, and the masks that are shared after them.
+
+    Args:
+        settings, shared_masks, ids, same_for_all: see `transmit`.
+        round_: counted from 1.
+        download, upload: what the clients were sent, and what they sent.
+    """
+    down = transmit(settings, shared_masks, (round_, 0), ids, download, same_for_all=same_for_all)
+    up = transmit(settings, down.shared_masks, (round_, 1), ids, upload)
+    return Traffic(down.sizes, up.sizes), up.shared_masks
 
 
-def cross(
-    settings: Wire,
-    held: Held,
+def transmit(
+    settings: MessageSettings,
+    shared_masks: SharedMasks,
     when: tuple[int, int],
     ids,
-    sent: Sent,
+    payload: Payload,
     *,
-    shared: bool = False,
+    same_for_all: bool = False,
     base: Params | None = None,
-) -> Crossed:
+) -> Transmission:
     """Sends each client's part.
 
     Args:
-        settings: with mode ``through`` every message is decoded, and what it holds is what arrives.
-        held: masks that both sides know.
+        settings: with mode ``transmit`` every message is decoded, and what it holds is what is received.
+        shared_masks: masks that both sides know.
         when: the round, and 0 for down or 1 for up: the seed of stochastic rounding.
         ids: ``[C]`` clients.
-        sent: leaves ``[C, ...]``.
-        shared: everybody is sent the same, the only row of ``sent``, so that clients that hold the same mask get the
-            same message.
+        payload: leaves ``[C, ...]``.
+        same_for_all: everybody is sent the same, the only row of the payload, so that clients that share the same mask
+            with the server get the same message.
         base: what the clients had been sent, leaves ``[C, ...]``; with ``feedback`` they send the difference.
     """
-    on_host, bases = jax.tree.map(np.asarray, (sent, base if settings.feedback else None))
-    done: dict[tuple[int, int], tuple[int, Sent, Params | None]] = {}
-    sizes, arrived, now = [], [], dict(held)
-    layout = communication.context(jax.tree.map(lambda leaf: leaf[0], on_host.params))
-    contexts: dict[int, communication.Context] = {}  # by mask: clients that hold the same one share it
+    on_host, bases = jax.tree.map(np.asarray, (payload, base if settings.feedback else None))
+    layout = codec.make_context(jax.tree.map(lambda leaf: leaf[0], on_host.params))
+    contexts: dict[int, codec.Context] = {}  # by mask: clients that hold the same one share it
+    sent: dict[tuple[int, int], tuple[int, Payload, Params | None]] = {}
+    sizes, received, records = [], [], dict(shared_masks)
     for place, client in enumerate(map(int, ids)):
-        masks, owed = now.get(client, (None, None))
-        key = (id(masks), 0 if shared else place)
-        if id(masks) not in contexts:
-            contexts[id(masks)] = communication.knowing(layout, masks)
-        if key not in done:
-            row, seed = 0 if shared else place, (settings.seed, *when, 0 if shared else client)
-            one, start = jax.tree.map(lambda leaf, i=row: leaf[i], (on_host, bases))
-            done[key] = _send(settings, contexts[id(masks)], masks, owed, one, seed, start)
-        size, what, lost = done[key]
-        now[client] = Known(what.masks, owed if bases is None else lost)
+        known, residual = records.get(client, (None, None))
+        row, rounding = (0, 0) if same_for_all else (place, client)
+        if id(known) not in contexts:  # ``records`` keeps each mask alive, so that its id stays its own
+            contexts[id(known)] = codec.with_known_mask(layout, known)
+        if (id(known), row) not in sent:
+            own, start = jax.tree.map(lambda leaf, i=row: leaf[i], (on_host, bases))
+            seed = (settings.seed, *when, rounding)
+            sent[id(known), row] = _send(settings, contexts[id(known)], known, residual, own, seed, start)
+        size, decoded, lost = sent[id(known), row]
+        records[client] = ClientRecord(decoded.masks, residual if bases is None else lost)
         sizes.append(size)
-        arrived.append(what)
-    if settings.mode != "through":
-        return Crossed(sizes, sent, now)
+        received.append(decoded)
+    if settings.mode != "transmit":
+        return Transmission(sizes, payload, records)
     stack = lambda *leaves: jnp.asarray(np.stack(leaves))
-    return Crossed(sizes, jax.tree.map(stack, *arrived), now)
+    return Transmission(sizes, jax.tree.map(stack, *received), records)
 
 
 def _send(
-    settings: Wire, context: communication.Context, held, owed, sent: Sent, seed, base: Params | None
-) -> tuple[int, Sent, Params | None]:
-    """``(bytes, what arrives, what was lost)``: one message for the model, one for each tree of scores asked for."""
-    update, masks = communication.Update(sent.params, sent.masks), sent.masks
+    settings: MessageSettings, context: codec.Context, known, residual, own: Payload, seed, base: Params | None
+) -> tuple[int, Payload, Params | None]:
+    """``(bytes, what is received, residual)``: one message for the model, one for each tree of scores asked for."""
+    update, masks = codec.Update(own.params, own.masks), own.masks
     if base is None:
         size, (params, masks) = _message(settings, update, context, values=settings.dtype, seed=seed)
     else:
-        size, params, owed = _difference(settings, update, context, owed, seed, base)
-    plain, scores = communication.knowing(context, None), list[Any]()
-    for each in sent.scores:
-        if each is not None:
-            each = jax.tree.map(lambda leaf: leaf + np.float32(0), each)  # -0 is 0
-            given = jax.tree.map(lambda leaf: leaf != 0, each)  # a score of zero need not be sent
-            more, (each, _) = _message(settings, communication.Update(each, given), plain)
-            size += more
-        scores.append(each)
-    if held is not None and jax.tree.all(jax.tree.map(np.array_equal, masks, held)):
-        masks = held  # one object for equal masks
+        size, params, residual = _send_difference(settings, update, context, residual, seed, base)
+    plain, scores = codec.with_known_mask(context, None), list[Any]()
+    for tree in own.scores:
+        tree = jax.tree.map(lambda leaf: leaf + np.float32(0), tree)  # -0 is 0
+        nonzero = jax.tree.map(lambda leaf: leaf != 0, tree)  # a score of zero need not be sent
+        more, (tree, _) = _message(settings, codec.Update(tree, nonzero), plain)
+        size += more
+        scores.append(tree)
+    if known is not None and jax.tree.all(jax.tree.map(np.array_equal, masks, known)):
+        masks = known  # one object for equal masks
     else:
         masks = jax.tree.map(np.array, masks)  # not a view of a whole cohort's
-    return size, Sent(params, masks, tuple(scores)), owed
+    return size, Payload(params, masks, tuple(scores)), residual
 
 
-def _difference(
-    settings: Wire, update: communication.Update, context: communication.Context, owed, seed, base: Params
+def _send_difference(
+    settings: MessageSettings, update: codec.Update, context: codec.Context, residual, seed, base: Params
 ):
-    """``(bytes, weights that arrive, what the message has lost)``: both sides add the difference to ``base``."""
+    """``(bytes, weights that are received, residual)``: both sides add the difference to ``base``."""
     masked = lambda m, values: np.where(m, values, np.float32(0))
     difference = jax.tree.map(lambda m, w, b: masked(m, w - b), update.masks, update.params, base)
-    owed = jax.tree.map(np.zeros_like, base) if owed is None else owed
-    message, owed = communication.feedback(
-        communication.Update(difference, update.masks), owed, context, values=settings.dtype, seed=seed
+    residual = jax.tree.map(np.zeros_like, base) if residual is None else residual
+    message, residual = codec.encode_with_feedback(
+        codec.Update(difference, update.masks), residual, context, values=settings.dtype, seed=seed
     )
-    told = communication.decode(message, context).params
-    return len(message), jax.tree.map(lambda m, b, d: masked(m, b + d), update.masks, base, told), owed
+    decoded = codec.decode(message, context).params
+    received = jax.tree.map(lambda m, b, d: masked(m, b + d), update.masks, base, decoded)
+    return len(message), received, residual
 
 
-def _message(settings: Wire, update: communication.Update, context: communication.Context, **options):
-    """``(bytes, what arrives)`` of one message, which is made only where what it holds is to be read again."""
+def _message(settings: MessageSettings, update: codec.Update, context: codec.Context, **options):
+    """``(bytes, what is received)`` of one message, which is made only where what it holds is to be read again."""
     if settings.mode == "measure":
-        return communication.size(update, context), update
-    message = communication.encode(update, context, **options)
-    return len(message), communication.decode(message, context)
+        return codec.message_size(update, context), update
+    message = codec.encode(update, context, **options)
+    return len(message), codec.decode(message, context)
 
 
-# --- beside the checkpoints ---------------------------------------------------------------------
-
-
-def save(held: Held, folder: Path, round_: int, keep: int) -> None:
+def save_records(shared_masks: SharedMasks, folder: Path, round_: int, keep: int) -> None:
     """Writes ``round.npz``, each distinct mask once, packed; leaves the newest ``keep`` files."""
-    folder.mkdir(exist_ok=True)
-    distinct = list({id(known.masks): known.masks for known in held.values()}.values())
-    which = {id(masks): number for number, masks in enumerate(distinct)}
+    distinct = list({id(record.masks): record.masks for record in shared_masks.values()}.values())
+    number = {id(masks): place for place, masks in enumerate(distinct)}
     flat = lambda tree: np.concatenate([leaf.ravel() for leaf in jax.tree.leaves(tree)])
     packed = np.packbits(np.stack([*map(flat, distinct)]), axis=1) if distinct else np.zeros((0, 0), np.uint8)
-    numbers = [which[id(known.masks)] for known in held.values()]
-    owing = [client for client, known in held.items() if known.owed is not None]
-    owed = np.array([flat(held[client].owed) for client in owing], np.float32)
-    partial = folder / f"{round_}.partial"
-    with open(partial, "wb") as file:
-        np.savez(file, masks=packed, clients=list(held), which=numbers, owing=owing, owed=owed)
-    partial.replace(folder / f"{round_}.npz")
+    numbers = [number[id(record.masks)] for record in shared_masks.values()]
+    owing = [client for client, record in shared_masks.items() if record.residual is not None]
+    owed = np.array([flat(shared_masks[client].residual) for client in owing], np.float32)
+    buffer = io.BytesIO()
+    np.savez(buffer, masks=packed, clients=list(shared_masks), which=numbers, owing=owing, owed=owed)
+    write_whole(folder / f"{round_}.npz", buffer.getvalue())
     for old in sorted(folder.glob("*.npz"), key=lambda path: int(path.stem))[:-keep]:
         old.unlink()
 
 
-def restore(folder: Path, round_: int, like: Masks) -> Held:
-    """What `save` wrote; nothing where it did not.
+def load_records(folder: Path, round_: int, like: Masks) -> SharedMasks:
+    """What `save_records` wrote; nothing where it did not.
 
     Args:
+        folder, round_: see `save_records`.
         like: a tree with the shapes of the masks.
     """
     file = folder / f"{round_}.npz"
@@ -213,12 +226,9 @@ def restore(folder: Path, round_: int, like: Masks) -> Held:
         return jax.tree.unflatten(structure, [part.reshape(leaf.shape) for part, leaf in parts])
 
     with np.load(file) as stored:
-        masks = [
-            shaped(row) for row in np.unpackbits(stored["masks"], axis=1, count=int(ends[-1])).astype(bool)
-        ]
+        bits = np.unpackbits(stored["masks"], axis=1, count=int(ends[-1])).astype(bool)
+        masks = [shaped(row) for row in bits]
         owing = stored["owing"].tolist() if "owing" in stored else []
-        owed = (
-            {client: shaped(row) for client, row in zip(owing, stored["owed"], strict=True)} if owing else {}
-        )
+        residuals = dict(zip(owing, map(shaped, stored["owed"]), strict=True)) if owing else {}
         pairs = zip(stored["clients"].tolist(), stored["which"].tolist(), strict=True)
-        return {client: Known(masks[number], owed.get(client)) for client, number in pairs}
+        return {client: ClientRecord(masks[place], residuals.get(client)) for client, place in pairs}

@@ -13,22 +13,19 @@ from typing import NamedTuple
 import ml_dtypes
 import numpy as np
 
-from fedsparse_jax.communication.byte_reader import Reader, WireError
+from fedsparse_jax.communication.byte_reader import ByteReader, MessageError
 
 RAW, DEFLATED = 0, 1
 PLANE = "<BQ"  # before a plane: how it is coded, and its length
 LARGEST = np.finfo(np.float32).max / np.float32(127)  # scale of int8
 
 
-class Values(NamedTuple):
+class ValueCodec(NamedTuple):
     """A way to send kept weights; ``counts`` are those of each leaf, and the weights are in leaf order."""
 
     id: int  # in the message; never given to another one
     pack: Callable[[np.ndarray, list[int], np.random.Generator], bytes]
-    unpack: Callable[[Reader, list[int]], np.ndarray]
-
-
-# --- planes -------------------------------------------------------------------------------------
+    unpack: Callable[[ByteReader, list[int]], np.ndarray]
 
 
 def pack_plane(plane: np.ndarray) -> bytes:
@@ -43,7 +40,7 @@ def _squeezed(plane: np.ndarray) -> bytes:
     return squeeze.compress(plane.data) + squeeze.flush()
 
 
-def unpack_plane(reader: Reader, count: int) -> np.ndarray:
+def unpack_plane(reader: ByteReader, count: int) -> np.ndarray:
     """``u8[count]``; never more than ``count`` bytes are inflated, whatever the message holds."""
     tag, length = reader.numbers(PLANE[1:])
     body = reader.take(length)
@@ -51,13 +48,10 @@ def unpack_plane(reader: Reader, count: int) -> np.ndarray:
         inflate = zlib.decompressobj(-15)
         body = memoryview(inflate.decompress(body, count + 1))
         if not inflate.eof or inflate.unused_data:
-            raise WireError("The message is damaged: a compressed plane does not end where it should.")
+            raise MessageError("The message is damaged: a compressed plane does not end where it should.")
     if tag not in (RAW, DEFLATED) or len(body) != count:
-        raise WireError(f"The message is damaged: {len(body)} bytes in a plane of {count}.")
+        raise MessageError(f"The message is damaged: {len(body)} bytes in a plane of {count}.")
     return np.frombuffer(body, np.uint8)
-
-
-# --- ways to send weights -----------------------------------------------------------------------
 
 
 def pack_float32(weights: np.ndarray, counts, rng) -> bytes:
@@ -77,7 +71,7 @@ def _exponents(weights: np.ndarray) -> np.ndarray:
     return (weights.view(np.uint32) >> 23).astype(np.uint8)
 
 
-def unpack_float32(reader: Reader, counts: list[int]) -> np.ndarray:
+def unpack_float32(reader: ByteReader, counts: list[int]) -> np.ndarray:
     """Inverse of `pack_float32`."""
     count = sum(counts)
     exponent = unpack_plane(reader, count).astype(np.uint32)
@@ -99,13 +93,10 @@ def _from_bytes(data: memoryview, count: int) -> np.ndarray:
 def pack_bfloat16(weights: np.ndarray, counts, rng) -> bytes:
     """The upper half of a float32, rounded to nearest: the exponents as a plane, then sign and fraction."""
     bits = _quietly(weights, ml_dtypes.bfloat16).view(np.uint16)
-    return (
-        pack_plane((bits >> 7).astype(np.uint8))
-        + ((bits >> 8 & 0x80) | (bits & 0x7F)).astype(np.uint8).tobytes()
-    )
+    return pack_plane((bits >> 7).astype(np.uint8)) + ((bits >> 8 & 0x80) | (bits & 0x7F)).astype(np.uint8).tobytes()
 
 
-def unpack_bfloat16(reader: Reader, counts: list[int]) -> np.ndarray:
+def unpack_bfloat16(reader: ByteReader, counts: list[int]) -> np.ndarray:
     """Inverse of `pack_bfloat16`, exact."""
     count = sum(counts)
     exponent = unpack_plane(reader, count).astype(np.uint32)
@@ -117,12 +108,12 @@ def pack_float16(weights: np.ndarray, counts, rng) -> bytes:
     """IEEE half precision, rounded to nearest: the upper bytes as a plane, then the lower bytes."""
     halves = _quietly(weights, np.float16)
     if (np.isinf(halves) & np.isfinite(weights)).any():
-        raise WireError("A weight is beyond 65504, the largest float16; send bfloat16 or float32.")
+        raise MessageError("A weight is beyond 65504, the largest float16; send bfloat16 or float32.")
     bits = halves.view(np.uint16)
     return pack_plane((bits >> 8).astype(np.uint8)) + bits.astype(np.uint8).tobytes()
 
 
-def unpack_float16(reader: Reader, counts: list[int]) -> np.ndarray:
+def unpack_float16(reader: ByteReader, counts: list[int]) -> np.ndarray:
     """Inverse of `pack_float16`, exact."""
     count = sum(counts)
     upper = unpack_plane(reader, count).astype(np.uint16)
@@ -141,7 +132,7 @@ def pack_int8(weights: np.ndarray, counts: list[int], rng: np.random.Generator) 
     ``floor(w / s + u)`` with ``u`` uniform in [0, 1) is unbiased: what is lost in one message is noise, not a drift.
     """
     if not np.isfinite(weights).all():
-        raise WireError("A weight is not a finite number, which int8 cannot carry; send float32.")
+        raise MessageError("A weight is not a finite number, which int8 cannot carry; send float32.")
     parts = np.split(weights, np.cumsum(counts, dtype=int)[:-1])
     scales = np.array([np.abs(part).max(initial=0) / np.float32(127) for part in parts], "<f4")
     steps = weights / np.maximum(np.repeat(scales, counts), np.float32(1e-45)).astype(np.float64)
@@ -149,18 +140,18 @@ def pack_int8(weights: np.ndarray, counts: list[int], rng: np.random.Generator) 
     return scales.tobytes() + pack_plane(whole.view(np.uint8))
 
 
-def unpack_int8(reader: Reader, counts: list[int]) -> np.ndarray:
+def unpack_int8(reader: ByteReader, counts: list[int]) -> np.ndarray:
     """The steps times their leaf's scale."""
     scales = np.frombuffer(reader.take(4 * len(counts)), "<f4").astype(np.float32)
     if not ((scales >= 0) & (scales <= LARGEST)).all():
-        raise WireError("The message is damaged: a scale is not a finite number.")
+        raise MessageError("The message is damaged: a scale is not a finite number.")
     whole = unpack_plane(reader, sum(counts)).view(np.int8)
     return _quietly(whole, np.float32) * np.repeat(scales, counts)
 
 
-VALUES: dict[str, Values] = {
-    "float32": Values(0, pack_float32, unpack_float32),
-    "bfloat16": Values(1, pack_bfloat16, unpack_bfloat16),
-    "float16": Values(2, pack_float16, unpack_float16),
-    "int8": Values(3, pack_int8, unpack_int8),
+VALUE_CODECS: dict[str, ValueCodec] = {
+    "float32": ValueCodec(0, pack_float32, unpack_float32),
+    "bfloat16": ValueCodec(1, pack_bfloat16, unpack_bfloat16),
+    "float16": ValueCodec(2, pack_float16, unpack_float16),
+    "int8": ValueCodec(3, pack_int8, unpack_int8),
 }

@@ -1,51 +1,59 @@
-"""From the method half of a config to a `federated.Recipe`: what trains, prunes, regrows and merges.
+"""The method half of a config as a `federated.Recipe`: what trains, prunes, regrows and merges."""
 
-A section of the config names a member of a registry, and its other keys are that member's arguments; `choose`
-checks both, so that a misspelt name or key is one clear sentence and not a traceback. `build` does the other half.
-"""
-
-import functools
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import jax
 import numpy as np
 import optax
 from ml_collections import ConfigDict
 
+from fedsparse_jax.config.registry import argument_path, bind_options, lookup, optimizer
+from fedsparse_jax.core.errors import UsageError
 from fedsparse_jax.core.losses import LOSSES
-from fedsparse_jax.core.types import Model, UsageError
-from fedsparse_jax.federated import algorithm, client_step
+from fedsparse_jax.core.types import Model
+from fedsparse_jax.federated import hooks
 from fedsparse_jax.federated.aggregation import AGGREGATORS
-from fedsparse_jax.sparsity import pruning, regrowth, schedules
+from fedsparse_jax.federated.client_step import PrivateSteps
+from fedsparse_jax.federated.hooks import Hook
+from fedsparse_jax.federated.lottery import HOOKS
+from fedsparse_jax.federated.recipe import ANCHORS, Recipe
 from fedsparse_jax.sparsity.criteria import CRITERIA
+from fedsparse_jax.sparsity.pruning import Pruning
+from fedsparse_jax.sparsity.regrowth import REGROWTH, Regrowth
+from fedsparse_jax.sparsity.schedules import SCHEDULES
+from fedsparse_jax.sparsity.scopes import PRUNABLE, SCOPES, with_floor
+
+PLACEMENTS = ("init", "client", "server")
+REGROWTH_PLACEMENTS: dict[str, Callable[..., Hook]] = {
+    "client": hooks.regrow_on_clients,
+    "server": hooks.regrow_on_server,
+}
 
 
-def recipe(config: ConfigDict, network: Model) -> algorithm.Recipe:
+def recipe_from_config(config: ConfigDict, network: Model) -> Recipe:
     """The method that the config describes."""
-    client = config.client
-    states = {"fresh": False, "kept": True}
+    client, opt_states = config.client, {"fresh": False, "kept": True}
     tx = optimizer(client.optimizer, "client.optimizer")
-    return algorithm.Recipe(
+    lookup(dict.fromkeys(ANCHORS), client.proximal_anchor, "client.proximal_anchor")
+    return Recipe(
         model=network,
-        loss=member(LOSSES, client.loss, "client.loss"),
+        loss=lookup(LOSSES, client.loss, "client.loss"),
         client_tx=optax.chain(optax.clip_by_global_norm(client.clip), tx) if client.clip else tx,
         server_tx=optimizer(config.server.optimizer, "server.optimizer"),
-        aggregate=aggregator(config),
-        pruning=pruning_of(config),
-        regrowth=regrowth_of(config),
+        aggregate=aggregator_from_config(config),
+        hooks=hooks_from_config(config),
         proximal=client.proximal,
-        towards=client.towards,
-        privacy=privacy(config),
-        keep_opt_state=member(states, client.optimizer_state, "client.optimizer_state"),
+        proximal_anchor=client.proximal_anchor,
+        private=private_steps_from_config(config),
+        keep_opt_state=lookup(opt_states, client.optimizer_state, "client.optimizer_state"),
         num_clients=config.partition.num_clients,
-        client_map=client_map(config.execution.client_map),
+        client_map=resolve_client_map(config.execution.client_map),
         devices=config.execution.devices,
     )
 
 
-def privacy(config: ConfigDict) -> client_step.Privacy | None:
+def private_steps_from_config(config: ConfigDict) -> PrivateSteps | None:
     """How the local steps hide their examples, if they do."""
     clip, noise, delta = (config.privacy[key] for key in ("clip", "noise", "delta"))
     for key, value in (("clip", clip), ("noise", noise)):
@@ -58,177 +66,146 @@ def privacy(config: ConfigDict) -> client_step.Privacy | None:
             f"privacy.clip is {clip} and privacy.noise is {noise}: only both together hide anybody; set both, or "
             "neither."
         )
-    return client_step.Privacy(clip, noise) if clip else None
+    return PrivateSteps(clip, noise) if clip else None
 
 
-def aggregator(config: ConfigDict) -> Callable:
+def aggregator_from_config(config: ConfigDict) -> Callable:
     """How clients are merged; tried on shapes, so that a wrong option is refused before any data are read."""
     section = dict(config.aggregation)
     if str(section.get("quorum", "")).replace(".", "", 1).isdigit():
         section["quorum"] = float(section["quorum"])  # from the command line it comes as text
-    rule = choose(AGGREGATORS, section, "aggregation", "params", "masks", "weights")
+    rule = bind_options(AGGREGATORS, section, "aggregation", "params", "masks", "weights")
     leaf = lambda dtype: {"w": jax.ShapeDtypeStruct((2, 1), dtype)}
-    jax.eval_shape(rule, leaf(np.float32), leaf(bool), jax.ShapeDtypeStruct((2,), np.float32))
+    with argument_path("aggregation"):
+        jax.eval_shape(rule, leaf(np.float32), leaf(bool), jax.ShapeDtypeStruct((2,), np.float32))
     return rule
 
 
-def pruning_of(config: ConfigDict) -> pruning.Pruning:
-    """Who prunes, by what, how much and when."""
+def hooks_from_config(config: ConfigDict) -> tuple[Hook, ...]:
+    """Who prunes and regrows, in the order in which they act."""
+    rules, rule, places = config.pruning, pruning_from_config(config), placements(config)
+    _check_placement(config, rule)
+    lookup(dict.fromkeys(hooks.SCORED_CLIENTS), rules.scored_clients, "pruning.scored_clients")
+    chosen: list[Hook] = []
+    if "init" in places:
+        chosen.append(hooks.prune_at_init(rule, iterations=rules.iterations, scored_clients=rules.scored_clients))
+    if config.hooks.name != "none":
+        make = bind_options(HOOKS, config.hooks, "hooks", "pruning")
+        with argument_path("hooks"):
+            chosen.append(make(rule))
+    if "client" in places:
+        chosen.append(hooks.prune_on_clients(rule))
+    if "server" in places:
+        chosen.append(hooks.prune_on_server(rule))
+    if config.regrowth.placement != "none":
+        place = lookup(REGROWTH_PLACEMENTS, config.regrowth.placement, "regrowth.placement")
+        chosen.append(place(rule, regrowth_from_config(config)))
+    return tuple(chosen)
+
+
+def placements(config: ConfigDict) -> tuple[str, ...]:
+    """The parts of ``pruning.placement``; none for ``none``."""
+    text = config.pruning.placement
+    places = () if text == "none" else tuple(text.split("+"))
+    for place in places:
+        if place not in PLACEMENTS:
+            raise UsageError(
+                f"pruning.placement is {text!r}: it must be none, or some of {', '.join(PLACEMENTS)}, joined by +."
+            )
+    return places
+
+
+def pruning_from_config(config: ConfigDict) -> Pruning:
+    """By what criterion, scope and schedule a method prunes."""
     rules = config.pruning
-    schedule = filled(config, rules.schedule, schedules.SCHEDULES, "pruning.schedule")
-    placement = () if rules.placement == "none" else tuple(rules.placement.split("+"))
-    curve = choose(schedules.SCHEDULES, schedule, "pruning.schedule")()
-    if "init" in placement and rules.sparsity > 0 and float(curve(0)) == 0:
+    section = fill_schedule_defaults(config, rules.schedule, SCHEDULES, "pruning.schedule")
+    make = bind_options(SCHEDULES, section, "pruning.schedule")
+    with argument_path("pruning.schedule"):
+        schedule = make()
+    with argument_path("pruning"):
+        scope = with_floor(lookup(SCOPES, rules.scope, "pruning.scope"), rules.floor)
+    return Pruning(
+        criterion=lookup(CRITERIA, rules.criterion, "pruning.criterion"),
+        scope=scope,
+        schedule=schedule,
+        prunable=lookup(PRUNABLE, rules.prunable, "pruning.prunable"),
+    )
+
+
+def _check_placement(config: ConfigDict, rule: Pruning) -> None:
+    """Refuses a schedule that does not fit the place of the pruning, and guards of a pruning that is not there."""
+    rules, places = config.pruning, placements(config)
+    at_init = float(rule.schedule(0))
+    if "init" in places and rules.sparsity > 0 and at_init == 0:
         raise UsageError(
-            f"pruning.placement {rules.placement!r} prunes before round 1, but the schedule {schedule['name']!r} asks "
-            "for no sparsity there; take the schedule 'constant', or leave out 'init'."
+            f"pruning.placement {rules.placement!r} prunes before round 1, but the schedule {rules.schedule.name!r} "
+            "asks for no sparsity there; take the schedule 'constant', or leave out 'init'."
         )
-    if placement == ("init",) and float(curve(0)) != float(curve(config.rounds)):
+    if places == ("init",) and config.hooks.name == "none" and at_init != float(rule.schedule(config.rounds)):
         raise UsageError(
             "pruning.placement 'init' prunes once, before round 1, but the schedule goes on rising; take the schedule "
             "'constant', or add a placement."
         )
-    if rules.floor > 0 and not placement:
-        raise UsageError(
-            "pruning.floor guards against pruning, but pruning.placement is 'none'; set one of the two."
-        )
-    if rules.gate > 1 or (rules.gate > 0 and "arrival" not in placement):
-        raise UsageError(
-            f"pruning.gate is {rules.gate}: it is a share of right predictions, up to 1, and goes with "
-            "pruning.placement 'arrival'."
-        )
-    if rules.gate > 0 and config.task != "classification":
-        raise UsageError("pruning.gate is a share of right predictions; with task 'regression' set it to 0.")
-    return pruning.Pruning(
-        criterion=member(CRITERIA, rules.criterion, "pruning.criterion"),
-        scope=pruning.with_floor(member(pruning.SCOPES, rules.scope, "pruning.scope"), rules.floor),
-        schedule=curve,
-        prunable=member(pruning.PRUNABLE, rules.prunable, "pruning.prunable"),
-        placement=placement,
-        iterations=rules.iterations,
-        over=rules.over,
-        gate=rules.gate,
-        rewind=rules.rewind,
-    )
+    if rules.floor > 0 and not places and config.hooks.name == "none":
+        raise UsageError("pruning.floor guards against pruning, but pruning.placement is 'none'; set one of the two.")
+    if config.hooks.get("min_accuracy", 0) and config.task != "classification":
+        raise UsageError("hooks.min_accuracy is a share of right predictions; with task 'regression' set it to 0.")
 
 
-def remarks(config: ConfigDict, rule: pruning.Pruning) -> tuple[str, ...]:
+def remarks_on_config(config: ConfigDict) -> tuple[str, ...]:
     """What a user would want to know before the first round: settings that do not fit ``rounds``."""
-    found = []
-    reached, final = float(rule.schedule(config.rounds)), config.pruning.sparsity
-    if rule.placement and reached < min(final, float(rule.schedule(10**6))) - 1e-6:
-        found.append(
+    remarks = []
+    schedule, final = pruning_from_config(config).schedule, config.pruning.sparsity
+    reached = float(schedule(config.rounds))
+    prunes = bool(placements(config)) or config.hooks.name != "none"
+    if prunes and reached < min(final, float(schedule(10**6))) - 1e-6:
+        remarks.append(
             f"Note: after {config.rounds} rounds the schedule asks for a sparsity of {reached:.3f}, not {final}; "
             "pruning.schedule ends later (its end, at or rate)."
         )
     if config.solo_rounds >= config.rounds:
-        found.append(
-            f"Note: solo_rounds is {config.solo_rounds} of {config.rounds} rounds: one client trains alone."
-        )
-    return tuple(found)
+        remarks.append(f"Note: solo_rounds is {config.solo_rounds} of {config.rounds} rounds: one client trains alone.")
+    return tuple(remarks)
 
 
-def regrowth_of(config: ConfigDict) -> regrowth.Regrowth | None:
-    """What may come back, if anything."""
+def regrowth_from_config(config: ConfigDict) -> Regrowth:
+    """When and by what rule weights come back."""
     section = config.regrowth
-    if section.placement == "none":
-        return None
-    member(dict.fromkeys(regrowth.PLACEMENTS), section.placement, "regrowth.placement")
-    rule = filled(config, section.rule, regrowth.REGROWTH, "regrowth.rule")
-    if rule["name"] == "swap" and config.pruning.placement == "none":
+    rule = fill_schedule_defaults(config, section.rule, REGROWTH, "regrowth.rule")
+    if rule["name"] == "swap" and not placements(config) and config.hooks.name == "none":
         raise UsageError(
             "regrowth.rule 'swap' puts as many weights back as it drops, but pruning.placement 'none' keeps all; set "
             "pruning.placement to 'init+server'."
         )
-    own = config.pruning.placement.split("+")
-    if section.placement == "client" and not {"server", "arrival"} & set(own):
+    if section.placement == "client" and "server" not in placements(config) and config.hooks.name == "none":
         raise UsageError(
             "regrowth.placement 'client' lets clients grow different weights, so that their union gets denser every "
             "round; add 'server' to pruning.placement, which prunes it back."
         )
-    return regrowth.Regrowth(
-        rule=choose(regrowth.REGROWTH, rule, "regrowth.rule")(),
-        criterion=member(CRITERIA, section.criterion, "regrowth.criterion"),
-        placement=section.placement,
-        begin=section.begin,
-        every=section.every,
-        end=section.end or config.rounds,
-    )
+    make = bind_options(REGROWTH, rule, "regrowth.rule")
+    with argument_path("regrowth.rule"):
+        return Regrowth(
+            rule=make(),
+            criterion=lookup(CRITERIA, section.criterion, "regrowth.criterion"),
+            begin=section.begin,
+            every=section.every,
+            end=section.end or config.rounds,
+        )
 
 
-def filled(config: ConfigDict, section: Mapping, registry: Mapping[str, Callable], path: str) -> dict:
+def fill_schedule_defaults(config: ConfigDict, section: Mapping, registry: Mapping[str, Callable], path: str) -> dict:
     """The section with what it leaves out: ``final`` is pruning.sparsity; ``end``, and 0 for a round, the last one."""
-    takes = inspect.signature(member(registry, section["name"], f"{path}.name")).parameters
-    found = dict(section)
+    takes = inspect.signature(lookup(registry, section["name"], f"{path}.name")).parameters
+    filled = dict(section)
     if "final" in takes:
-        found.setdefault("final", config.pruning.sparsity)
+        filled.setdefault("final", config.pruning.sparsity)
     if "end" in takes:
-        found.setdefault("end", 0)
-    return {**found, **{key: config.rounds for key in ("end", "at") if found.get(key) == 0}}
+        filled.setdefault("end", 0)
+    return {**filled, **{key: config.rounds for key in ("end", "at") if filled.get(key) == 0}}
 
 
-def client_map(setting: str | int) -> str | int:
+def resolve_client_map(setting: str | int) -> str | int:
     """``auto`` resolved: one client after another on a CPU, all at once on an accelerator."""
     if setting == "auto":
         return "scan" if jax.default_backend() == "cpu" else "vmap"
     return int(setting) if str(setting).isdigit() else setting
-
-
-# --- a section of the config --------------------------------------------------------------------
-
-
-def choose(registry: Mapping[str, Callable[..., Any]], section: Mapping, path: str, *given: str) -> Callable:
-    """The member that ``section`` names, with the section's other keys bound as arguments.
-
-    Args:
-        registry: name to function.
-        section: ``name`` and keyword arguments.
-        path: where the section stands in the config, for the error message.
-        given: parameters that the caller supplies later; the config may not set them.
-
-    Raises:
-        UsageError: an unknown name, or a key that the function does not take.
-    """
-    options = {key: value for key, value in section.items() if key != "name"}
-    function = member(registry, section["name"], f"{path}.name")
-    parameters = inspect.signature(function).parameters
-    takes = [name for name in parameters if name not in given]
-    anything = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-    for key in options:
-        if key not in takes and not anything:
-            raise UsageError(
-                f"{path}.{key} is not an option of {section['name']!r}, which takes: {', '.join(takes) or 'none'}."
-            )
-    return functools.partial(function, **options)
-
-
-def member(registry: Mapping[str, Any], name: str, path: str):
-    """``registry[name]``, or a sentence that lists the names there are."""
-    if name not in registry:
-        raise UsageError(f"{path} is {name!r}: it must be one of {', '.join(registry)}.")
-    return registry[name]
-
-
-def optimizer(section: Mapping, path: str) -> optax.GradientTransformation:
-    """An optimizer of optax by name, such as ``sgd``, ``adam`` or ``adamw``, with its arguments.
-
-    Raises:
-        UsageError: an unknown name or argument, or an optimizer that needs more than the gradient and the params.
-    """
-    functions = {name: getattr(optax, name) for name in dir(optax)}
-    known: dict[str, Callable[..., Any]] = {n: f for n, f in functions.items() if _makes_optimizer(f)}
-    tx = choose(known, section, path)()
-    leaf = {"w": jax.ShapeDtypeStruct((2, 3), np.float32)}
-    try:
-        state = jax.eval_shape(tx.init, leaf)
-        jax.eval_shape(tx.update, leaf, state, leaf)
-    except Exception as error:  # whatever an optimizer raises that wants a loss value, or a line search
-        raise UsageError(
-            f"{path}.name is {section['name']!r}, which needs more than a gradient ({type(error).__name__}); choose "
-            "another optimizer of optax."
-        ) from error
-    return tx
-
-
-def _makes_optimizer(thing) -> bool:
-    return inspect.isfunction(thing) and "learning_rate" in inspect.signature(thing).parameters

@@ -21,18 +21,14 @@ def cross_entropy(predictions: Array, targets: Array) -> Array:
     return optax.softmax_cross_entropy_with_integer_labels(predictions, targets.astype(jnp.int32))
 
 
-def right(predictions: Array, targets: Array) -> Array:
+def is_correct(predictions: Array, targets: Array) -> Array:
     """1 where the largest of the logits ``[B, K]`` is the target's, else 0: ``f32[B]``."""
     return (predictions.argmax(-1) == targets.astype(jnp.int32)).astype(jnp.float32)
 
 
 def masked_mean(values: Array, valid: Array) -> Array:
     """Mean of the valid values; 0 if there are none. What is not valid may be anything, NaN included."""
-    return jnp.where(valid, values, 0).sum() / jnp.maximum(valid.sum(), 1)
+    return jnp.where(valid, values, 0).sum() / jnp.maximum(valid.sum(), 1).astype(values.dtype)
 
 
-LOSSES = {
-    "squared": squared,
-    "absolute": absolute,
-    "cross_entropy": cross_entropy,
-}
+LOSSES = {"squared": squared, "absolute": absolute, "cross_entropy": cross_entropy}

@@ -20,24 +20,14 @@ def apply(masks: Masks, values):
     return jax.tree.map(lambda m, w: jnp.where(m, w, jnp.zeros((), w.dtype)), masks, values)
 
 
-def kept(masks: Masks) -> Array:
+def count_kept(masks: Masks) -> Array:
     """Number of kept weights in each leaf, ``i32[L]`` in leaf order."""
     return jnp.stack([leaf.sum(dtype=jnp.int32) for leaf in jax.tree.leaves(masks)])
 
 
-def intersect(a: Masks, b: Masks) -> Masks:
-    """Kept in both."""
-    return jax.tree.map(jnp.logical_and, a, b)
-
-
-def union(a: Masks, b: Masks) -> Masks:
-    """Kept in either."""
-    return jax.tree.map(jnp.logical_or, a, b)
-
-
 def hamming(a: Masks, b: Masks) -> Array:
     """Number of weights that one keeps and the other does not, ``i32[]``."""
-    return kept(jax.tree.map(jnp.logical_xor, a, b)).sum()
+    return count_kept(jax.tree.map(jnp.logical_xor, a, b)).sum()
 
 
 def dead_channels(masks: Masks) -> Array:

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from fedsparse_jax.core.types import Array
 
 
-def names(tree) -> tuple[str, ...]:
+def leaf_names(tree) -> tuple[str, ...]:
     """Leaf names in leaf order, such as ``conv1/kernel``."""
     paths, _ = jax.tree_util.tree_flatten_with_path(tree)
     return tuple("/".join(str(getattr(k, "key", getattr(k, "idx", k))) for k in path) for path, _ in paths)
@@ -35,6 +35,11 @@ def weighted_sum(tree, weights: Array):
         return jnp.where(w != 0, w * leaf, 0)
 
     return jax.tree.map(lambda leaf: sum_rows(term, leaf, weights), tree)
+
+
+def weighted_mean(tree, weights: Array):
+    """Mean over the leading axis; leaves ``[C, ...]`` and ``f32[C]``, of which 0 ignores a row."""
+    return weighted_sum(tree, weights / weights.sum())
 
 
 def per_row(values: Array, leaf: Array) -> Array:

@@ -1,8 +1,8 @@
 """The vocabulary: what the parts of a federated run are called and how they fit together.
 
-Nothing here computes. Each NamedTuple is a pytree of arrays or a bundle of pure functions; each
-Protocol is an extension point, and the contract in its docstring is tested over the whole registry
-of that extension point (tests/test_contracts.py).
+Nothing here computes. Each NamedTuple is a pytree of arrays or a bundle of pure functions; each Protocol is an
+extension point, and the contract in its docstring is tested over the whole registry of that extension point
+(tests/test_contracts.py). The words are explained in docs/glossary.md.
 """
 
 from collections.abc import Callable
@@ -16,13 +16,6 @@ Masks = Any  # the tree of Params, bool: True = kept
 Key = jax.Array
 
 
-class UsageError(ValueError):
-    """The user can mend this: one sentence that names the file or the key, and the remedy.
-
-    Scripts print the sentence alone and exit with code 2; nothing is written before it is raised.
-    """
-
-
 class Model(NamedTuple):
     """A network as a pair of pure functions; which library built it stays inside ``models/``."""
 
@@ -31,7 +24,7 @@ class Model(NamedTuple):
 
 
 class Chunk(NamedTuple):
-    """Consecutive training steps; leading axes ``[T, C, B]`` (steps, clients, batch) or a suffix of them."""
+    """Consecutive training steps; leading axes ``[C, T, B]`` (clients, steps, batch) or a suffix of them."""
 
     inputs: Array  # f32[..., *shape]
     targets: Array  # f32[...]; a class is a whole number
@@ -47,15 +40,15 @@ class ClientState(NamedTuple):
     opt_state: Any
     key: Key  # from (seed, round, client id) alone
     anchor: Params | None = None  # what a proximal term pulls towards
-    prunings: Any = None  # i32[], rounds in which a client with a mask of its own might prune it
+    state: Any = None  # what a hook keeps for the client between rounds
 
 
-class Memory(NamedTuple):
+class ClientMemory(NamedTuple):
     """What clients keep between their rounds: leaves ``[N, ...]`` by client id, None where a method keeps nothing."""
 
-    masks: Masks | None = None
+    masks: Masks | None = None  # a mask of the client's own
     opt_state: Any = None
-    prunings: Any = None
+    state: Any = None  # of a hook, see `ClientState`
 
 
 class ServerState(NamedTuple):
@@ -66,7 +59,7 @@ class ServerState(NamedTuple):
     masks: Masks
     opt_state: Any
     key: Key  # from the seed; never advanced
-    memory: Memory = Memory()
+    memory: ClientMemory = ClientMemory()
 
 
 class StepInfo(NamedTuple):
@@ -79,70 +72,62 @@ class StepInfo(NamedTuple):
 class RoundInfo(NamedTuple):
     """What a round reports to humans.
 
-    Where clients have masks of their own (``arrival``), ``kept``, ``dead`` and ``drift`` are means over the present
-    clients' masks, rounded; else they are those of the global one.
+    Where clients have masks of their own, ``kept``, ``dead_channels`` and ``drift`` are means over the present clients'
+    masks, rounded; else they are those of the global mask.
     """
 
     round: Array  # i32[], counted from 1
     target_sparsity: Array  # f32[], what the schedule asked for, as a share of all weights
     kept: Array  # i32[L], weights kept in each leaf of the new model
-    dead: Array  # i32[L], output channels (last axis) without any kept weight, in each leaf
+    dead_channels: Array  # i32[L], output channels (last axis) without any kept weight, in each leaf
     drift: Array  # i32[], weights whose mask changed in this round (Hamming distance)
-    kept_down: Array  # i32[C], weights sent to each client at the start of the round; 0 for an absent client
-    kept_up: Array  # i32[C], kept weights that each client sent back, and scores that the server asked for
+    params_down: Array  # i32[C], weights sent to each client at the start of the round; 0 for an absent client
+    params_up: Array  # i32[C], kept weights that each client sent back, and scores that the server asked for
     agreement: Array  # f32[], Jaccard overlap of the clients' masks, pooled over all pairs of present clients
     finite: Array  # bool[], whether every weight of the new global model is a number
-    padding: Any = (
-        0.0  # share of the computed local steps that no client needed; the host, who plans them, fills it in
-    )
+    padding: Any = 0.0  # share of computed local steps that no client needed; filled in by the host, who plans them
 
 
-class Wants(NamedTuple):
-    """Where an algorithm asks for a few of each client's batches, a `Chunk` ``[C, T, B, ...]`` as ``data``."""
+class DataNeeds(NamedTuple):
+    """Where an algorithm looks at a few of each client's batches, a `Chunk` ``[C, T, B, ...]`` given as ``data``."""
 
-    prepare: str = ""  # batches of "one" client or of "all"; empty for none
-    begin: bool = False
-    finish: bool = False
+    at_init: str = ""  # batches of "one" client or of "all"; empty for none
+    before_training: bool = False
+    after_training: bool = False
 
 
-class Sent(NamedTuple):
+class Payload(NamedTuple):
     """What crosses the network, in either direction; every leaf ``[C, ...]``, by client."""
 
     params: Params  # 0 where pruned
     masks: Masks
-    scores: Any = (
-        None,
-        None,
-    )  # up only: for pruning and for growing, trees like params; None where nobody asked
+    scores: tuple = ()  # up only: a tree like params for each hook that asks for scores
 
 
 class FedAlgorithm(NamedTuple):
-    """A federated algorithm as pure functions: init and prepare start it; a round is address, begin, steps (repeated),
-    leave, finish.
+    """A federated algorithm as pure functions.
 
-    ``data`` is None unless ``wants`` asks for it; ``weights [C]`` are the examples behind each client of it.
-    ``address`` and ``leave`` say what crosses the network; ``begin`` and ``finish`` call them themselves unless they
-    are given what arrived.
+    ``init`` and ``prune_at_init`` come before round 1. A round is ``download``, ``start_clients``, ``local_steps`` for
+    each chunk of steps, ``upload``, ``update_server``. ``data`` is None unless ``data_needs`` asks for it;
+    ``weights [C]`` are the examples behind each client. ``download`` and ``upload`` say what crosses the network;
+    ``start_clients`` and ``update_server`` call them themselves unless they are given what was received.
     """
 
     init: Callable[[Key], ServerState]
-    prepare: Callable[..., ServerState]  # (server, data, weights): pruning before round 1
-    address: Callable[[ServerState, Array], Sent]  # (server, client_ids [C]): down
-    begin: Callable[..., ClientState]  # (server, client_ids [C], data, arrived)
-    steps: Callable[[ClientState, Chunk], tuple[ClientState, StepInfo]]
-    leave: Callable[..., Sent]  # (server, clients, data): up
-    finish: Callable[..., tuple[ServerState, RoundInfo]]  # (server, clients, weights, data, arrived)
-    wants: Wants = Wants()
+    prune_at_init: Callable[..., ServerState]  # (server, data, weights)
+    download: Callable[[ServerState, Array], Payload]  # (server, client_ids [C])
+    start_clients: Callable[..., ClientState]  # (server, client_ids [C], data, received)
+    local_steps: Callable[[ClientState, Chunk], tuple[ClientState, StepInfo]]
+    upload: Callable[..., Payload]  # (server, clients, data)
+    update_server: Callable[..., tuple[ServerState, RoundInfo]]  # (server, clients, weights, data, received)
+    data_needs: DataNeeds = DataNeeds()
 
 
-# --- extension points -----------------------------------------------------------------------
+class Score(Protocol):
+    """Which weights matter: the function in a `sparsity.criteria.Criterion`, of which ``CRITERIA`` hold one each.
 
-
-class Criterion(Protocol):
-    """``CRITERIA``: which weights matter.
-
-    Called as ``criterion(params, key=..., objective=..., apply=..., batch=...)``; it names what it uses
-    and takes the rest as ``**unused``. One that names ``batch`` is given data; the others get ``params`` and ``key``.
+    Called as ``score(params, key=..., objective=..., apply=..., batch=...)``; it names what it uses and takes the rest
+    as ``**unused``. ``objective``, ``apply`` and ``batch`` are given to criteria with ``needs_batch`` only.
 
     Contract: the scores have the tree and shapes of the params, are float32 and finite; the function is traced once
     under jit.
@@ -170,7 +155,7 @@ class Scope(Protocol):
     def __call__(self, scores: Any, masks: Masks, sparsity: Array, prunable: Any) -> Masks: ...
 
 
-class Regrow(Protocol):
+class RegrowthRule(Protocol):
     """``REGROWTH`` hold factories of these: which weights are dropped, and which come back in round ``t``.
 
     Contract: leaves that are not prunable stay as they are; never denser than ``sparsity`` or, if that is more, than
@@ -190,13 +175,3 @@ class Aggregator(Protocol):
     """
 
     def __call__(self, params: Params, masks: Masks, weights: Array) -> tuple[Params, Masks]: ...
-
-
-class Partition(Protocol):
-    """``PARTITIONS``: who holds which person.
-
-    Contract: every person is held by exactly one client, clients are not empty, and the seed alone decides.
-    Returns one array of indices into ``ages`` for each client.
-    """
-
-    def __call__(self, ages: Any, sites: Any, num_clients: int, seed: int) -> list[Any]: ...

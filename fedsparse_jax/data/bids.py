@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from fedsparse_jax.core.types import UsageError
+from fedsparse_jax.core.errors import ArgumentError, UsageError
 from fedsparse_jax.data.tables import (
     MISSING,
     Ages,
@@ -13,11 +13,11 @@ from fedsparse_jax.data.tables import (
     Listing,
     Rows,
     Scan,
-    column,
-    column_or_none,
-    finish,
-    participant,
+    find_column,
+    finish_listing,
+    participant_id,
     read_rows,
+    require_column,
     sex_of,
     value_of,
 )
@@ -66,29 +66,27 @@ def read_bids(
     """
     root = Path(root)
     if not root.is_dir():
-        raise UsageError(f"There is no folder {root}; check data.root.")
+        raise ArgumentError("root", str(root), "there is no such folder")
     table = read_rows(_participants_file(root))
     people, dropped, notes = _people(table, id_col, age_col, site_col)
     files = _select(_walk(root), space, desc)
     if not files:
         wanted = "".join(f" with {k}-{v}" for k, v in (("space", space), ("desc", desc)) if v)
-        raise UsageError(f"{root} holds no T1w scan{wanted} (sub-*/**/sub-*_T1w.nii.gz); check data.root.")
-    ages = Ages(table, column(table, "age", age_col), cap_89)
+        raise ArgumentError("root", str(root), f"it holds no T1w scan{wanted} (sub-*/**/sub-*_T1w.nii.gz)")
+    ages = Ages(table, require_column(table, "age", age_col), cap_89)
     scans: list[Scan] = []
     first: dict[str, str] = {}
     for path, extra in files:
         of = entities(path.name)
         later = first.setdefault(of["sub"], of.get("ses", "")) != of.get("ses", "")
-        found = (
-            _scan(path, people, ages, cap_89, later) if not extra else Drop(str(path), "extra run or image")
-        )
+        found = _scan(path, people, ages, cap_89, later) if not extra else Drop(str(path), "extra run or image")
         scans += [found] if isinstance(found, Scan) else []
         dropped += [found] if isinstance(found, Drop) else []
     owners = [_find(people, "sub-" + entities(path.name)["sub"]) for path, _ in files]
     seen = {row["_id"] for row in owners if row}
     dropped += [Drop(name, "no T1w scan") for name in people if name not in seen]
     notes += ages.notes(table.path) + _mixed_spaces(scans)
-    return finish(root, scans, dropped, notes, strict)
+    return finish_listing(root, scans, dropped, notes, strict)
 
 
 def _participants_file(root: Path) -> Path:
@@ -98,19 +96,17 @@ def _participants_file(root: Path) -> Path:
     raise UsageError(f"{root} has no participants.tsv; add one with the columns participant_id and age.")
 
 
-def _people(
-    table: Rows, id_col, age_col, site_col
-) -> tuple[dict[str, dict[str, str]], list[Drop], list[str]]:
+def _people(table: Rows, id_col, age_col, site_col) -> tuple[dict[str, dict[str, str]], list[Drop], list[str]]:
     """Rows by person, with ``_id``, ``_sex`` and ``_site`` filled in; conflicting repetitions are refused."""
-    id_, age = column(table, "id", id_col), column(table, "age", age_col)
-    sex, site = column_or_none(table, "sex"), column_or_none(table, "site", site_col)
+    id_, age = require_column(table, "id", id_col), require_column(table, "age", age_col)
+    sex, site = find_column(table, "sex"), find_column(table, "site", site_col)
     people: dict[str, dict[str, str]] = {}
     dropped, notes = [], []
     for row in table.rows:
         if row[id_].lower() in MISSING:
             dropped.append(Drop(table.path.name, "id is missing", ", ".join(row.values())))
             continue
-        name = participant(row[id_])
+        name = participant_id(row[id_])
         row |= {"_id": name, "_sex": sex_of(value_of(row, sex)), "_site": value_of(row, site)}
         before = people.setdefault(name, row)
         if before[age] != row[age]:
@@ -136,9 +132,7 @@ def _walk(root: Path) -> Iterator[Path]:
     ignored = _ignore_patterns(root)
     for folder, folders, files in os.walk(root):
         here = Path(folder)
-        folders[:] = sorted(
-            f for f in folders if not f.startswith(".") and not (here == root and f in NOT_RAW)
-        )
+        folders[:] = sorted(f for f in folders if not f.startswith(".") and not (here == root and f in NOT_RAW))
         for name in sorted(files):
             path = here / name
             relative = path.relative_to(root).as_posix()
@@ -210,7 +204,7 @@ def _session_age(path: Path, participant: str, session: str, cap_89: bool) -> fl
     if not file.is_file():
         return None
     table = read_rows(file)
-    when, years = column(table, "session"), column_or_none(table, "age")
+    when, years = require_column(table, "session"), find_column(table, "age")
     rows = [row for row in table.rows if row[when].removeprefix("ses-") == session.removeprefix("ses-")]
     if years is None or not rows or rows[0][years].lower() in MISSING:
         return None
@@ -219,11 +213,7 @@ def _session_age(path: Path, participant: str, session: str, cap_89: bool) -> fl
 
 def _mixed_spaces(scans: list[Scan]) -> list[str]:
     spaces = sorted({entities(scan.path.name).get("space", "native") for scan in scans})
-    return (
-        [f"scans are in different spaces ({', '.join(spaces)}): choose one by space"]
-        if len(spaces) > 1
-        else []
-    )
+    return [f"scans are in different spaces ({', '.join(spaces)}): choose one by space"] if len(spaces) > 1 else []
 
 
 def _mask(path: Path) -> Path | None:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fedsparse_jax.core.types import UsageError
+from fedsparse_jax.core.errors import ArgumentError, UsageError
 
 IDX_UBYTE = 8  # the code of unsigned bytes in an IDX header
 
@@ -22,7 +22,7 @@ class Images(NamedTuple):
     test: np.ndarray | None  # indices of the set's own test set, if it has one
 
 
-def digits(root: str = "") -> Images:
+def digits_images(root: str = "") -> Images:
     """1,797 handwritten digits of 8 x 8 pixels, shipped with scikit-learn (Alpaydin and Kaynak, UCI, 1998).
 
     Args:
@@ -32,16 +32,13 @@ def digits(root: str = "") -> Images:
         from sklearn.datasets import load_digits
     except ImportError:
         raise UsageError(
-            "data.source 'digits' is shipped with scikit-learn, which is not installed; "
-            "install it with pip install 'fedsparse_jax[test]'."
+            "The handwritten digits are shipped with scikit-learn, which is not installed: pip install scikit-learn."
         ) from None
-    found = load_digits()
-    return Images(
-        (found.images / 16).astype(np.float32)[..., np.newaxis], found.target.astype(np.int64), None
-    )
+    loaded = load_digits()
+    return Images((loaded.images / 16).astype(np.float32)[..., np.newaxis], loaded.target.astype(np.int64), None)
 
 
-def idx(root: str) -> Images:
+def idx_images(root: str) -> Images:
     """A folder with the four files of MNIST or Fashion-MNIST, gzipped or not; ``t10k`` is the test set.
 
     Args:
@@ -53,16 +50,12 @@ def idx(root: str) -> Images:
     """
     folder = Path(root).expanduser()
     if not root or not folder.is_dir():
-        raise UsageError(f"data.root is {root!r}: for data.source 'idx' it is the folder of the IDX files.")
+        raise ArgumentError("root", root, "it must be the folder of the IDX files")
     train = _pair(folder, "train")
-    test = (
-        _pair(folder, "t10k") if _find(folder, "t10k", "images") or _find(folder, "t10k", "labels") else None
-    )
+    test = _pair(folder, "t10k") if _find(folder, "t10k", "images") or _find(folder, "t10k", "labels") else None
     pairs = [train] if test is None else [train, test]
     if len({images.shape[1:] for images, _ in pairs}) > 1:
-        raise UsageError(
-            f"{folder}: the images of train and t10k differ in size; put one data set into a folder."
-        )
+        raise UsageError(f"{folder}: the images of train and t10k differ in size; put one data set into a folder.")
     inputs = np.concatenate([images for images, _ in pairs]).astype(np.float32) / 255
     labels = np.concatenate([labels for _, labels in pairs]).astype(np.int64)
     own = None if test is None else np.arange(len(train[0]), len(labels))
@@ -81,9 +74,7 @@ def _pair(folder: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
         arrays.append(read_idx(path, 3 if kind == "images" else 1))
     images, labels = arrays
     if len(images) != len(labels):
-        raise UsageError(
-            f"{folder}: {part} has {len(images)} images and {len(labels)} labels; fetch the files again."
-        )
+        raise UsageError(f"{folder}: {part} has {len(images)} images and {len(labels)} labels; fetch the files again.")
     return images, labels
 
 
@@ -117,7 +108,4 @@ def read_idx(path: Path, dims: int) -> np.ndarray:
     return np.frombuffer(raw, np.uint8, offset=start).reshape(shape)
 
 
-IMAGES: dict[str, Callable[[str], Images]] = {
-    "digits": digits,
-    "idx": idx,
-}
+IMAGE_SOURCES: dict[str, Callable[[str], Images]] = {"digits": digits_images, "idx": idx_images}

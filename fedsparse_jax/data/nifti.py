@@ -15,7 +15,7 @@ import nibabel as nib
 import numpy as np
 from scipy import ndimage
 
-from fedsparse_jax.core.types import UsageError
+from fedsparse_jax.core.errors import UsageError
 
 FOV = (182.0, 218.0, 182.0)  # mm, the MNI152 box
 ORIGIN = (-90.0, -126.0, -72.0)  # RAS mm of its first voxel's centre at 1 mm
@@ -65,7 +65,7 @@ class Image(NamedTuple):
 # --- reading ------------------------------------------------------------------------------------
 
 
-def load(path: str | Path) -> Image:
+def load_image(path: str | Path) -> Image:
     """Reads and checks one image.
 
     Raises:
@@ -120,9 +120,7 @@ def _open(path: Path):
 
 
 def _check_type(path: Path, image) -> None:
-    if not isinstance(image, nib.Nifti1Pair | nib.MGHImage | nib.AnalyzeImage) or isinstance(
-        image, nib.Cifti2Image
-    ):
+    if not isinstance(image, nib.Nifti1Pair | nib.MGHImage | nib.AnalyzeImage) or isinstance(image, nib.Cifti2Image):
         raise ScanError(path, f"a {type(image).__name__}, not a NIfTI volume", "convert it to NIfTI")
     kind = np.dtype(image.get_data_dtype()).kind
     if kind not in "iuf":
@@ -170,9 +168,7 @@ def _check_extent(path: Path, image, affine: np.ndarray) -> None:
     extent = nib.affines.voxel_sizes(affine) * image.shape[:3]
     if extent.min() < MIN_FOV or extent.max() > MAX_FOV:
         size = " x ".join(f"{side:.0f}" for side in extent)
-        remedy = (
-            f"it spans {size} mm, a head {MIN_FOV:.0f} to {MAX_FOV:.0f} mm; mend the voxel size in its header"
-        )
+        remedy = f"it spans {size} mm, a head {MIN_FOV:.0f} to {MAX_FOV:.0f} mm; mend the voxel size in its header"
         raise ScanError(path, "implausible field of view", remedy)
 
 
@@ -205,9 +201,7 @@ def _values(path: Path, image) -> tuple[np.ndarray, list[str]]:
     if data.max() == data.min():
         raise ScanError(path, "constant image", "there is nothing to see in it; convert it again")
     if (data < 0).sum() > 0.2 * (data != 0).sum():
-        raise ScanError(
-            path, "many negative values", "it may be a CT or a statistical map; give a T1-weighted MRI"
-        )
+        raise ScanError(path, "many negative values", "it may be a CT or a statistical map; give a T1-weighted MRI")
     return _without_spikes(data, warnings), warnings
 
 
@@ -252,9 +246,7 @@ def to_grid(data: np.ndarray, affine: np.ndarray, shape, *, align: str = "affine
     if align == "affine" and data.shape == tuple(shape) and _is_grid(affine, target):
         return data.astype(np.float32)
     to_voxel = np.linalg.inv(affine) @ ALIGN[align](data, affine) @ target
-    steps = np.linalg.norm(
-        to_voxel[:3, :3], axis=1
-    )  # voxels of the volume for one of the grid, along its axes
+    steps = np.linalg.norm(to_voxel[:3, :3], axis=1)  # voxels of the volume for one of the grid, along its axes
     sigma = np.sqrt(np.maximum(steps**2 - 1, 0)) / (2 * math.sqrt(2 * math.log(2)))
     smooth = ndimage.gaussian_filter(data, sigma) if sigma.any() else data
     return ndimage.affine_transform(
@@ -285,10 +277,7 @@ def roughly(data: np.ndarray, affine: np.ndarray) -> np.ndarray:
     return move
 
 
-ALIGN: dict[str, Callable] = {
-    "affine": by_affine,
-    "rough": roughly,
-}
+ALIGN: dict[str, Callable] = {"affine": by_affine, "rough": roughly}
 
 
 # --- intensities --------------------------------------------------------------------------------
@@ -311,33 +300,25 @@ def percentile(volume: np.ndarray) -> np.ndarray:
     return volume / np.percentile(volume[volume != 0], 99)
 
 
-NORMALISE: dict[str, Callable] = {
-    "volume": zscore_volume,
-    "brain": zscore_brain,
-    "percentile": percentile,
-}
+NORMALISE: dict[str, Callable] = {"volume": zscore_volume, "brain": zscore_brain, "percentile": percentile}
 
 
-def prepare(path: Path, mask: Path | None, shape, align: str, normalise: str) -> tuple[np.ndarray, Quality]:
+def prepare_scan(path: Path, mask: Path | None, shape, align: str, normalise: str) -> tuple[np.ndarray, Quality]:
     """File to ``f32[*shape]`` as training sees it, and what a person should know about it.
 
     Raises:
         ScanError: the file cannot be used, or nothing of it falls onto the grid.
     """
-    image = load(path)
+    image = load_image(path)
     data, warnings = image.data, list(image.warnings)
     if mask is not None:
         data = np.where(_same_grid(mask, image), data, 0).astype(np.float32)
     if not (data > 0).any():
-        raise ScanError(
-            path, "nothing positive", "a T1-weighted image has positive intensities; convert it again"
-        )
+        raise ScanError(path, "nothing positive", "a T1-weighted image has positive intensities; convert it again")
     volume = to_grid(data, image.affine, shape, align=align)
     brain = volume[volume != 0]
     if brain.size == 0 or brain.std() == 0:
-        raise ScanError(
-            path, "off the grid", "it does not overlap the MNI box; register it, or try data.align=rough"
-        )
+        raise ScanError(path, "off the grid", "it does not overlap the MNI box; register it, or align it by 'rough'")
     share = brain.size / volume.size
     if share > 0.5:
         warnings.append("the skull seems to be there")
@@ -345,21 +326,13 @@ def prepare(path: Path, mask: Path | None, shape, align: str, normalise: str) ->
     if align == "affine" and seen < 0.7 * data.sum() * abs(np.linalg.det(image.affine[:3, :3])):
         warnings.append("much of it lies outside the MNI box")
     quality = Quality(
-        image.shape,
-        image.zooms,
-        image.orientation,
-        share,
-        float(brain.mean()),
-        float(brain.std()),
-        tuple(warnings),
+        image.shape, image.zooms, image.orientation, share, float(brain.mean()), float(brain.std()), tuple(warnings)
     )
     return NORMALISE[normalise](volume).astype(np.float32), quality
 
 
 def _same_grid(mask: Path, image: Image) -> np.ndarray:
-    found = load(mask)
-    if found.data.shape != image.data.shape or not np.allclose(found.affine, image.affine, atol=1e-3):
-        raise ScanError(
-            mask, "mask on another grid", f"it must have the image's shape {image.data.shape} and affine"
-        )
-    return found.data > 0.5
+    loaded = load_image(mask)
+    if loaded.data.shape != image.data.shape or not np.allclose(loaded.affine, image.affine, atol=1e-3):
+        raise ScanError(mask, "mask on another grid", f"it must have the image's shape {image.data.shape} and affine")
+    return loaded.data > 0.5

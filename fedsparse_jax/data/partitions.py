@@ -6,7 +6,8 @@ is in two clients, or in both train and test.
 
 import numpy as np
 
-from fedsparse_jax.core.types import UsageError
+from fedsparse_jax.core.errors import ArgumentError, UsageError
+from fedsparse_jax.core.streams import Stream
 
 RATIO = 1.35  # geometric ratio of the skewed sizes in the paper's federation
 AGE_MEANS = (90, 70, 50, 30)  # target ages of the paper's non-IID clients, in turn
@@ -17,11 +18,9 @@ def split_test(count: int, share: float, seed: int) -> tuple[np.ndarray, np.ndar
     """People for training and people for the central test set, at random: ``(train i64[..], test i64[..])``."""
     tested = round(share * count)
     if not 0 < tested < count:
-        raise UsageError(
-            f"data.test_share is {share}: of {count} people it puts {tested} into the test set; "
-            "both sets need at least one person."
-        )
-    order = np.random.default_rng([seed, 1]).permutation(count)
+        rule = f"of {count} people it puts {tested} into the test set; both sets need at least one person"
+        raise ArgumentError("test_share", share, rule)
+    order = np.random.default_rng([seed, Stream.TEST_SPLIT]).permutation(count)
     return np.sort(order[tested:]), np.sort(order[:tested])
 
 
@@ -54,7 +53,7 @@ def skewed_sizes(count: int, num_clients: int, ratio: float = RATIO) -> list[int
 
 
 def _by_chance(ages, sizes, seed: int) -> list[np.ndarray]:
-    order = np.random.default_rng([seed, 2]).permutation(len(ages))
+    order = np.random.default_rng([seed, Stream.PARTITION_BY_CHANCE]).permutation(len(ages))
     return [np.sort(part) for part in np.split(order, np.cumsum(sizes)[:-1])]
 
 
@@ -64,11 +63,11 @@ def _by_age(ages, sizes, seed: int) -> list[np.ndarray]:
     The round-robin rule of the paper's authors, who repeat a draw until it hits. Here one draw is made among
     the ages that are left, in proportion to the normal density at the middle of the year.
     """
-    rng = np.random.default_rng([seed, 3])
+    rng = np.random.default_rng([seed, Stream.PARTITION_BY_AGE])
     whole = np.floor(np.asarray(ages)).astype(int)
     shelves = {age: list(rng.permutation(np.flatnonzero(whole == age))) for age in np.unique(whole)}
     members: list[list[int]] = [[] for _ in sizes]
-    while any(len(held) < size for held, size in zip(members, sizes, strict=True)):
+    while any(len(taken) < size for taken, size in zip(members, sizes, strict=True)):
         for client, size in enumerate(sizes):
             if len(members[client]) < size:
                 left = np.array([age for age, shelf in shelves.items() if shelf])
@@ -77,7 +76,7 @@ def _by_age(ages, sizes, seed: int) -> list[np.ndarray]:
                 density = np.exp(log_density - log_density.max())
                 age = rng.choice(left, p=density / density.sum())
                 members[client].append(shelves[age].pop(0))
-    return [np.sort(held) for held in members]
+    return [np.sort(taken) for taken in members]
 
 
 def uniform_iid(ages, sites, num_clients, seed):
@@ -111,14 +110,12 @@ def by_site(ages, sites, num_clients, seed):
     if "n/a" in names:
         missing = int((sites == "n/a").sum())
         raise UsageError(
-            f"partition.name is 'site', but {missing} of {len(sites)} people have no site; add a site column "
-            "to the table of participants, or choose another partition."
+            f"{missing} of {len(sites)} people have no site, by which they were to be divided; add a site column to "
+            "the table of participants, or choose another partition."
         )
     if len(names) != num_clients:
-        raise UsageError(
-            f"partition.num_clients is {num_clients}, but the data come from {len(names)} sites "
-            f"({', '.join(names)}); set partition.num_clients={len(names)}."
-        )
+        rule = f"the data come from {len(names)} sites ({', '.join(names)}); set it to {len(names)}"
+        raise ArgumentError("num_clients", num_clients, rule)
     return [np.flatnonzero(sites == name) for name in names]
 
 
@@ -127,19 +124,19 @@ def dirichlet(ages, sites, num_clients, seed, *, alpha=0.5, bins=5):
 
     A client that would stay empty takes one person from the largest.
     """
-    rng = np.random.default_rng([seed, 4])
+    rng = np.random.default_rng([seed, Stream.PARTITION_BY_DIRICHLET])
     edges = np.quantile(ages, np.linspace(0, 1, bins + 1)[1:-1])
     which = np.digitize(ages, edges)
     members: list[list[int]] = [[] for _ in range(num_clients)]
     for b in range(bins):
         people = rng.permutation(np.flatnonzero(which == b))
         cuts = (np.cumsum(rng.dirichlet([alpha] * num_clients))[:-1] * len(people)).round().astype(int)
-        for held, part in zip(members, np.split(people, cuts), strict=True):
-            held.extend(part)
-    for held in members:
-        if not held:
-            held.append(max(members, key=len).pop())
-    return [np.sort(np.array(held, int)) for held in members]
+        for taken, part in zip(members, np.split(people, cuts), strict=True):
+            taken.extend(part)
+    for taken in members:
+        if not taken:
+            taken.append(max(members, key=len).pop())
+    return [np.sort(np.array(taken, int)) for taken in members]
 
 
 def classes_per_client(ages, sites, num_clients, seed, *, classes=2):
@@ -148,25 +145,23 @@ def classes_per_client(ages, sites, num_clients, seed, *, classes=2):
     A class is shared out evenly among the clients that hold it. Where ``num_clients * classes`` is less than the number
     of classes, clients hold more of them, because every example must be held by somebody.
     """
-    rng = np.random.default_rng([seed, 7])
+    rng = np.random.default_rng([seed, Stream.PARTITION_BY_CLASS])
     labels = np.unique(ages)
     if not 1 <= classes <= len(labels):
-        raise UsageError(
-            f"partition.classes is {classes}: the data have {len(labels)} classes; choose 1 to that."
-        )
+        raise ArgumentError("classes", classes, f"the data have {len(labels)} classes; choose 1 to that")
     each = max(classes, -(-len(labels) // num_clients))
-    holders, held_by = [], np.zeros(len(labels), int)
+    classes_of, num_holders = [], np.zeros(len(labels), int)
     for _ in range(num_clients):  # the least held classes first, chance deciding among equals
-        held = np.lexsort((rng.random(len(labels)), held_by))[:each]
-        held_by[held] += 1
-        holders.append(held)
+        chosen = np.lexsort((rng.random(len(labels)), num_holders))[:each]
+        num_holders[chosen] += 1
+        classes_of.append(chosen)
     members: list[list[int]] = [[] for _ in range(num_clients)]
     for label in range(len(labels)):
-        who = [client for client, held in enumerate(holders) if label in held]
+        holders = [client for client, chosen in enumerate(classes_of) if label in chosen]
         people = rng.permutation(np.flatnonzero(ages == labels[label]))
-        for client, part in zip(who, np.array_split(people, len(who)), strict=True):
+        for client, part in zip(holders, np.array_split(people, len(holders)), strict=True):
             members[client].extend(part)
-    return [np.sort(np.array(held, int)) for held in members]
+    return [np.sort(np.array(taken, int)) for taken in members]
 
 
 def divide(ages, sites, *, partition, num_clients: int, seed: int) -> list[np.ndarray]:
@@ -176,35 +171,33 @@ def divide(ages, sites, *, partition, num_clients: int, seed: int) -> list[np.nd
         UsageError: fewer people than clients, or a client without data.
     """
     if num_clients < 1:
-        raise UsageError(f"partition.num_clients is {num_clients}: a federation needs at least one client.")
+        raise ArgumentError("num_clients", num_clients, "a federation needs at least one client")
     if len(ages) < num_clients:
-        raise UsageError(
-            f"partition.num_clients is {num_clients}, but only {len(ages)} people are left for training; "
-            "lower partition.num_clients or add data."
-        )
+        rule = f"only {len(ages)} people are left for training; lower it or add data"
+        raise ArgumentError("num_clients", num_clients, rule)
     parts = partition(np.asarray(ages), np.asarray(sites), num_clients, seed)
     empty = [i + 1 for i, part in enumerate(parts) if len(part) == 0]
     if empty:
         raise UsageError(
-            f"partition.name leaves client {empty[0]} of {num_clients} without data; "
-            "lower partition.num_clients, or choose a less skewed partition."
+            f"The partition leaves client {empty[0]} of {num_clients} without data; lower the number of clients, or "
+            "choose a less skewed partition."
         )
     if sorted(np.concatenate(parts).tolist()) != list(range(len(ages))):
         raise UsageError("The partition must give every person to exactly one client; mend its function.")
     return [np.asarray(part, np.int64) for part in parts]
 
 
-def expand(people_of_scans, people) -> np.ndarray:
+def expand(person_of_scan, people) -> np.ndarray:
     """The scans of some people.
 
     Args:
-        people_of_scans: ``[N]``, for each scan the index of its person.
+        person_of_scan: ``[N]``, for each scan the index of its person.
         people: indices of persons.
 
     >>> expand([0, 1, 0, 2], [0, 2]).tolist()
     [0, 2, 3]
     """
-    return np.flatnonzero(np.isin(people_of_scans, people))
+    return np.flatnonzero(np.isin(person_of_scan, people))
 
 
 PARTITIONS = {

@@ -17,7 +17,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fedsparse_jax.core.types import UsageError
+from fedsparse_jax.core.errors import ArgumentError, UsageError
+from fedsparse_jax.core.files import write_tsv, write_whole
 from fedsparse_jax.data import nifti, tables
 
 FORMAT = 1  # raise it when the cached numbers would change
@@ -41,7 +42,7 @@ def ingest(
     align: str,
     normalise: str,
     cache_dir: Path,
-    track: Callable = lambda items, description, total: items,
+    progress: Callable = lambda items, description, total: items,
     workers: int = 1,
 ) -> ScanSet:
     """Reads, checks, resamples and normalises every scan, or opens the cache where that has been done.
@@ -52,7 +53,7 @@ def ingest(
         align: a member of `nifti.ALIGN`.
         normalise: a member of `nifti.NORMALISE`.
         cache_dir: folder of the caches; made if missing.
-        track: progress, ``(items, description, total) -> items``.
+        progress: progress, ``(items, description, total) -> items``.
         workers: threads that read.
 
     Raises:
@@ -64,16 +65,16 @@ def ingest(
     array, table = cache_dir / f"scans-{key}.npy", cache_dir / f"scans-{key}.json"
     if not (array.exists() and table.exists()):
         cache_dir.mkdir(parents=True, exist_ok=True)
-        _write(listing, tuple(shape), align, normalise, array, table, track, workers)
+        _write(listing, tuple(shape), align, normalise, array, table, progress, workers)
     return _open(listing, array, table)
 
 
 def _check_options(shape, align: str, normalise: str) -> None:
     if len(shape) != 3 or min(shape) < 1:
-        raise UsageError(f"data.shape is {tuple(shape)}: it needs three numbers of voxels.")
+        raise ArgumentError("shape", tuple(shape), "it needs three numbers of voxels")
     for key, value, known in (("align", align, nifti.ALIGN), ("normalise", normalise, nifti.NORMALISE)):
         if value not in known:
-            raise UsageError(f"data.{key} is {value!r}: it must be one of {', '.join(known)}.")
+            raise ArgumentError(key, value, f"it must be one of {', '.join(known)}")
 
 
 def _key(listing: tables.Listing, paths: list[Path], options) -> str:
@@ -99,7 +100,7 @@ def _fingerprint(path: Path) -> bytes:
     return hashlib.sha256(f"{path.name}{size}{date}".encode() + content).digest()
 
 
-def _write(listing, shape, align, normalise, array: Path, table: Path, track, workers: int) -> None:
+def _write(listing, shape, align, normalise, array: Path, table: Path, progress, workers: int) -> None:
     """Streams the volumes to disk: one is in memory at a time (for each worker)."""
     partial = array.with_name(f"{array.name}.{os.getpid()}.partial")
     kept: list[int] = []
@@ -107,26 +108,21 @@ def _write(listing, shape, align, normalise, array: Path, table: Path, track, wo
     results = _prepare_all(listing.scans, shape, align, normalise, workers)
     volumes = np.lib.format.open_memmap(partial, "w+", np.float32, (len(listing.scans), *shape))
     try:
-        for i, found in enumerate(track(results, "Reading scans", len(listing.scans))):
-            if isinstance(found, tables.Drop):
-                dropped.append(found._asdict())
+        for i, prepared in enumerate(progress(results, "Reading scans", len(listing.scans))):
+            if isinstance(prepared, tables.Drop):
+                dropped.append(prepared._asdict())
             else:
-                volumes[len(kept)], one = found
-                quality.append(one._asdict())
+                volumes[len(kept)], scan_quality = prepared
+                quality.append(scan_quality._asdict())
                 kept.append(i)
         if not kept:
             reasons = tables.count_reasons(tables.Drop(**drop) for drop in dropped)
-            raise UsageError(
-                f"None of the {len(listing.scans)} scans can be used ({reasons}); mend or replace them."
-            )
+            raise UsageError(f"None of the {len(listing.scans)} scans can be used ({reasons}); mend or replace them.")
         volumes.flush()
         del volumes
         _shrink(partial, len(kept), shape)
-        content = json.dumps({"kept": kept, "quality": quality, "dropped": dropped})
-        half = table.with_name(f"{table.name}.{os.getpid()}.partial")
-        half.write_text(content, encoding="utf-8")
         os.replace(partial, array)
-        os.replace(half, table)
+        write_whole(table, json.dumps({"kept": kept, "quality": quality, "dropped": dropped}))
     finally:
         partial.unlink(missing_ok=True)
 
@@ -147,7 +143,7 @@ def _shrink(path: Path, count: int, shape) -> None:
 def _prepare_all(scans, shape, align, normalise, workers: int) -> Iterator:
     def prepare(scan: tables.Scan):
         try:
-            return nifti.prepare(scan.path, scan.mask, shape, align, normalise)
+            return nifti.prepare_scan(scan.path, scan.mask, shape, align, normalise)
         except nifti.ScanError as error:
             return tables.Drop(str(error.path), error.reason, error.remedy)
 
@@ -159,10 +155,10 @@ def _prepare_all(scans, shape, align, normalise, workers: int) -> Iterator:
 
 
 def _open(listing: tables.Listing, array: Path, table: Path) -> ScanSet:
-    found = json.loads(table.read_text(encoding="utf-8"))
-    quality = tuple(nifti.Quality(**_tuples(entry)) for entry in found["quality"])
-    refused = tuple(tables.Drop(**entry) for entry in found["dropped"])
-    scans = tuple(listing.scans[i] for i in found["kept"])
+    stored = json.loads(table.read_text(encoding="utf-8"))
+    quality = tuple(nifti.Quality(**_tuples(entry)) for entry in stored["quality"])
+    refused = tuple(tables.Drop(**entry) for entry in stored["dropped"])
+    scans = tuple(listing.scans[i] for i in stored["kept"])
     return ScanSet(np.load(array, mmap_mode="r"), scans, quality, listing.dropped + refused, listing.notes)
 
 
@@ -170,10 +166,7 @@ def _tuples(entry: dict) -> dict:
     return {key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()}
 
 
-# --- for humans ---------------------------------------------------------------------------------
-
-
-def summary(scan_set: ScanSet) -> str:
+def summarize_scans(scan_set: ScanSet) -> str:
     """What was accepted, what was dropped and why, and what to look at, as lines of text."""
     scans = scan_set.scans
     ages = np.array([scan.age for scan in scans])
@@ -213,8 +206,8 @@ def write_tables(scan_set: ScanSet, folder: Path) -> None:
         (scan.path, scan.participant, scan.session or "n/a", scan.age, scan.sex, scan.site, *_cells(quality))
         for scan, quality in zip(scan_set.scans, scan_set.quality, strict=True)
     ]
-    _write_tsv(folder / "accepted.tsv", head, rows)
-    _write_tsv(folder / "dropped.tsv", tables.Drop._fields, scan_set.dropped)
+    write_tsv(folder / "accepted.tsv", head, rows)
+    write_tsv(folder / "dropped.tsv", tables.Drop._fields, scan_set.dropped)
 
 
 def _cells(quality: nifti.Quality) -> list[str]:
@@ -226,8 +219,3 @@ def _cells(quality: nifti.Quality) -> list[str]:
         *(f"{number:.4g}" for number in numbers),
         "; ".join(warnings) or "n/a",
     ]
-
-
-def _write_tsv(path: Path, head, rows) -> None:
-    lines = ["\t".join(str(cell).replace("\t", " ") for cell in row) for row in (head, *rows)]
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")

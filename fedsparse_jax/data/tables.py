@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from fedsparse_jax.core.types import UsageError
+from fedsparse_jax.core.errors import ArgumentError, UsageError
 
 SYNONYMS = {
     "id": ("participant_id", "subject_id", "eid", "id", "subject", "sub_id", "subid"),
@@ -61,12 +61,7 @@ class Rows(NamedTuple):
     rows: list[dict[str, str]]
 
 
-# --- ages ---------------------------------------------------------------------------------------
-
-
-def parse_age(
-    text: str, *, unit_years: float = 1.0, cap_89: bool = False, comma: bool = False
-) -> float | str:
+def parse_age(text: str, *, unit_years: float = 1.0, cap_89: bool = False, comma: bool = False) -> float | str:
     """An age in years, or the reason why the text is none.
 
     Args:
@@ -118,9 +113,6 @@ def _unit_years(table: Path, column: str) -> float:
     return UNITS[unit[0]]
 
 
-# --- tables -------------------------------------------------------------------------------------
-
-
 def read_rows(path: Path) -> Rows:
     """Reads a table, whatever its separator, line ends and capitals; refuses what cannot be read surely."""
     if not path.is_file():
@@ -152,33 +144,29 @@ def read_rows(path: Path) -> Rows:
     return Rows(path, header, rows)
 
 
-def column_or_none(table: Rows, role: str, named: str | None = None) -> str | None:
+def find_column(table: Rows, role: str, named: str | None = None) -> str | None:
     """The column that plays a role: the one named, or the only synonym that the table has."""
     if named:
         if named.lower() not in table.columns:
             raise UsageError(f"{table.path} has no column {named!r}; it has: {', '.join(table.columns)}.")
         return named.lower()
-    found = [name for name in SYNONYMS[role] if name in table.columns]
-    if len(found) > 1 and role in ("id", "age", "path"):
-        several = ", ".join(found)
-        raise UsageError(
-            f"{table.path} has several columns for the {role} ({several}); name one by {role}_col."
-        )
-    return found[0] if found else None
+    candidates = [name for name in SYNONYMS[role] if name in table.columns]
+    if len(candidates) > 1 and role in ("id", "age", "path"):
+        several = ", ".join(candidates)
+        raise UsageError(f"{table.path} has several columns for the {role} ({several}); name one by {role}_col.")
+    return candidates[0] if candidates else None
 
 
-def column(table: Rows, role: str, named: str | None = None) -> str:
+def require_column(table: Rows, role: str, named: str | None = None) -> str:
     """The same, of a role that must be played."""
-    column = column_or_none(table, role, named)
+    column = find_column(table, role, named)
     if column is None:
         there = ", ".join(table.columns)
-        raise UsageError(
-            f"{table.path} has no column for the {role}; it has: {there}; name one by {role}_col."
-        )
+        raise UsageError(f"{table.path} has no column for the {role}; it has: {there}; name one by {role}_col.")
     return column
 
 
-def participant(text: str) -> str:
+def participant_id(text: str) -> str:
     """``sub-<label>`` of an id, with or without its prefix."""
     return text if text.startswith("sub-") else f"sub-{text}"
 
@@ -213,18 +201,14 @@ class Ages:
         return notes + ([f"{path.name}: ages converted to years"] if self.unit != 1 else [])
 
 
-def finish(source: Path, scans: list[Scan], dropped: list[Drop], notes: list[str], strict: bool) -> Listing:
+def finish_listing(source: Path, scans: list[Scan], dropped: list[Drop], notes: list[str], strict: bool) -> Listing:
     """The listing; refuses it if nothing is left, or if something needs the user's decision."""
     unreadable = [drop for drop in dropped if drop.reason.startswith("age")]
     if strict and unreadable:
         first = unreadable[0]
-        raise UsageError(
-            f"{source}: {first.what}: {first.reason} ({first.detail!r}); mend the table, or drop strict."
-        )
+        raise UsageError(f"{source}: {first.what}: {first.reason} ({first.detail!r}); mend the table, or drop strict.")
     if any(drop.reason == "age is 89+" for drop in dropped):
-        raise UsageError(
-            f"{source} holds ages written '89+'; set data.options.cap_89=True to take them for 89."
-        )
+        raise ArgumentError("cap_89", False, f"{source} holds ages written '89+'; set it to True to take them for 89")
     if not scans:
         reasons = count_reasons(dropped)
         raise UsageError(f"{source}: no scan is left ({reasons}); mend the table of participants.")
@@ -238,9 +222,6 @@ def count_reasons(dropped: Iterable[Drop]) -> str:
         counts[drop.reason] = counts.get(drop.reason, 0) + 1
     ordered = sorted(counts.items(), key=lambda item: -item[1])
     return ", ".join(f"{count} x {reason}" for reason, count in ordered) or "nothing dropped"
-
-
-# --- CSV and TSV --------------------------------------------------------------------------------
 
 
 def read_table(
@@ -268,26 +249,24 @@ def read_table(
     """
     table = read_rows(Path(path))
     id_, age, file = (
-        column(table, role, named) for role, named in (("id", id_col), ("age", age_col), ("path", path_col))
+        require_column(table, role, named) for role, named in (("id", id_col), ("age", age_col), ("path", path_col))
     )
-    sex, session = column_or_none(table, "sex"), column_or_none(table, "session")
-    site = column_or_none(table, "site", site_col)
+    sex, session = find_column(table, "sex"), find_column(table, "session")
+    site = find_column(table, "site", site_col)
     folder = Path(root_path).expanduser() if root_path else table.path.parent
     ages = Ages(table, age, cap_89)
     scans: list[Scan] = []
     dropped: list[Drop] = []
     for row in table.rows:
-        name, years, where = participant(row[id_]), ages(row), _header_of(folder / row[file])
+        name, years, where = participant_id(row[id_]), ages(row), _header_of(folder / row[file])
         if row[id_].lower() in MISSING or row[file].lower() in MISSING or isinstance(years, str):
             reason = "id is missing" if row[id_].lower() in MISSING else "path is missing"
-            dropped.append(
-                Drop(str(where), years if isinstance(years, str) else reason, ", ".join(row.values()))
-            )
+            dropped.append(Drop(str(where), years if isinstance(years, str) else reason, ", ".join(row.values())))
             continue
         when = "" if value_of(row, session) == "n/a" else value_of(row, session)
         scans.append(Scan(where, name, when, years, sex_of(value_of(row, sex)), value_of(row, site)))
     _refuse_twice(table, scans)
-    return finish(table.path, scans, dropped, ages.notes(table.path), strict)
+    return finish_listing(table.path, scans, dropped, ages.notes(table.path), strict)
 
 
 def _header_of(path: Path) -> Path:
@@ -300,6 +279,4 @@ def _refuse_twice(table: Rows, scans: list[Scan]) -> None:
     for scan in scans:
         before = seen.setdefault(scan.path, scan)
         if before is not scan:
-            raise UsageError(
-                f"{table.path} names {scan.path} twice, for {before.participant} and {scan.participant}."
-            )
+            raise UsageError(f"{table.path} names {scan.path} twice, for {before.participant} and {scan.participant}.")

@@ -12,7 +12,8 @@ import jax.numpy as jnp
 
 from fedsparse_jax.core import masks as mask_algebra
 from fedsparse_jax.core import tree
-from fedsparse_jax.core.types import Aggregator, Array, Masks, Params, UsageError
+from fedsparse_jax.core.errors import ArgumentError
+from fedsparse_jax.core.types import Aggregator, Array, Masks, Params
 
 QUORUMS = ("strict_majority", "at_least_half", "as_coded")
 Quorum = str | float
@@ -28,9 +29,7 @@ def mean(params: Params, masks: Masks, weights: Array) -> tuple[Params, Masks]:
     return tree.weighted_sum(params, shares), _union(masks, weights)
 
 
-def keepers_mean(
-    params: Params, masks: Masks, weights: Array, *, weighted: bool = True
-) -> tuple[Params, Masks]:
+def keepers_mean(params: Params, masks: Masks, weights: Array, *, weighted: bool = True) -> tuple[Params, Masks]:
     r"""Mean over those who kept a weight: :math:`\sum_k p_k m_k \theta_k / \sum_k p_k m_k`.
 
     The NNZ average of FedSparsify; the merge of FedDST, and, not weighted, of LotteryFL. The mask is the union.
@@ -112,16 +111,16 @@ def trimmed_mean(params: Params, masks: Masks, weights: Array, *, trim: float = 
         trim: share of the present clients cut off at either end, in [0, .5).
     """
     if not 0 <= trim < 0.5:
-        raise UsageError(f"aggregation.trim is {trim}: it is a share from 0 up to, but not including, 0.5.")
+        raise ArgumentError("trim", trim, "it is a share from 0 up to, but not including, 0.5")
     present = weights > 0
     count = present.sum()
-    cut = jnp.floor(trim * count + 1e-6).astype(jnp.int32)
+    cut = jnp.floor(trim * count.astype(jnp.float32) + 1e-6).astype(jnp.int32)
 
     def reduce(leaf):
         ordered = _sorted(leaf, present)
         place = tree.per_row(jnp.arange(len(leaf)), leaf)
         inside = (place >= cut) & (place < count - cut)
-        return jnp.where(inside, ordered, 0).sum(0) / (count - 2 * cut)
+        return jnp.where(inside, ordered, 0).sum(0) / (count - 2 * cut).astype(leaf.dtype)
 
     union = _union(masks, weights)
     return mask_algebra.apply(union, jax.tree.map(reduce, params)), union
@@ -138,7 +137,7 @@ def elect(masks: Masks, present: Array, quorum: Quorum) -> Masks:
             and 3, the union); or a number in (0, 1], that share of n or more, but at least one.
 
     Raises:
-        UsageError: another quorum.
+        ArgumentError: another quorum.
     """
     votes, count = mask_algebra.votes(masks, present), present.sum()
     if quorum == "strict_majority":
@@ -148,15 +147,14 @@ def elect(masks: Masks, present: Array, quorum: Quorum) -> Masks:
     if quorum == "as_coded":
         return jax.tree.map(lambda v: v >= count // 2, votes)
     if isinstance(quorum, str) or not 0 < quorum <= 1 or not math.isfinite(quorum):
-        raise UsageError(
-            f"aggregation.quorum is {quorum!r}: it must be one of {', '.join(QUORUMS)}, or a share above 0 and up to 1."
-        )
-    needed = jnp.maximum(quorum * count - 1e-6, 0.5)
-    return jax.tree.map(lambda v: v >= needed, votes)
+        rule = f"it must be one of {', '.join(QUORUMS)}, or a share above 0 and up to 1"
+        raise ArgumentError("quorum", quorum, rule)
+    needed = jnp.maximum(quorum * count.astype(jnp.float32) - 1e-6, 0.5)
+    return jax.tree.map(lambda v: v.astype(jnp.float32) >= needed, votes)
 
 
 def _votes(mask: Array, counts: Array) -> Array:
-    return mask * tree.per_row(counts, mask)
+    return mask.astype(counts.dtype) * tree.per_row(counts, mask)
 
 
 def _union(masks: Masks, weights: Array) -> Masks:

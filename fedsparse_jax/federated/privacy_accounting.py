@@ -11,10 +11,10 @@ import functools
 import math
 from collections.abc import Iterable
 
-from fedsparse_jax.core.types import UsageError
+from fedsparse_jax.core.errors import UsageError
 
 
-def need() -> None:
+def require_accountant() -> None:
     """Refuses where the accountant is missing.
 
     Raises:
@@ -24,7 +24,7 @@ def need() -> None:
 
 
 @functools.cache
-def epsilon(noise: float, epochs: int, delta: float) -> float:
+def epsilon_spent(noise: float, epochs: int, delta: float) -> float:
     """Epsilon of so many epochs over the same examples.
 
     Args:
@@ -49,6 +49,6 @@ def _accountant():
         from dp_accounting import get_epsilon_gaussian
     except ImportError as error:
         raise UsageError(
-            "privacy.clip asks for private training, whose accountant is missing: pip install -e '.[privacy]'."
+            "Private training needs an accountant, which is missing: pip install -e '.[privacy]'."
         ) from error
     return get_epsilon_gaussian

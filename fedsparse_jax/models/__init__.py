@@ -1,10 +1,12 @@
-"""Networks as ``Model(init, apply)``."""
+"""Networks as ``Model(init, apply)``. A network goes here: a factory, and its line in ``MODELS``."""
 
 from collections.abc import Callable
 
 from fedsparse_jax.core.types import Model
 from fedsparse_jax.models.brain_age_cnn import brain_age_cnn
 from fedsparse_jax.models.flat_cnn import flat_cnn
+from fedsparse_jax.models.flops import flops_per_example, multiply_adds_per_weight
+from fedsparse_jax.models.from_nnx import from_nnx, in_precision
 from fedsparse_jax.models.image_classifiers import image_cnn, mlp
 
 MODELS: dict[str, Callable[..., Model]] = {

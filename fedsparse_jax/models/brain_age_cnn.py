@@ -9,7 +9,7 @@ from flax import nnx
 
 from fedsparse_jax.core.types import Array, Model
 from fedsparse_jax.models import layers
-from fedsparse_jax.models.from_nnx import functional
+from fedsparse_jax.models.from_nnx import from_nnx
 
 WIDTHS = (32, 64, 128, 256, 256, 64)
 
@@ -51,10 +51,8 @@ def brain_age_cnn(
         remat: compute each block again for its gradient instead of keeping its activations.
 
     Raises:
-        UsageError: ``shape`` is too small for the poolings, or ``convolution`` is unknown.
+        ArgumentError: ``shape`` is too small for the poolings, or ``convolution`` is unknown.
     """
     layers.check_poolings(shape, len(widths) - 1)
     layers.check_formulation(convolution)
-    return functional(
-        lambda rngs: BrainAgeCNN(tuple(widths), output_mean, output_scale, convolution, remat, rngs=rngs)
-    )
+    return from_nnx(lambda rngs: BrainAgeCNN(tuple(widths), output_mean, output_scale, convolution, remat, rngs=rngs))

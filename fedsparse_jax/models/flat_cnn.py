@@ -12,7 +12,7 @@ from flax import nnx
 
 from fedsparse_jax.core.types import Array, Model
 from fedsparse_jax.models import layers
-from fedsparse_jax.models.from_nnx import functional
+from fedsparse_jax.models.from_nnx import from_nnx
 
 GAIN = 0.25  # the flattened features are divided by (their number)**GAIN
 
@@ -42,25 +42,21 @@ class FlatCNN(nnx.Module):
         return self.scale * self.head(flat / flat.shape[1] ** GAIN)[:, 0]
 
 
-def flat_cnn(
-    shape, *, widths=(8, 16, 16), poolings=2, output_mean=None, output_scale=None, zero_head=True
-) -> Model:
+def flat_cnn(shape, *, widths=(8, 16, 16), poolings=2, output_mean=None, output_scale=None, zero_head=True) -> Model:
     """Blocks of convolution 3x3x3, instance norm, max-pool (in the first ``poolings`` blocks) and ReLU.
 
     Args:
         shape: ``(X, Y, Z)`` voxels of the input; every axis needs at least ``2**poolings``.
         widths: channels of the blocks.
         poolings: how many blocks halve the volume.
-        output_mean: prediction in years before any training; `build.model` puts the training ages' mean for None.
-        output_scale: years for one unit of the output; `build.model` puts the training ages' SD for None.
+        output_mean: prediction in years before any training; a config puts the training ages' mean for None.
+        output_scale: years for one unit of the output; a config puts the training ages' SD for None.
         zero_head: whether the head's weights start at zero: faster here, but criteria that look at gradients before
             any training (SNIP, GraSP) then find all weights alike.
 
     Raises:
-        UsageError: ``shape`` is too small for the poolings.
+        ArgumentError: ``shape`` is too small for the poolings.
     """
     layers.check_poolings(shape, poolings)
     mean, scale = output_mean or 0.0, output_scale or 1.0
-    return functional(
-        lambda rngs: FlatCNN(tuple(shape), tuple(widths), poolings, mean, scale, zero_head, rngs=rngs)
-    )
+    return from_nnx(lambda rngs: FlatCNN(tuple(shape), tuple(widths), poolings, mean, scale, zero_head, rngs=rngs))

@@ -16,19 +16,10 @@ import numpy as np
 
 from fedsparse_jax.core.types import Params
 
-MOVES = {
-    "reshape",
-    "transpose",
-    "convert_element_type",
-    "squeeze",
-    "broadcast_in_dim",
-    "copy",
-    "expand_dims",
-    "rev",
-}
+MOVES = {"reshape", "transpose", "convert_element_type", "squeeze", "broadcast_in_dim", "copy", "expand_dims", "rev"}
 
 
-def uses(apply: Callable, params: Params, shape) -> np.ndarray:
+def multiply_adds_per_weight(apply: Callable, params: Params, shape) -> np.ndarray:
     """How many multiply-adds one prediction spends on one weight of each leaf, ``f64[L]`` in leaf order.
 
     Args:
@@ -36,9 +27,9 @@ def uses(apply: Callable, params: Params, shape) -> np.ndarray:
         params: arrays or their shapes.
         shape: of one example, channels included.
 
-    >>> dense = lambda p, x: x @ p["w"] + p["b"]
+    >>> dense = lambda p, x: x @ p["w"] + p["b"][None]
     >>> leaves = {"b": jax.ShapeDtypeStruct((3,), "float32"), "w": jax.ShapeDtypeStruct((4, 3), "float32")}
-    >>> uses(dense, leaves, (4,)).tolist()
+    >>> multiply_adds_per_weight(dense, leaves, (4,)).tolist()
     [0.0, 1.0]
     """
     example = jax.ShapeDtypeStruct((1, *shape), np.float32)
@@ -49,9 +40,17 @@ def uses(apply: Callable, params: Params, shape) -> np.ndarray:
     return products / [leaf.size for leaf in leaves]
 
 
-def per_sample(kept, uses_: np.ndarray) -> float:
-    """Floating-point operations of one prediction with ``kept [L]`` weights in each leaf."""
-    return float(2 * np.dot(np.asarray(kept, np.float64), uses_))
+def flops_per_example(kept, multiply_adds: np.ndarray | None) -> float | None:
+    """Floating-point operations of one prediction with ``kept [L]`` weights in each leaf.
+
+    Args:
+        kept: weights in each leaf.
+        multiply_adds: of one prediction on a weight of each leaf, from `multiply_adds_per_weight`; None where nobody
+            has counted them, and then there is no answer.
+    """
+    if multiply_adds is None:
+        return None
+    return float(2 * np.dot(np.asarray(kept, np.float64), multiply_adds))
 
 
 def _walk(jaxpr, origins, products: np.ndarray, times: int) -> list:
@@ -73,7 +72,8 @@ def _walk(jaxpr, origins, products: np.ndarray, times: int) -> list:
         inner, repeats = _inner(eqn)
         if _is_convolution(eqn):
             inputs, kernel = (var.aval for var in eqn.invars)
-            products[sources[1]] += times * inputs.size // inputs.shape[-1] * kernel.size
+            if sources[1] is not None:  # else the kernel is computed, and no leaf's
+                products[sources[1]] += times * inputs.size // inputs.shape[-1] * kernel.size
         elif name in ("dot_general", "conv_general_dilated"):
             for source in sources:
                 if source is not None:

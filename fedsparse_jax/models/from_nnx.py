@@ -6,12 +6,13 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from fedsparse_jax.core.types import Array, Key, Model, Params, UsageError
+from fedsparse_jax.core.errors import ArgumentError
+from fedsparse_jax.core.types import Array, Key, Model, Params
 
 PRECISIONS = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
-def functional(build: Callable[[nnx.Rngs], nnx.Module]) -> Model:
+def from_nnx(build: Callable[[nnx.Rngs], nnx.Module]) -> Model:
     """The pure functions of the module that ``build(rngs)`` makes; the module may hold ``nnx.Param`` only."""
     graphdef = nnx.split(nnx.eval_shape(lambda: build(nnx.Rngs(0))))[0]
 
@@ -30,10 +31,10 @@ def in_precision(model: Model, name: str) -> Model:
     predictions stay float32, so that small updates are not lost.
 
     Raises:
-        UsageError: another name.
+        ArgumentError: another name.
     """
     if name not in PRECISIONS:
-        raise UsageError(f"precision is {name!r}: it must be one of {', '.join(PRECISIONS)}.")
+        raise ArgumentError("precision", name, f"it must be one of {', '.join(PRECISIONS)}")
     if name == "float32":
         return model
     dtype = PRECISIONS[name]

@@ -8,7 +8,7 @@ from flax import nnx
 
 from fedsparse_jax.core.types import Array, Model
 from fedsparse_jax.models import layers
-from fedsparse_jax.models.from_nnx import functional
+from fedsparse_jax.models.from_nnx import from_nnx
 
 
 class MLP(nnx.Module):
@@ -53,7 +53,7 @@ def mlp(shape, *, hidden=(128,), classes=10) -> Model:
         classes: K, logits of the output.
     """
     sides = (math.prod(shape), *hidden, classes)
-    return functional(lambda rngs: MLP(sides, rngs=rngs))
+    return from_nnx(lambda rngs: MLP(sides, rngs=rngs))
 
 
 def image_cnn(shape, *, widths=(16, 32), hidden=64, classes=10) -> Model:
@@ -66,7 +66,7 @@ def image_cnn(shape, *, widths=(16, 32), hidden=64, classes=10) -> Model:
         classes: K, logits of the output.
 
     Raises:
-        UsageError: ``shape`` is too small for the poolings.
+        ArgumentError: ``shape`` is too small for the poolings.
     """
     layers.check_poolings(shape, len(widths))
-    return functional(lambda rngs: ImageCNN(tuple(shape), tuple(widths), hidden, classes, rngs=rngs))
+    return from_nnx(lambda rngs: ImageCNN(tuple(shape), tuple(widths), hidden, classes, rngs=rngs))

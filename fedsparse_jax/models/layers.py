@@ -3,7 +3,7 @@
 Convolution is written as matrix products, in one of the formulations that `formulation` chooses between: XLA's own 3D
 convolution is slow on CPU when it is differentiated inside a loop, and over per-client kernels (under ``vmap``) it
 becomes a grouped convolution, slow on every backend, where a matrix product becomes a batched one. What was
-measured stands in docs/performance.md.
+measured stands in docs/results/performance.md.
 """
 
 import functools
@@ -15,7 +15,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from fedsparse_jax.core.types import Array, UsageError
+from fedsparse_jax.core.errors import ArgumentError
+from fedsparse_jax.core.types import Array
 from fedsparse_jax.models.conv import tiles, winograd
 
 MIN_CHANNELS, MIN_TILES = 32, 128  # from which Winograd's convolution is the faster one on CPU
@@ -39,20 +40,20 @@ def columns(inputs: Array, kernel: Array) -> Array:
     return inputs @ flat if size == 1 else jnp.concatenate(_shifts(inputs, size), axis=-1) @ flat
 
 
-def direct(inputs: Array, kernel: Array) -> Array:
-    """SAME convolution by tiles, for few channels; see `tiles.direct`."""
-    return tiles.untile(tiles.direct(inputs, kernel), inputs.shape[1:-1])
+def _untiled(by_tiles: Callable[[Array, Array], Array]) -> Callable[[Array, Array], Array]:
+    """A convolution in the layout of `tiles`, with its outputs as an image."""
+    return lambda inputs, kernel: tiles.untile(by_tiles(inputs, kernel), inputs.shape[1:-1])
 
 
 FORMULATIONS: dict[str, Callable[[Array, Array], Array]] = {
     "columns": columns,
-    "winograd": winograd.convolve,
-    "direct": direct,
+    "winograd": _untiled(winograd.tiled),
+    "direct": _untiled(tiles.direct),
 }
 
 
 def formulation(inputs: Array, kernel: Array) -> str:
-    """The fastest member of ``FORMULATIONS`` for `normed_pool` at these shapes, as measured; see docs/performance.md.
+    """The fastest member of ``FORMULATIONS`` for `normed_pool` at these shapes, see docs/results/performance.md.
 
     Winograd's pays where there are channels enough to spend its savings on, and tiles enough to share the transformed
     kernel among; the direct one where there are few channels. Both need a kernel of side 3.
@@ -82,7 +83,12 @@ def convolve(inputs: Array, kernel: Array, bias: Array, how: str = "auto") -> Ar
     if how == "auto" and chosen == "direct":  # its layout pays only where it is pooled in
         chosen = "columns"
     outputs = FORMULATIONS[chosen](inputs, kernel)
-    return outputs + bias.astype(outputs.dtype)
+    return outputs + as_last_axis(bias, outputs).astype(outputs.dtype)
+
+
+def as_last_axis(values: Array, outputs: Array) -> Array:
+    """``values [O]`` with as many axes as ``outputs [..., O]``."""
+    return values.reshape((1,) * (outputs.ndim - 1) + (-1,))
 
 
 def _chosen(inputs: Array, kernel: Array, how: str) -> str:
@@ -111,7 +117,7 @@ def normed_pool(inputs: Array, kernel: Array, how: str = "auto") -> Array:
     else:
         outputs = winograd.tiled(inputs, kernel)
         statistics = tiles.moments(outputs, space)
-    return _normalise(tiles.max_pool(outputs, space), *statistics)
+    return _normalise(tiles.pool_tiles(outputs, space), *statistics)
 
 
 def max_pool(inputs: Array) -> Array:
@@ -139,22 +145,23 @@ def instance_norm(inputs: Array) -> Array:
 
 
 def _normalise(inputs: Array, mean: Array, variance: Array) -> Array:
-    return ((inputs - mean) * jax.lax.rsqrt(variance + EPSILON)).astype(inputs.dtype)
+    return ((inputs.astype(mean.dtype) - mean) * jax.lax.rsqrt(variance + EPSILON)).astype(inputs.dtype)
 
 
 def check_poolings(shape, poolings: int) -> None:
     """Refuses a shape of which an axis falls below one voxel."""
     if min(shape) < 2**poolings:
-        raise UsageError(
-            f"data.shape {tuple(shape)} does not survive {poolings} poolings by 2: every axis needs at least "
-            f"{2**poolings} voxels; choose a finer grid, or a model with fewer poolings (model.widths)."
+        rule = (
+            f"that does not survive {poolings} poolings by 2: every axis needs at least {2**poolings} voxels; choose a "
+            "finer grid, or a model with fewer poolings (widths)"
         )
+        raise ArgumentError("shape", tuple(shape), rule)
 
 
 def check_formulation(how: str) -> None:
     """Refuses a formulation that there is not."""
     if how not in ("auto", *FORMULATIONS):
-        raise UsageError(f"model.convolution is {how!r}: it must be one of auto, {', '.join(FORMULATIONS)}.")
+        raise ArgumentError("convolution", how, f"it must be one of auto, {', '.join(FORMULATIONS)}")
 
 
 class Conv(nnx.Module):
@@ -197,4 +204,5 @@ class Dense(nnx.Module):
     def __call__(self, inputs: Array) -> Array:
         kernel = self.kernel[...]
         narrow = inputs.astype(kernel.dtype)  # sums and bias keep the bias's precision
-        return jnp.matmul(narrow, kernel, preferred_element_type=self.bias[...].dtype) + self.bias[...]
+        outputs = jnp.matmul(narrow, kernel, preferred_element_type=self.bias[...].dtype)
+        return outputs + as_last_axis(self.bias[...], outputs)

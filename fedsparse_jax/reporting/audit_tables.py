@@ -3,30 +3,29 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from fedsparse_jax.reporting.plots import BLUE, GREEN, GREY, ORANGE, RED, SKY, styled
+from fedsparse_jax.reporting.style import BLUE, GREEN, GREY, ORANGE, RED, SKY, styled
 
-HEAD = ("attack", "AUC", "TPR at 1 % FPR", "TPR at 0.1 % FPR", "balanced accuracy", "AUC, age-matched")
+AUDIT_HEAD = ("attack", "AUC", "TPR at 1 % FPR", "TPR at 0.1 % FPR", "balanced accuracy", "AUC, age-matched")
 CAPTION = "Members found against false alarms, both axes logarithmic, the mean over the threats."
-GRID = np.logspace(-3, 0, 61)
 
 
-def rows(found: dict, part: str = "threats") -> list[list[str]]:
-    """One row an attack, under ``HEAD``: of one threat with intervals, of several the mean and the range over them.
+def attack_rows(audit: dict, part: str = "threats") -> list[list[str]]:
+    """One row an attack, under ``AUDIT_HEAD``; one threat has intervals, several the mean and the range over them.
 
     Args:
-        found: what ``attack.json`` holds of one kind of threat.
+        audit: what ``attack.json`` holds of one kind of threat.
         part: ``threats``, or the name of a control.
     """
-    threats = list((found["threats"] if part == "threats" else found["controls"][part]).values())
+    threats = list((audit["threats"] if part == "threats" else audit["controls"][part]).values())
     return [[name, *_cells([threat[name] for threat in threats])] for name in threats[0]]
 
 
-def tables(found: dict) -> list[tuple[str, list[list[str]]]]:
+def audit_tables(audit: dict) -> list[tuple[str, list[list[str]]]]:
     """All that was found, as titles and rows: everybody together, the controls, and, of several threats, each."""
-    parts = [(summary(found), rows(found))]
-    parts += [(f"Control: models that cannot know, {name}.", rows(found, name)) for name in found["controls"]]
-    several = found["threats"] if len(found["threats"]) > 1 else {}
-    return parts + [(who, rows({"threats": {who: one}})) for who, one in several.items()]
+    parts = [(audit_summary(audit), attack_rows(audit))]
+    parts += [(f"Control: models that cannot know, {name}.", attack_rows(audit, name)) for name in audit["controls"]]
+    several = audit["threats"] if len(audit["threats"]) > 1 else {}
+    return parts + [(name, attack_rows({"threats": {name: threat}})) for name, threat in several.items()]
 
 
 def _cells(findings: list[dict]) -> list[str]:
@@ -37,18 +36,18 @@ def _cells(findings: list[dict]) -> list[str]:
     outcomes = [finding["everybody"] for finding in ran]
     matched = [finding["age_matched"] for finding in ran if finding["age_matched"]]
     return [
-        estimate([outcome["auc"] for outcome in outcomes]),
-        estimate([outcome["tpr"]["0.01"] for outcome in outcomes]),
-        estimate([outcome["tpr"]["0.001"] for outcome in outcomes]),
-        estimate([outcome["balanced_accuracy"] for outcome in outcomes]),
-        estimate([outcome["auc"] for outcome in matched]) if matched else "nobody has a partner",
+        show_estimate([outcome["auc"] for outcome in outcomes]),
+        show_estimate([outcome["tpr"]["0.01"] for outcome in outcomes]),
+        show_estimate([outcome["tpr"]["0.001"] for outcome in outcomes]),
+        show_estimate([outcome["balanced_accuracy"] for outcome in outcomes]),
+        show_estimate([outcome["auc"] for outcome in matched]) if matched else "nobody has a partner",
     ]
 
 
-def estimate(values: list[dict]) -> str:
+def show_estimate(values: list[dict]) -> str:
     """One number with its interval; of several the mean, the smallest and the largest.
 
-    >>> estimate([{"value": 0.5, "low": 0.4, "high": 0.6}]), estimate([{"value": 0.5}, {"value": 0.7}])
+    >>> show_estimate([{"value": 0.5, "low": 0.4, "high": 0.6}]), show_estimate([{"value": 0.5}, {"value": 0.7}])
     ('0.500 [0.400, 0.600]', '0.600 (0.500 to 0.700)')
     """
     known = [value["value"] for value in values if value["value"] is not None]
@@ -59,31 +58,24 @@ def estimate(values: list[dict]) -> str:
     return f"{np.mean(known):.3f} ({min(known):.3f} to {max(known):.3f})"
 
 
-def markdown(head, lines) -> str:
-    """A table."""
-    return "\n".join("| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *lines]) + "\n"
-
-
-def summary(found: dict) -> str:
+def audit_summary(audit: dict) -> str:
     """The sentence that must stand beside every number of an audit."""
-    pairs, who = len(found["threats"]), found["threat"]
+    pairs, threat = len(audit["threats"]), audit["threat"]
     return (
-        f"Threat: {who}"
-        + (f", {pairs} of them" if pairs > 1 else "")
-        + f"; models after round {found['round']}. "
-        f"Train MAE {found['train_mae']:.2f} y, test MAE {found['test_mae']:.2f} y, gap {found['gap']:.2f} y."
-        + (f" Epsilon {found['epsilon']:.3g} at delta {found['delta']:g}." if "epsilon" in found else "")
+        f"Threat: {threat}" + (f", {pairs} of them" if pairs > 1 else "") + f"; models after round {audit['round']}. "
+        f"Train MAE {audit['train_mae']:.2f} y, test MAE {audit['test_mae']:.2f} y, gap {audit['gap']:.2f} y."
+        + (f" Epsilon {audit['epsilon']:.3g} at delta {audit['delta']:g}." if "epsilon" in audit else "")
     )
 
 
 @styled
-def curves(found: dict) -> Figure:
+def roc_curves(audit: dict) -> Figure:
     """TPR against FPR on logarithmic axes, the mean over the threats; the diagonal is guessing."""
     figure = Figure(figsize=(3.6, 3.4), layout="constrained")
     ax = figure.subplots()
     ax.plot([1e-3, 1], [1e-3, 1], color=GREY, ls="--", lw=1, label="guessing")
     colours = (BLUE, RED, GREEN, ORANGE, SKY, "#CC79A7", "black", GREY)
-    for (name, curve), colour in zip(found["roc"].items(), colours * 3):
+    for (name, curve), colour in zip(audit["roc"].items(), colours * 3):
         points = np.array([(x, y) for x, y in zip(curve["fpr"], curve["tpr"]) if y]).reshape(-1, 2)
         ax.plot(points[:, 0], points[:, 1], color=colour, label=name)
     ax.set(xscale="log", yscale="log", xlim=(1e-3, 1), ylim=(1e-3, 1), xlabel="false positives")
@@ -96,7 +88,7 @@ def curves(found: dict) -> Figure:
 
 
 @styled
-def by_sparsity(levels: list[dict]) -> Figure:
+def auc_by_sparsity(levels: list[dict]) -> Figure:
     """Best-attack AUC against sparsity with 95 % intervals, beside dense models stopped at the same test error."""
     figure = Figure(figsize=(3.6, 3.2), layout="constrained")
     ax = figure.subplots()

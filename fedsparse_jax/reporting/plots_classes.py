@@ -3,7 +3,7 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from fedsparse_jax.reporting.plots import clip_name, styled
+from fedsparse_jax.reporting.style import clip_name, styled
 
 
 @styled
@@ -42,13 +42,7 @@ def _counted(ax, counts, names):
     for row, column in zip(*np.nonzero(counts), strict=True):
         dark = counts[row, column] > 0.8 * counts.max()
         ax.text(
-            column,
-            row,
-            counts[row, column],
-            ha="center",
-            va="center",
-            fontsize=7,
-            color="white" if dark else "black",
+            column, row, counts[row, column], ha="center", va="center", fontsize=7, color="white" if dark else "black"
         )
     ax.set_xticks(range(counts.shape[1]))
     ax.set_yticks(range(len(names)), names)
@@ -64,9 +58,7 @@ def montage(images, titles):
         titles: K strings.
     """
     figure = Figure(figsize=(min(7, 0.75 * len(images)), 1.1), layout="constrained")
-    for ax, image, title in zip(
-        figure.subplots(1, len(images), squeeze=False)[0], images, titles, strict=True
-    ):
+    for ax, image, title in zip(figure.subplots(1, len(images), squeeze=False)[0], images, titles, strict=True):
         ax.imshow(image, cmap="gray_r", interpolation="nearest")
         ax.set_title(title, loc="center", fontsize=8)
         ax.set(xticks=[], yticks=[])

@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from fedsparse_jax.reporting.plots import ORANGE, clip_name, styled
+from fedsparse_jax.reporting.style import ORANGE, clip_name, styled
 
 MAX_SCANS = 8
 

@@ -1,10 +1,11 @@
 """Orbax checkpoints of the server's state: one a round, written while the next round runs.
 
 Orbax neither notices a flipped byte nor refuses another dtype, so that each checkpoint carries a digest of its
-arrays; `restore` goes back to the newest one that is sound.
+arrays; `restore_checkpoint` goes back to the newest one that is sound.
 """
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -12,7 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
-from fedsparse_jax.core.types import ServerState, UsageError
+from fedsparse_jax.core.errors import UsageError
+from fedsparse_jax.core.types import ClientMemory, ServerState
 
 FOLDER = "checkpoints"
 
@@ -28,25 +30,29 @@ def open_manager(workdir: Path, keep: int | None = None) -> ocp.CheckpointManage
     return ocp.CheckpointManager((workdir / FOLDER).resolve(), options=options)
 
 
-def save(manager: ocp.CheckpointManager, server: ServerState) -> None:
+def save_checkpoint(manager: ocp.CheckpointManager, server: ServerState) -> None:
     """Starts to write the state after ``server.round`` rounds; returns before it is on disk."""
     round_ = int(server.round)
     args = ocp.args.Composite(
-        state=ocp.args.StandardSave(_stored(server)),
-        meta=ocp.args.JsonSave({"round": round_, "digest": digest(server)}),
+        state=ocp.args.StandardSave(_to_stored(server)),
+        meta=ocp.args.JsonSave({"round": round_, "digest": state_digest(server)}),
     )
     if round_ not in manager.all_steps() and not manager.save(round_, args=args):
         raise RuntimeError(f"Orbax refused to save round {round_}.")
 
 
-def restore(
-    manager: ocp.CheckpointManager, like: ServerState, round_: int | None = None
+def restore_checkpoint(
+    manager: ocp.CheckpointManager,
+    like: ServerState,
+    round_: int | None = None,
+    print_fn: Callable[[str], None] = print,
 ) -> ServerState | None:
     """The newest sound checkpoint, or None if there is no checkpoint at all.
 
     Args:
         like: a state of the same structure, shapes and dtypes (arrays or ``jax.eval_shape`` of them).
         round_: exactly this round instead of the newest.
+        print_fn: told which checkpoints cannot be used.
 
     Raises:
         UsageError: the round is not there, or there are checkpoints but none of them is sound.
@@ -56,7 +62,7 @@ def restore(
         there = ", ".join(map(str, sorted(rounds))) or "none"
         raise UsageError(f"{manager.directory} holds no checkpoint of round {round_}; it holds: {there}.")
     for step in rounds if round_ is None else [round_]:
-        server = _read(manager, like, step)
+        server = _read(manager, like, step, print_fn)
         if server is not None:
             _forget_after(manager, step, rounds if round_ is None else [])
             return server
@@ -67,7 +73,7 @@ def restore(
     return None
 
 
-def digest(server: ServerState) -> str:
+def state_digest(server: ServerState) -> str:
     """SHA-256 over dtypes, shapes and bytes of all leaves."""
     total = hashlib.sha256()
     for leaf in jax.tree.leaves(server):
@@ -79,33 +85,41 @@ def digest(server: ServerState) -> str:
     return total.hexdigest()
 
 
-def _read(manager, like, step: int) -> ServerState | None:
-    abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, _stored(like))
+def _read(manager, like, step: int, print_fn) -> ServerState | None:
+    abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, _to_stored(like))
     args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract), meta=ocp.args.JsonRestore())
     try:
-        found = manager.restore(step, args=args)
-        server = like._replace(**found["state"])
-        sound = found["meta"]["digest"] == digest(server)
+        restored = manager.restore(step, args=args)
+        server = _from_stored(like, restored["state"])
+        sound = restored["meta"]["digest"] == state_digest(server)
     except Exception as error:  # whatever Orbax raises for a damaged folder
-        print(f"Checkpoint of round {step} cannot be read ({type(error).__name__}); trying an older one.")
+        print_fn(f"Checkpoint of round {step} cannot be read ({type(error).__name__}); trying an older one.")
         return None
     if not sound:
-        print(f"Checkpoint of round {step} is damaged (its digest differs); trying an older one.")
+        print_fn(f"Checkpoint of round {step} is damaged (its digest differs); trying an older one.")
     return jax.tree.map(_uncommitted, server) if sound else None
 
 
-def _stored(server: ServerState) -> dict:
-    """The state as it lies on disk: without a memory that holds nothing, as in runs of before there was one."""
+def _to_stored(server: ServerState) -> dict:
+    """The state as it lies on disk: without a memory that holds nothing, and with the names of the first version."""
     fields = server._asdict()
-    return fields if jax.tree.leaves(server.memory) else {k: v for k, v in fields.items() if k != "memory"}
+    if not jax.tree.leaves(fields.pop("memory")):
+        return fields
+    masks, opt_state, state = server.memory
+    return {**fields, "memory": {"masks": masks, "opt_state": opt_state, "prunings": state}}
+
+
+def _from_stored(like: ServerState, stored: dict) -> ServerState:
+    memory = stored.pop("memory", None)
+    if memory is None:
+        return like._replace(**stored)
+    return like._replace(**stored, memory=ClientMemory(memory["masks"], memory["opt_state"], memory["prunings"]))
 
 
 def _uncommitted(leaf):
     """The array without a tie to the device that it was restored to, so that a run may go on on others."""
     if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-        return jax.random.wrap_key_data(
-            _uncommitted(jax.random.key_data(leaf)), impl=jax.random.key_impl(leaf)
-        )
+        return jax.random.wrap_key_data(_uncommitted(jax.random.key_data(leaf)), impl=jax.random.key_impl(leaf))
     return jnp.asarray(np.asarray(leaf))
 
 

@@ -1,4 +1,14 @@
-"""A run folder: what is written into it when it is opened, and the refusal of one that holds something else."""
+"""A run folder: what is written into it when it is opened, and the refusal of one that holds something else.
+
+The files::
+
+    config.json         the resolved config                         environment.json  versions, machine, seed
+    federation.json     who holds what                              metrics.jsonl     a line a round (`records`)
+    checkpoints/        the server's state after the newest rounds  client_records/   masks that both sides know
+    predictions.tsv     of the test set, by the final model         slices.npz        a few test examples
+    tensorboard/        the same numbers as metrics.jsonl           report.html       and figures/, by `reporting`
+    attack.json         what an audit found, by `studies.audit_run`
+"""
 
 import datetime
 import importlib.metadata
@@ -8,33 +18,50 @@ from typing import Any
 
 import jax
 
-from fedsparse_jax.runs import metrics_log
-from fedsparse_jax.core.types import UsageError
+from fedsparse_jax.core import tree
+from fedsparse_jax.core.errors import UsageError
+from fedsparse_jax.core.files import read_json, write_json
+from fedsparse_jax.models.flops import flops_per_example
+from fedsparse_jax.runs.experiment import Experiment
+from fedsparse_jax.runs.migrations import CLIENT_RECORDS, upgrade_folder, upgrade_stored_config
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "nibabel", "fedsparse_jax")
+COST_ONLY = ("execution", "checkpoint", "log")  # sections that change no number, or only what is shown
 
 
-def open_(workdir: Path, config: dict, **about: dict) -> None:
-    """Makes the folder and writes what the run is about; refuses a folder that holds another experiment.
-
-    Args:
-        workdir: the folder.
-        config: resolved; ``config.json``.
-        **about: further JSON files, by name; one that exists is left as it is.
-    """
+def open_run_dir(workdir: Path, experiment: Experiment) -> None:
+    """Makes the folder and writes what the run is about; refuses a folder that holds another experiment."""
     config_file = workdir / "config.json"
     if config_file.exists():
-        _refuse_other(config, metrics_log.read_json(config_file)["config"], workdir)
+        _refuse_other(experiment.config, stored_config(workdir), workdir)
+        upgrade_folder(workdir)
     elif workdir.exists() and any(workdir.iterdir()):
         raise UsageError(f"{workdir} is not empty and holds no run; choose another --workdir.")
-    workdir.mkdir(parents=True, exist_ok=True)
-    metrics_log.write_json(config_file, {"config": config})
-    for name, value in about.items():
+    write_json(config_file, {"config": experiment.config})
+    about = {"environment": environment(experiment.seed), "federation": describe_federation(experiment)}
+    for name, value in about.items():  # of the run's first start
         if not (workdir / f"{name}.json").exists():
-            metrics_log.write_json(workdir / f"{name}.json", value)
+            write_json(workdir / f"{name}.json", value)
 
 
-def environment(seed: int) -> dict:
+def stored_config(workdir: Path) -> dict[str, Any]:
+    """The config of a run folder, in today's words.
+
+    Raises:
+        UsageError: the folder holds no run.
+    """
+    file = workdir / "config.json"
+    if not file.exists():
+        raise UsageError(f"{workdir} holds no run (no config.json); give the --workdir of scripts/train.py.")
+    return upgrade_stored_config(read_json(file)["config"])
+
+
+def client_records(workdir: Path) -> Path:
+    """Where the masks are kept that server and clients know of one another."""
+    return workdir / CLIENT_RECORDS
+
+
+def environment(seed: int) -> dict[str, Any]:
     """Versions, machine, devices and seed."""
     versions = {}
     for name in PACKAGES:
@@ -52,6 +79,30 @@ def environment(seed: int) -> dict:
     }
 
 
+def describe_federation(experiment: Experiment) -> dict[str, Any]:
+    """Who holds what, for the report."""
+    data = experiment.federation
+    kind = "labels" if data.classes else "ages"
+    targets = data.targets.astype(int) if data.classes else data.targets.astype(float).round(1)
+    clients = [
+        {"name": f"L{i + 1}", "n": len(rows), kind: targets[rows].tolist()} for i, rows in enumerate(data.members)
+    ]
+    params = jax.eval_shape(experiment.model.init, jax.random.key(0))
+    sizes = [leaf.size for leaf in jax.tree.leaves(params)]
+    return {
+        "method": experiment.config["method"],
+        "task": experiment.config["task"],
+        "classes": data.classes,
+        "clients": clients,
+        "test": {"n": len(data.test), kind: targets[data.test].tolist()},
+        "dropped": experiment.dropped,
+        "total_weights": tree.size(params),
+        "layers": dict(zip(tree.leaf_names(params), sizes, strict=True)),
+        "flops": flops_per_example(sizes, experiment.multiply_adds),
+        "shape": list(data.inputs.shape[1:-1]),
+    }
+
+
 def _refuse_other(config: dict, stored: dict, workdir: Path) -> None:
     ours, theirs = _flat(_comparable(config)), _flat(_comparable(stored))
     for key in sorted(ours.keys() | theirs.keys()):
@@ -63,8 +114,8 @@ def _refuse_other(config: dict, stored: dict, workdir: Path) -> None:
 
 
 def _comparable(config: dict) -> dict[str, Any]:
-    """What decides the numbers: not the sections that only change cost or what is shown."""
-    return {key: value for key, value in config.items() if key not in ("execution", "checkpoint", "log")}
+    """What decides the numbers."""
+    return {key: value for key, value in config.items() if key not in COST_ONLY}
 
 
 def _flat(config: dict, prefix: str = "") -> dict[str, Any]:

@@ -1,17 +1,24 @@
 """Which weights matter: params to scores, the larger the more worth keeping.
 
-A criterion knows one model and one batch. Those that take ``batch`` are scored on data: `pruning.scorer` averages
-them over the batches of a client, and the server over clients by their size. All score the very params that are
-trained, pruned weights being zero in them.
+A score knows one model and one batch. A `Criterion` says beside it whether it looks at data: `pruning.make_scorer`
+averages such scores over the batches of a client, and the server over clients by their size. All score the very params
+that are trained, pruned weights being zero in them.
 """
 
-import inspect
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from fedsparse_jax.core.types import Chunk, Criterion, Key, Params
+from fedsparse_jax.core.types import Chunk, Key, Params, Score
+
+
+class Criterion(NamedTuple):
+    """Which weights matter, and whether that is asked of data."""
+
+    score: Score
+    needs_batch: bool = False  # scored on batches, with ``objective``, ``apply`` and ``batch``
 
 
 def magnitude(params: Params, **unused):
@@ -57,8 +64,8 @@ def synflow(params: Params, *, apply: Callable, batch: Chunk, **unused):
     r"""Score :math:`|w\,\partial R/\partial w|`, R the summed output for an input of ones through the network of
     :math:`|w|` (SynFlow, arXiv 2006.05467).
 
-    Of the batch only the shape is used. Meant to be repeated while pruning (``pruning.iterations``, 100 in the
-    paper); a normalization in the network, which it has no notion of, blunts it.
+    Of the batch only the shape is used. Meant to be repeated while pruning (100 ``iterations`` in the paper); a
+    normalization in the network, which it has no notion of, blunts it.
     """
     ones = jnp.ones_like(batch.inputs[:1])
     positive = jax.tree.map(jnp.abs, params)
@@ -72,20 +79,11 @@ def squared_gradient(params: Params, *, objective: Callable, batch: Chunk, **unu
     return jax.tree.map(jnp.square, jax.grad(objective)(params, batch))
 
 
-def takes_data(criterion: Criterion) -> bool:
-    """Whether the criterion is scored on batches.
-
-    >>> takes_data(magnitude), takes_data(snip)
-    (False, True)
-    """
-    return "batch" in inspect.signature(criterion).parameters
-
-
 CRITERIA: dict[str, Criterion] = {
-    "magnitude": magnitude,
-    "random": random,
-    "snip": snip,
-    "grasp": grasp,
-    "synflow": synflow,
-    "squared_gradient": squared_gradient,
+    "magnitude": Criterion(magnitude),
+    "random": Criterion(random),
+    "snip": Criterion(snip, needs_batch=True),
+    "grasp": Criterion(grasp, needs_batch=True),
+    "synflow": Criterion(synflow, needs_batch=True),
+    "squared_gradient": Criterion(squared_gradient, needs_batch=True),
 }

@@ -13,18 +13,18 @@ import jax
 import jax.numpy as jnp
 
 from fedsparse_jax.core import tree
-from fedsparse_jax.core.types import Array, Criterion, Masks, Params, Regrow, UsageError
-from fedsparse_jax.sparsity.pruning import jointly, keep_largest, share_of
-
-PLACEMENTS = ("client", "server")
+from fedsparse_jax.core.errors import ArgumentError
+from fedsparse_jax.core.types import Array, Masks, Params, RegrowthRule
+from fedsparse_jax.sparsity.criteria import Criterion
+from fedsparse_jax.sparsity.scopes import apply_to_flat_leaves
+from fedsparse_jax.sparsity.selection import keep_largest, share_of
 
 
 class Regrowth(NamedTuple):
-    """When, where and by what rule a method lets weights come back."""
+    """When and by what rule a method lets weights come back; where in the round, its hook says."""
 
-    rule: Regrow
+    rule: RegrowthRule
     criterion: Criterion  # scores what may grow
-    placement: str  # "client", after local training (FedDST), or "server", after aggregation (PruneFL)
     begin: int  # first round
     every: int  # rounds between two
     end: int  # last round
@@ -34,7 +34,7 @@ class Regrowth(NamedTuple):
         return (t >= self.begin) & (t <= self.end) & ((t - self.begin) % self.every == 0)
 
 
-def swap(*, fraction: float = 0.5, end: int = 20) -> Regrow:
+def swap(*, fraction: float = 0.5, end: int = 20) -> RegrowthRule:
     r"""As many back as dropped, leaf by leaf: the counts stay what they are (FedDST, arXiv 2112.09824).
 
     .. math:: \alpha_t = \tfrac{\alpha}{2} (1 + \cos(\pi t / T_{end}))
@@ -68,7 +68,7 @@ def swap(*, fraction: float = 0.5, end: int = 20) -> Regrow:
     return rule
 
 
-def greedy(*, fraction: float = 0.3, halving: float = 10_000, fixed: float = 0.1, costs=()) -> Regrow:
+def greedy(*, fraction: float = 0.3, halving: float = 10_000, fixed: float = 0.1, costs=()) -> RegrowthRule:
     r"""Grow while it pays: what raises the importance won per unit of a round's time (PruneFL, arXiv 1909.12326).
 
     Every leaf frees the share :math:`d_t = d\,2^{-t / h}` of its kept weights, the smallest. Freed and pruned weights
@@ -88,10 +88,8 @@ def greedy(*, fraction: float = 0.3, halving: float = 10_000, fixed: float = 0.1
     """
     _check_fraction(fraction)
     if fixed < 0 or halving <= 0:
-        raise UsageError(
-            f"regrowth.rule.fixed is {fixed} and halving is {halving}: fixed may not be negative, and halving must "
-            "be positive."
-        )
+        name, value = ("fixed", fixed) if fixed < 0 else ("halving", halving)
+        raise ArgumentError(name, value, "fixed may not be negative, and halving must be positive")
 
     def rule(params: Params, masks: Masks, scores, t: Array, sparsity: Array, prunable) -> Masks:
         share = fraction * 0.5 ** (t / halving)
@@ -103,11 +101,11 @@ def greedy(*, fraction: float = 0.3, halving: float = 10_000, fixed: float = 0.1
             return rest.reshape(mask.shape) if flag else mask
 
         held = jax.tree.map(free, params, masks, prunable)
-        prices = [dict(costs).get(name, 1.0) for name in tree.names(held)]
+        prices = [dict(costs).get(name, 1.0) for name in tree.leaf_names(held)]
         price = jax.tree.unflatten(jax.tree.structure(held), prices)
         price = jax.tree.map(lambda leaf, cost: jnp.full(leaf.shape, cost), held, price)
         grow = lambda alive, score, cost: alive | _worthwhile(alive, score, cost, fixed, sparsity)
-        return jointly(grow, prunable, held, scores, price)
+        return apply_to_flat_leaves(grow, prunable, held, scores, price)
 
     return rule
 
@@ -126,12 +124,7 @@ def _worthwhile(held: Array, scores: Array, price: Array, fixed: float, sparsity
 
 def _check_fraction(fraction: float) -> None:
     if not 0 <= fraction <= 1 or not math.isfinite(fraction):
-        raise UsageError(
-            f"regrowth.rule.fraction is {fraction}: it is a share of the kept weights, from 0 to 1."
-        )
+        raise ArgumentError("fraction", fraction, "it is a share of the kept weights, from 0 to 1")
 
 
-REGROWTH: dict[str, Callable[..., Regrow]] = {
-    "swap": swap,
-    "greedy": greedy,
-}
+REGROWTH: dict[str, Callable[..., RegrowthRule]] = {"swap": swap, "greedy": greedy}

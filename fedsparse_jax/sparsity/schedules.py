@@ -8,7 +8,8 @@ from collections.abc import Callable
 import jax.numpy as jnp
 import optax
 
-from fedsparse_jax.core.types import Schedule, UsageError
+from fedsparse_jax.core.errors import ArgumentError
+from fedsparse_jax.core.types import Schedule
 
 
 def gradual(initial=0.0, final=0.95, begin=1, end=40, *, power=3.0, every=1) -> Schedule:
@@ -34,9 +35,8 @@ def gradual(initial=0.0, final=0.95, begin=1, end=40, *, power=3.0, every=1) -> 
     _check_share("initial", initial)
     _check_share("final", final)
     if not 0 <= begin < end:
-        raise UsageError(f"pruning.schedule needs 0 <= begin < end, but begin is {begin} and end is {end}.")
-    if every < 1:
-        raise UsageError(f"pruning.schedule.every is {every}: it counts rounds and must be at least 1.")
+        raise ArgumentError("begin", begin, f"it must be at least 0 and below end, {end}")
+    _check_every(every)
     curve = optax.polynomial_schedule(initial, final, power, end - begin, begin)
 
     def schedule(t):
@@ -79,13 +79,11 @@ def step_wise(final=0.95, at=(10, 20, 30), levels=()) -> Schedule:
     """
     _check_share("final", final)
     if not at or sorted(set(at)) != list(at):
-        raise UsageError(f"pruning.schedule.at is {tuple(at)}: it lists the rounds of the steps, rising.")
+        raise ArgumentError("at", tuple(at), "it lists the rounds of the steps, rising")
     heights = tuple(levels) or (*(final * i / len(at) for i in range(1, len(at))), final)
     if len(heights) != len(at) or heights[-1] != final:
-        raise UsageError(
-            f"pruning.schedule.levels is {heights}: it needs one sparsity for each of the {len(at)} steps, "
-            f"the last one being final, {final}."
-        )
+        rule = f"it needs one sparsity for each of the {len(at)} steps, the last one being final, {final}"
+        raise ArgumentError("levels", heights, rule)
     for height in heights:
         _check_share("levels", height)
     stairs = jnp.asarray((0.0, *heights), jnp.float32)
@@ -106,13 +104,12 @@ def multiplicative(final=0.95, rate=0.2, begin=1, every=1) -> Schedule:
     """
     _check_share("final", final)
     if not 0 < rate <= 1:
-        raise UsageError(f"pruning.schedule.rate is {rate}: it is a share above 0 and up to 1.")
-    if every < 1:
-        raise UsageError(f"pruning.schedule.every is {every}: it counts rounds and must be at least 1.")
+        raise ArgumentError("rate", rate, "it is a share above 0 and up to 1")
+    _check_every(every)
 
     def schedule(t):
         prunings = jnp.maximum((jnp.asarray(t, jnp.int32) - begin) // every + 1, 0)
-        remaining = jnp.float32(1 - rate) ** prunings
+        remaining = jnp.float32(1 - rate) ** prunings.astype(jnp.float32)
         return jnp.minimum(1 - remaining, final).astype(jnp.float32)
 
     return schedule
@@ -120,7 +117,12 @@ def multiplicative(final=0.95, rate=0.2, begin=1, every=1) -> Schedule:
 
 def _check_share(name: str, value: float) -> None:
     if not 0 <= value <= 1:
-        raise UsageError(f"pruning.schedule.{name} is {value}: a sparsity lies between 0 and 1.")
+        raise ArgumentError(name, value, "a sparsity lies between 0 and 1")
+
+
+def _check_every(every: int) -> None:
+    if every < 1:
+        raise ArgumentError("every", every, "it counts rounds and must be at least 1")
 
 
 SCHEDULES: dict[str, Callable[..., Schedule]] = {

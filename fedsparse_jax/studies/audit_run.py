@@ -8,37 +8,48 @@ up to rounding.
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from fedsparse_jax.attacks import evaluate, features, statistics, threats
-from fedsparse_jax.attacks.evidence import Shadows, Snapshot
+from fedsparse_jax.attacks import statistics, threats
+from fedsparse_jax.attacks.evaluate import Finding, default_attacks, evaluate_attacks
+from fedsparse_jax.attacks.evidence import Attack, Shadows, Snapshot
+from fedsparse_jax.attacks.features import feature_cache
 from fedsparse_jax.attacks.membership import ATTACKS
-from fedsparse_jax.config import build
+from fedsparse_jax.config.build import experiment_from_config, no_progress
+from fedsparse_jax.config.saved_runs import load_run, saved_rounds
 from fedsparse_jax.core import masks
-from fedsparse_jax.core.types import ServerState, UsageError
-from fedsparse_jax.data import batching
-from fedsparse_jax.reporting import audit_tables
-from fedsparse_jax.runs import loop, metrics_log
-from fedsparse_jax.studies import shadow_models
+from fedsparse_jax.core.errors import UsageError
+from fedsparse_jax.core.files import read_json, write_json
+from fedsparse_jax.core.types import ServerState
+from fedsparse_jax.data.federation import Federation
+from fedsparse_jax.data.loading import predict_batches
+from fedsparse_jax.runs.metrics_log import read_records
+from fedsparse_jax.runs.round import Runner, make_runner, sample_cohort, train_clients
+from fedsparse_jax.studies.shadow_models import last_shadows
 
 FILE = "attack.json"
 THREATS = ("outsider", "client", "server")
-Found = Mapping[str, Mapping[str, evaluate.Finding]]  # by threat, by attack
+FPR_GRID = np.logspace(-3, 0, 61)
+Findings = Mapping[str, Mapping[str, Finding]]  # by threat, by attack
+Attackers = list[tuple[threats.Threat, tuple[Snapshot, ...]]]  # with the models that reach each of them
 
 
-class Opened(NamedTuple):
+class LoadedRun(NamedTuple):
     """A run folder, opened for an audit."""
 
-    experiment: loop.Experiment
-    compiled: loop.Compiled
-    read: Callable
+    runner: Runner
     states: list[ServerState]  # after each kept round, oldest first
 
+    @property
+    def data(self) -> Federation:
+        """Who holds what."""
+        return self.runner.experiment.federation
 
-class Options(NamedTuple):
+
+class AuditOptions(NamedTuple):
     """How an audit is done."""
 
     known: float = 0.5  # share of the members whom an outsider or the server knows
@@ -48,251 +59,267 @@ class Options(NamedTuple):
     caliper: float = 1.0  # years, of the age-matched control
 
 
-USUAL = Options()
+def audit_run(
+    workdir: Path,
+    threat: str = "outsider",
+    *,
+    shadows: Path | None = None,
+    other: Path | None = None,
+    options: AuditOptions | None = None,
+    print_fn: Callable[[str], None] = print,
+    progress=no_progress,
+) -> dict[str, Any]:
+    """Audits a run; returns what ``attack.json`` then holds of this threat, beside those that were tried before.
+
+    Args:
+        workdir: a folder of scripts/train.py.
+        threat: ``outsider``, ``client`` (all ordered pairs) or ``server`` (every client is a victim).
+        shadows: folder of scripts/train_shadows.py; None refuses the attacks that need them.
+        other: a run on the same people with another seed, for a control.
+        options: how; None for the defaults.
+        print_fn: told what goes on.
+        progress: shown while scans are read.
+    """
+    options = options or AuditOptions()
+    check_options(options)
+    attacks, run, began = (choose_attacks(options.attacks), load_audited_run(workdir, progress), time.monotonic())
+    shadow_models = None if shadows is None else last_shadows(shadows, run.data.targets)
+    who = attackers(run, threat, options)
+    stand_ins = {"untrained": lambda models: untrained_snapshots(run, models)}
+    if other is not None:
+        control = load_control_run(other, run.data, progress)
+        stand_ins["other seed"] = lambda models: global_snapshots(control.states, len(models))
+    attack = lambda print_fn, stand_in=None: _attack_all(run, who, shadow_models, attacks, options, print_fn, stand_in)
+    findings = attack(print_fn)
+    controls = {
+        name: attack(lambda what, name=name: print_fn(f"{what}, {name}"), stand_in)
+        for name, stand_in in stand_ins.items()
+    }
+    record = {
+        "threat": threat,
+        "round": int(run.states[-1].round),
+        **errors_of_run(run),
+        **_privacy_spent(workdir, run),
+        "shadows": 0 if shadow_models is None else len(shadow_models.inside),
+        "options": options._asdict(),
+        "threats": {name: _to_json(found) for name, found in findings.items()},
+        "controls": {
+            control: {name: _to_json(found) for name, found in by_threat.items()}
+            for control, by_threat in controls.items()
+        },
+        "roc": _mean_curves(findings, {one.name: one.inside for one, _ in who}),
+        "seconds": round(time.monotonic() - began, 1),
+    }
+    before = read_json(workdir / FILE) if (workdir / FILE).exists() else {}
+    write_json(workdir / FILE, {**before, threat: record})
+    return read_json(workdir / FILE)[threat]
 
 
-def open_run(workdir: Path, track=build.plain) -> Opened:
+# --- the run ------------------------------------------------------------------------------------
+
+
+def load_audited_run(workdir: Path, progress=no_progress) -> LoadedRun:
     """Opens a run folder with every checkpoint it holds.
 
     Raises:
         UsageError: it holds no run, no checkpoint, a shadow, or a classifier.
     """
-    config, _, _ = build.trained(workdir)
+    config, _, _ = load_run(workdir)
     if config.task != "regression":
         raise UsageError(f"{workdir} holds a classifier; the attacks are for regressors.")
     if "shadow" in config:
         raise UsageError(f"{workdir} holds a shadow; give the run that it is a shadow of.")
-    opened = build.experiment(config, track)
-    states = [build.trained(workdir, round_)[2] for round_ in shadow_models.kept(workdir)]
-    return Opened(opened, loop.compile_(opened), loop.reader(opened), states)
+    runner = make_runner(experiment_from_config(config, progress))
+    return LoadedRun(runner, [load_run(workdir, round_)[2] for round_ in saved_rounds(workdir)])
 
 
-def community(states: list[ServerState], models: int) -> tuple[Snapshot, ...]:
+def load_control_run(workdir: Path, data: Federation, progress) -> LoadedRun:
+    """A run on the same people with another split, whose models know nothing of who was in this one."""
+    control = load_audited_run(workdir, progress)
+    if not np.array_equal(control.data.targets, data.targets):
+        raise UsageError(f"{workdir} was trained on other people; --other must differ in its seed only.")
+    if np.array_equal(np.sort(control.data.test), np.sort(data.test)):
+        raise UsageError(f"{workdir} has the same test set; --other must have another seed.")
+    return control
+
+
+def errors_of_run(run: LoadedRun) -> dict[str, float]:
+    """Train and test MAE of the newest model, and the gap that attacks live on."""
+    params, mae = run.states[-1].params, []
+    batch_size = run.runner.experiment.execution.eval_batch
+    for rows in (np.concatenate(run.data.members), run.data.test):
+        predictions = predict_batches(run.runner.apply, params, run.runner.read, rows, batch_size)
+        mae.append(float(np.abs(predictions - run.data.targets[rows]).mean()))
+    return {"train_mae": mae[0], "test_mae": mae[1], "gap": mae[1] - mae[0]}
+
+
+def _privacy_spent(workdir: Path, run: LoadedRun) -> dict[str, float]:
+    """What private training promises, beside what attacks find; nothing where training was not private."""
+    last = [record for record in read_records(workdir) if record.round == int(run.states[-1].round)]
+    if not last or last[0].epsilon is None:
+        return {}
+    return {"epsilon": last[0].epsilon, "delta": run.runner.experiment.config["privacy"]["delta"]}
+
+
+# --- who attacks whom ---------------------------------------------------------------------------
+
+
+def attackers(run: LoadedRun, threat: str, options: AuditOptions) -> Attackers:
+    """Every attacker and victim of a threat model, with the models that reach the attacker.
+
+    Raises:
+        UsageError: an unknown threat, or a federation of one client, who has nobody to attack.
+    """
+    members, test, known, models = run.data.members, run.data.test, options.known, options.models
+    if threat == "outsider":
+        outsider = threats.outsider_attacks(members, test, known=known)
+        return [(outsider, global_snapshots(run.states, 1))]
+    if threat == "client":
+        if len(members) < 2:
+            raise UsageError("This run has one client, who has nobody to attack; try --threat=outsider.")
+        shared = global_snapshots(run.states, models)
+        return [(one, shared) for one in threats.every_pair_of_clients(members, test, models=models)]
+    if threat != "server":
+        raise UsageError(f"There is no threat {threat!r}; it must be one of {', '.join(THREATS)}.")
+    return [
+        (
+            threats.server_attacks_client(members, test, victim, known=known, models=models),
+            client_snapshots(run, victim, models),
+        )
+        for victim in range(len(members))
+    ]
+
+
+def global_snapshots(states: list[ServerState], models: int) -> tuple[Snapshot, ...]:
     """The newest global models, each with the one of the kept round before it, oldest first."""
     params = [masks.apply(state.masks, state.params) for state in states]
     chain = [Snapshot(p, s.masks, b) for p, s, b in zip(params[1:], states[1:], params[:-1], strict=True)]
     return tuple(chain[-models:]) or (Snapshot(params[-1], states[-1].masks),)
 
 
-def updates(run: Opened, victim: int, models: int) -> tuple[Snapshot, ...]:
+def client_snapshots(run: LoadedRun, victim: int, models: int) -> tuple[Snapshot, ...]:
     """What a client sent in the rounds after the kept ones, oldest first.
 
     Raises:
         UsageError: too few checkpoints, or the client took part in none of these rounds.
     """
-    sent = []
+    snapshots = []
     for state in run.states[:-1][-models:]:
         round_ = int(state.round) + 1
-        if victim not in loop.sample(run.experiment, round_):
+        if victim not in sample_cohort(run.runner.experiment, round_):
             continue
-        ids = np.array([victim], np.int32)
-        trained = loop.train_clients(run.experiment, run.compiled, run.read, state, round_, ids)
-        params, kept = jax.tree.map(lambda leaf: leaf[0], trained.sent[:2])
-        sent.append(Snapshot(params, kept, masks.apply(state.masks, state.params)))
-    if not sent:
+        trained = train_clients(run.runner, state, round_, np.array([victim], np.int32))
+        params, mask = jax.tree.map(lambda leaf: leaf[0], trained.payload[:2])
+        snapshots.append(Snapshot(params, mask, masks.apply(state.masks, state.params)))
+    if not snapshots:
         raise UsageError(
-            f"attack: no update of client {victim + 1} can be had from the kept checkpoints; raise checkpoint.keep."
+            f"No update of client {victim + 1} can be had from the kept checkpoints; raise checkpoint.keep."
         )
-    return tuple(sent)
+    return tuple(snapshots)
 
 
-def untrained(run: Opened, models: tuple[Snapshot, ...]) -> tuple[Snapshot, ...]:
+def untrained_snapshots(run: LoadedRun, models: tuple[Snapshot, ...]) -> tuple[Snapshot, ...]:
     """As many fresh networks under the same masks, for the control."""
-    made = []
+    fresh = []
     for place, model in enumerate(models):
-        params = run.compiled.init(
-            jax.random.fold_in(jax.random.key(run.experiment.seed), 1000 + place)
-        ).params
+        key = jax.random.fold_in(jax.random.key(run.runner.experiment.seed), 1000 + place)
+        params = run.runner.algorithm.init(key).params
         before = None if model.before is None else params
-        made.append(Snapshot(masks.apply(model.masks, params), model.masks, before))
-    return tuple(made)
+        fresh.append(Snapshot(masks.apply(model.masks, params), model.masks, before))
+    return tuple(fresh)
 
 
-def scenarios(
-    run: Opened, threat: str, options: Options
-) -> list[tuple[threats.Threat, tuple[Snapshot, ...]]]:
-    """Every attacker and victim of a threat model, with the models that reach the attacker."""
-    members, test = run.experiment.data.members, run.experiment.data.test
-    if threat == "outsider":
-        models = community(run.states, 1)
-        return [(threats.outsider(members, test, known=options.known), models)]
-    if threat == "client":
-        if len(members) < 2:
-            raise UsageError(
-                "attack: this run has one client, who has nobody to attack; try --threat=outsider."
-            )
-        models = community(run.states, options.models)
-        return [(one, models) for one in threats.clients(members, test, models=options.models)]
-    if threat != "server":
-        raise UsageError(f"attack: there is no threat {threat!r}; it must be one of {', '.join(THREATS)}.")
-    known, models_ = options.known, options.models
-    return [
-        (threats.server(members, test, victim, known=known, models=models_), updates(run, victim, models_))
-        for victim in range(len(members))
-    ]
+# --- the attacks --------------------------------------------------------------------------------
 
 
-def check(options: Options) -> None:
+def check_options(options: AuditOptions) -> None:
     """Refuses numbers that cannot be."""
     if not 0 <= options.known < 1:
-        raise UsageError(f"attack: known is {options.known}: it must be at least 0 and below 1.")
+        raise UsageError(f"--known is {options.known}: it must be at least 0 and below 1.")
     for name, value in (("models", options.models), ("draws", options.draws)):
         if value < 1:
-            raise UsageError(f"attack: {name} is {value}: it must be at least 1.")
+            raise UsageError(f"--{name} is {value}: it must be at least 1.")
 
 
-def chosen(names: tuple[str, ...]) -> dict:
+def choose_attacks(names: tuple[str, ...]) -> dict[str, Attack]:
     """The attacks asked for, and the control by age.
 
     Raises:
         UsageError: an unknown name.
     """
-    everything = evaluate.default_attacks()
+    everything = default_attacks()
     for name in names:
         if name not in everything:
-            raise UsageError(f"attack: there is no attack {name!r}; it must be one of {', '.join(ATTACKS)}.")
+            raise UsageError(f"There is no attack {name!r}; it must be one of {', '.join(ATTACKS)}.")
     return {n: attack for n, attack in everything.items() if not names or n in names or n == "age_alone"}
 
 
-def attack(
-    workdir: Path,
-    threat: str = "outsider",
-    *,
-    shadows: Path | None = None,
-    other: Path | None = None,
-    options: Options = USUAL,
-    say: Callable[[str], None] = print,
-    track=build.plain,
-) -> dict:
-    """Audits a run; returns what ``attack.json`` then holds of this threat, beside those that were tried before.
-
-    Args:
-        workdir: a folder of scripts/train.py.
-        threat: ``outsider``, ``client`` (all ordered pairs) or ``server`` (every client is a victim).
-        shadows: folder of scripts/shadows.py; None refuses the attacks that need them.
-        other: a run on the same people with another seed, for a control.
-        options: how.
-        say: told what goes on.
-        track: progress of reading scans.
-    """
-    check(options)
-    attacks, run = chosen(options.attacks), open_run(workdir, track)
-    data, began = run.experiment.data, time.monotonic()
-    held = None if shadows is None else shadow_models.last(shadows, data.targets)
-    played = scenarios(run, threat, options)
-    stand_ins = {"untrained": lambda models: untrained(run, models)}
-    if other is not None:
-        stranger = _stranger(other, data, track)
-        stand_ins["other seed"] = lambda models: community(stranger.states, len(models))
-    found = _audit(run, played, held, attacks, options, say)
-    beside = {
-        name: _audit(run, played, held, attacks, options, lambda what, n=name: say(f"{what}, {n}"), stand_in)
-        for name, stand_in in stand_ins.items()
-    }
-    record = {
-        "threat": threat,
-        "round": int(run.states[-1].round),
-        **errors(run),
-        **spent(workdir, run),
-        "shadows": 0 if held is None else len(held.inside),
-        "options": options._asdict(),
-        "threats": {name: _plain(findings) for name, findings in found.items()},
-        "controls": {k: {name: _plain(one) for name, one in v.items()} for k, v in beside.items()},
-        "roc": _curves(found, {one.name: one.inside for one, _ in played}),
-        "seconds": round(time.monotonic() - began, 1),
-    }
-    before = metrics_log.read_json(workdir / FILE) if (workdir / FILE).exists() else {}
-    metrics_log.write_json(workdir / FILE, {**before, threat: record})
-    return metrics_log.read_json(workdir / FILE)[threat]
-
-
-def errors(run: Opened) -> dict[str, float]:
-    """Train and test MAE of the newest model, and the gap that attacks live on."""
-    data, params = run.experiment.data, run.states[-1].params
-    mae = []
-    for rows in (np.concatenate(data.members), data.test):
-        predictions = batching.predict(run.compiled.apply, params, run.read, rows, run.experiment.eval_batch)
-        mae.append(float(np.abs(predictions - data.targets[rows]).mean()))
-    return {"train_mae": mae[0], "test_mae": mae[1], "gap": mae[1] - mae[0]}
-
-
-def spent(workdir: Path, run: Opened) -> dict[str, float]:
-    """What private training promises, beside what attacks find; nothing where training was not private."""
-    logged = [record for record in metrics_log.read(workdir) if record["round"] == int(run.states[-1].round)]
-    if not logged or "epsilon" not in logged[0]:
-        return {}
-    return {"epsilon": logged[0]["epsilon"], "delta": run.experiment.config["privacy"]["delta"]}
-
-
-def _stranger(workdir: Path, data: batching.Federation, track) -> Opened:
-    stranger = open_run(workdir, track)
-    theirs = stranger.experiment.data
-    if not np.array_equal(theirs.targets, data.targets):
-        raise UsageError(f"{workdir} was trained on other people; --other must differ in its seed only.")
-    if np.array_equal(np.sort(theirs.test), np.sort(data.test)):
-        raise UsageError(f"{workdir} has the same test set; --other must have another seed.")
-    return stranger
-
-
-def _audit(
-    run: Opened, played, shadows: Shadows | None, attacks, options: Options, say, stand_in=None
-) -> Found:
+def _attack_all(
+    run: LoadedRun,
+    who: Attackers,
+    shadows: Shadows | None,
+    attacks: Mapping[str, Attack],
+    options: AuditOptions,
+    print_fn: Callable[[str], None],
+    stand_in: Callable | None = None,
+) -> Findings:
     """Every attack of every threat; with ``stand_in`` on other models in place of those that reached the attacker."""
-    data = run.experiment.data
-    observers: dict[int, tuple[tuple[Snapshot, ...], Callable]] = {}
-    found: dict[str, Mapping[str, evaluate.Finding]] = {}
-    for number, (threat, models) in enumerate(played, 1):
-        if len(played) > 1:
-            say(f"{threat.name}, {number} of {len(played)}")
-        if id(models) not in observers:  # threats that see the same models share what is computed of them
-            shown = models if stand_in is None else stand_in(models)
-            looks = features.observer(run.experiment.model.apply, shown, data.inputs, data.targets)
-            observers[id(models)] = shown, looks
-        evidence = threats.given(threat, *observers[id(models)], data.targets, shadows)
-        tell = (lambda name: say(f"attack: {name}")) if len(played) == 1 else lambda _: None
-        found[threat.name] = evaluate.audit(
-            evidence, threat.inside, attacks, caliper=options.caliper, draws=options.draws, say=tell
+    data, apply = run.data, run.runner.experiment.model.apply
+    shown: dict[int, tuple[tuple[Snapshot, ...], Callable]] = {}
+    findings: dict[str, Mapping[str, Finding]] = {}
+    for number, (threat, models) in enumerate(who, 1):
+        if len(who) > 1:
+            print_fn(f"{threat.name}, {number} of {len(who)}")
+        if id(models) not in shown:  # threats that see the same models share what is computed of them
+            seen = models if stand_in is None else stand_in(models)
+            shown[id(models)] = seen, feature_cache(apply, seen, data.inputs, data.targets)
+        evidence = threats.evidence_for(threat, *shown[id(models)], data.targets, shadows)
+        tell = (lambda name: print_fn(f"attack: {name}")) if len(who) == 1 else lambda _: None
+        findings[threat.name] = evaluate_attacks(
+            evidence, threat.inside, attacks, caliper=options.caliper, draws=options.draws, print_fn=tell
         )
-    return found
+    return findings
 
 
-def _plain(findings: Mapping[str, evaluate.Finding]) -> dict:
+# --- as JSON ------------------------------------------------------------------------------------
+
+
+def _to_json(findings: Mapping[str, Finding]) -> dict[str, Any]:
     """Findings as JSON holds them, without the scores of people."""
     return {
         name: {
             "refused": finding.refused,
-            "everybody": _outcome(finding.everybody),
-            "age_matched": _outcome(finding.age_matched),
+            "everybody": _outcome_to_json(finding.everybody),
+            "age_matched": _outcome_to_json(finding.age_matched),
         }
         for name, finding in findings.items()
     }
 
 
-def _outcome(outcome: statistics.Outcome | None) -> dict | None:
+def _outcome_to_json(outcome: statistics.Outcome | None) -> dict[str, Any] | None:
     if outcome is None:
         return None
-    fields = outcome._asdict()
     plain = lambda value: value._asdict() if isinstance(value, statistics.Estimate) else value
     return {
-        k: {fpr: plain(one) for fpr, one in v.items()} if k == "tpr" else plain(v) for k, v in fields.items()
+        name: {fpr: plain(one) for fpr, one in value.items()} if name == "tpr" else plain(value)
+        for name, value in outcome._asdict().items()
     }
 
 
-def _curves(found: Found, inside: Mapping[str, np.ndarray]) -> dict:
+def _mean_curves(findings: Findings, inside: Mapping[str, np.ndarray]) -> dict[str, Any]:
     """TPR on a grid of FPRs, the mean over the threats; None where non-members are too few for the FPR."""
-    curves: dict[str, dict] = {}
-    for name in next(iter(found.values())):
+    curves: dict[str, Any] = {}
+    for name in next(iter(findings.values())):
         rates = []
-        for who, findings in found.items():
-            if findings[name].scores is not None:
-                members, outsiders = statistics.split(findings[name].scores, inside[who])
-                supported = audit_tables.GRID * len(outsiders) >= 1
-                at = [statistics.tpr_at(members, outsiders, fpr) for fpr in audit_tables.GRID]
-                rates.append(np.where(supported, at, np.nan))
+        for threat, by_attack in findings.items():
+            scores = by_attack[name].scores
+            if scores is not None:
+                members, outsiders = statistics.split_scores(scores, inside[threat])
+                supported = FPR_GRID * len(outsiders) >= 1
+                tpr = [statistics.tpr_at(members, outsiders, fpr) for fpr in FPR_GRID]
+                rates.append(np.where(supported, tpr, np.nan))
         if rates:
             mean = np.mean(rates, axis=0)
-            curves[name] = {
-                "fpr": audit_tables.GRID.tolist(),
-                "tpr": [None if np.isnan(v) else float(v) for v in mean],
-            }
+            known = [None if np.isnan(value) else float(value) for value in mean]
+            curves[name] = {"fpr": FPR_GRID.tolist(), "tpr": known}
     return curves

@@ -1,22 +1,22 @@
 """Speed as ratios: alternatives timed in turn, in one run, on the same synthetic work.
 
 Each benchmark is a dict of named alternatives, functions that do the whole work and wait for it; `timing.compare` plays
-them in turn and compares medians. The numbers in docs/performance.md are printed by scripts/benchmark.py from here.
+them in turn and compares medians. scripts/benchmark.py prints the numbers in docs/results/performance.md from here.
 """
 
 import functools
 from collections.abc import Callable
 
 from benchmarks import message_speed, peers, rounds, runs, selection
-from benchmarks.timing import Alternatives, compare, table
+from benchmarks.timing import Alternatives, compare, timings_table
 from benchmarks.workloads import WORKLOADS, Workload
-from fedsparse_jax.core.types import UsageError
+from fedsparse_jax.core.errors import UsageError
 from fedsparse_jax.runs.run_dir import environment
 
-__all__ = ["BENCHMARKS", "compare", "run", "table"]
+__all__ = ["BENCHMARKS", "compare", "run_benchmark", "timings_table"]
 
 
-def run(what: str, work: str, repeats: int) -> dict:
+def run_benchmark(what: str, work: str, repeats: int) -> dict:
     """Measures one benchmark: ``what``, ``work``, ``rows`` of `timing.compare`, and the machine."""
     if what not in BENCHMARKS:
         raise UsageError(f"There is no benchmark {what!r}; give one of {', '.join(BENCHMARKS)}.")
@@ -24,12 +24,7 @@ def run(what: str, work: str, repeats: int) -> dict:
         raise UsageError(f"--repeats is {repeats}: it must be at least 1.")
     benchmark, default = BENCHMARKS[what]
     work = work or default
-    return {
-        "what": what,
-        "work": work,
-        "rows": compare(benchmark(work), repeats),
-        "machine": environment(seed=0),
-    }
+    return {"what": what, "work": work, "rows": compare(benchmark(work), repeats), "machine": environment(seed=0)}
 
 
 def _on_workload(benchmark: Callable[[Workload], Alternatives], name: str) -> Alternatives:
@@ -50,14 +45,12 @@ def _on_density(benchmark: Callable[[float], Alternatives], density: str) -> Alt
     except ValueError:
         share = 0.0
     if not 0 < share < 1:
-        raise UsageError(
-            f"--work is {density!r}: it is the share of the weights that are kept, between 0 and 1."
-        )
+        raise UsageError(f"--work is {density!r}: it is the share of the weights that are kept, between 0 and 1.")
     return benchmark(share)
 
 
 BENCHMARKS: dict[str, tuple[Callable[[str], Alternatives], str]] = {  # and the default of --work
-    "round": (functools.partial(_on_workload, rounds.round_), "W"),
+    "round": (functools.partial(_on_workload, rounds.executions), "W"),
     "peers": (functools.partial(_on_workload, peers.peers), "W"),
     "scaling": (functools.partial(_on_workload, rounds.scaling), "W2"),
     "skewed": (functools.partial(_on_workload, rounds.skewed), "W2"),
@@ -65,7 +58,7 @@ BENCHMARKS: dict[str, tuple[Callable[[str], Alternatives], str]] = {  # and the 
     "overhead": (functools.partial(_on_workload, runs.overhead), "W"),
     "input": (functools.partial(_on_workload, runs.streaming), "W3"),
     "large": (functools.partial(_on_count, runs.large), "30"),
-    "wire": (functools.partial(_on_density, message_speed.speed), "0.05"),
+    "messages": (functools.partial(_on_density, message_speed.speed), "0.05"),
     "start": (runs.starts, "configs/quickstart.py"),
     "merge": (functools.partial(_on_workload, rounds.merge), "W"),
     "select": (functools.partial(_on_count, selection.select), "2948801"),

@@ -1,4 +1,6 @@
-"""How many bytes messages take: the measurements behind docs/wire.md.
+"""How many bytes messages take: the measurements behind docs/results/messages.md.
+
+python scripts/benchmarks/message_sizes.py
 
 The masks and weights are those of a short training, not noise: the paper's network prunes itself by
 FedSparsify-Global, and a snapshot is taken after every round.
@@ -18,10 +20,10 @@ from scipy.special import gammaln
 
 from fedsparse_jax import communication
 from fedsparse_jax.communication import mask_codec, message
-from fedsparse_jax.config import build
-from fedsparse_jax.config.defaults import defaults
+from fedsparse_jax.config import defaults, experiment_from_config
 from fedsparse_jax.core import tree
-from fedsparse_jax.runs import loop
+from fedsparse_jax.reporting.markdown import markdown_table
+from fedsparse_jax.runs import evaluate_server, fold_rounds, make_runner
 
 # Share of the weights kept after each round of the training that `train` plays.
 DENSITIES = (1.0,) * 5 + (0.7, 0.5, 0.35, 0.2, 0.14, 0.1, 0.07, 0.05, 0.02, 0.01)
@@ -32,7 +34,7 @@ FRAME = message.HEADER_SIZE + message.DIGEST_SIZE
 SHAPE = (64, 64, 32)
 
 
-class Snapshot(NamedTuple):
+class RoundSnapshot(NamedTuple):
     """The global model after a round."""
 
     round: int
@@ -57,27 +59,26 @@ def training():
     return config
 
 
-def train(config=None, say: Callable[[str], None] = print) -> list[Snapshot]:
+def train(config=None, print_fn: Callable[[str], None] = print) -> list[RoundSnapshot]:
     """Plays the rounds and keeps the model after each; minutes on two cores."""
-    work = build.experiment(config or training())
-    compiled = loop.compile_(work)
-    read = loop.reader(work)
-    start = compiled.init(jax.random.key(work.seed))
-    found, began = [], time.monotonic()
-    for server, info, *_ in loop.rounds(work, compiled, read, start, {}):
+    runner, began = make_runner(experiment_from_config(config or training())), time.monotonic()
+    start = runner.algorithm.init(jax.random.key(runner.experiment.seed))
+    snapshots = []
+    for result in fold_rounds(runner, start, {}):
+        server, info = result.server, result.info
         on_host = jax.tree.map(np.asarray, (server.params, server.masks))
-        found.append(Snapshot(int(info.round), *on_host))
+        snapshots.append(RoundSnapshot(int(info.round), *on_host))
         density = int(info.kept.sum()) / tree.size(server.params)
-        mae = loop.quality(work, compiled, read, server, [])["test_mae"]
-        say(f"round {int(info.round)}: density {density:.4f}, test MAE {mae:.2f}")
-    say(f"trained {len(found)} rounds in {time.monotonic() - began:.0f} s")
-    return found
+        mae = evaluate_server(runner, server).test["mae"]
+        print_fn(f"round {int(info.round)}: density {density:.4f}, test MAE {mae:.2f}")
+    print_fn(f"trained {len(snapshots)} rounds in {time.monotonic() - began:.0f} s")
+    return snapshots
 
 
 # --- sizes --------------------------------------------------------------------------------------
 
 
-def sizes(snapshots: list[Snapshot]) -> list[dict]:
+def sizes(snapshots: list[RoundSnapshot]) -> list[dict]:
     """One row for each of ``SHOWN`` and each thing that a receiver may hold; everything in bytes.
 
     ``bound`` is four bytes for each kept weight and `entropy` of the mask; ``ours`` is the message; ``plain`` is what
@@ -92,17 +93,17 @@ def sizes(snapshots: list[Snapshot]) -> list[dict]:
         held = {"nothing": None, "the mask before": before.masks, "this mask": now.masks}
         for receiver, known in held.items():
             sent = communication.encode(
-                communication.Update(now.params, now.masks), communication.context(now.params, known)
+                communication.Update(now.params, now.masks), communication.make_context(now.params, known)
             )
             rows.append({"density": density, "receiver holds": receiver, **_row(now, known, sent)})
     return rows
 
 
-def _row(now: Snapshot, known, sent: bytes) -> dict:
+def _row(now: RoundSnapshot, known, sent: bytes) -> dict:
     leaves = jax.tree.leaves(now.masks)
     kept, total = sum(int(leaf.sum()) for leaf in leaves), sum(leaf.size for leaf in leaves)
     bound = 4 * kept + entropy(now.masks, known) / 8
-    mask_bytes = message.mask_size(sent)
+    mask_bytes = message.mask_part_size(sent)
     plain = FRAME + mask_bytes + 4 * kept
     return {
         "bound": round(bound),
@@ -129,18 +130,18 @@ def entropy(masks, known=None) -> float:
     return float((gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1)).sum() / np.log(2))
 
 
-def mask_codings(snapshots: list[Snapshot]) -> list[dict]:
+def mask_codings(snapshots: list[RoundSnapshot]) -> list[dict]:
     """Whole masks by our code and by general compressors, in bytes."""
     rows = []
     for now in snapshots:
         if DENSITIES[now.round - 1] in SHOWN[1:]:
             leaves = [leaf.ravel() for leaf in jax.tree.leaves(now.masks)]
-            packed = b"".join(map(mask_codec.pack, leaves))
+            packed = b"".join(map(mask_codec.pack_bits, leaves))
             rows.append(
                 {
                     "density": DENSITIES[now.round - 1],
                     "entropy": round(entropy(now.masks) / 8),
-                    "ours": sum(mask_codec.plan(leaf).size for leaf in leaves),
+                    "ours": sum(mask_codec.plan_coding(leaf).size for leaf in leaves),
                     "bit mask": len(packed),
                     "zlib -9 of it": len(zlib.compress(packed, 9)),
                     "bz2 of it": len(bz2.compress(packed)),
@@ -150,12 +151,12 @@ def mask_codings(snapshots: list[Snapshot]) -> list[dict]:
     return rows
 
 
-def lossy(now: Snapshot) -> list[dict]:
-    """Each member of ``VALUES`` on one model: bytes, and the error of the worst leaf in proportion to its weights."""
-    context = communication.context(now.params, now.masks)
+def lossy(now: RoundSnapshot) -> list[dict]:
+    """Each member of ``VALUE_CODECS`` on one model: bytes, and the error of the worst leaf relative to its weights."""
+    context = communication.make_context(now.params, now.masks)
     norm = lambda leaf: float(np.linalg.norm(leaf.astype(float)))
     kept, rows = sum(int(leaf.sum()) for leaf in jax.tree.leaves(now.masks)), []
-    for values in communication.VALUES:
+    for values in communication.VALUE_CODECS:
         sent = communication.encode(communication.Update(now.params, now.masks), context, values=values)
         got = communication.decode(sent, context).params
         error = max(jax.tree.leaves(jax.tree.map(lambda a, w: norm(a - w) / (norm(w) or 1), got, now.params)))
@@ -170,17 +171,7 @@ def lossy(now: Snapshot) -> list[dict]:
     return rows
 
 
-def table(rows: list[dict]) -> str:
-    """The rows as Markdown; large whole numbers with separators."""
-    show = lambda value: f"{value:,}" if isinstance(value, int) else str(value)
-    head = [" | ".join(rows[0]), " | ".join("---" for _ in rows[0])]
-    return (
-        "\n".join(f"| {line} |" for line in head + [" | ".join(map(show, row.values())) for row in rows])
-        + "\n"
-    )
-
-
 if __name__ == "__main__":
     models = train()
     for rows in (sizes(models), mask_codings(models), lossy(models[DENSITIES.index(0.05)])):
-        print(table(rows))
+        print(markdown_table(rows[0], [row.values() for row in rows]))

@@ -19,9 +19,7 @@ def pruned(density: float) -> tuple[communication.Update, Masks]:
     flat = np.concatenate([np.abs(leaf).ravel() for leaf in jax.tree.leaves(params)])
     cuts = [np.quantile(flat, max(0, 1 - share)) for share in (density, 1.2 * density)]
     masks, known = (jax.tree.map(lambda w, cut=cut: np.abs(w) >= cut, params) for cut in cuts)
-    return communication.Update(
-        jax.tree.map(lambda m, w: np.where(m, w, np.float32(0)), masks, params), masks
-    ), known
+    return communication.Update(jax.tree.map(lambda m, w: np.where(m, w, np.float32(0)), masks, params), masks), known
 
 
 def speed(density: float) -> Alternatives:
@@ -33,10 +31,10 @@ def speed(density: float) -> Alternatives:
     update, known = pruned(density)
 
     def through(held, values="float32"):
-        context = communication.context(update.params, held)
+        context = communication.make_context(update.params, held)
         return communication.decode(communication.encode(update, context, values=values), context)
 
-    context = communication.context(update.params)
+    context = communication.make_context(update.params)
     sent = communication.encode(update, context)
     dense = np.concatenate([leaf.ravel() for leaf in jax.tree.leaves(update.params)])
     works = {
@@ -48,7 +46,7 @@ def speed(density: float) -> Alternatives:
         "decode, receiver holds nothing": lambda: communication.decode(sent, context),
         "there and back in bfloat16": lambda: through(None, "bfloat16"),
         "there and back in int8": lambda: through(None, "int8"),
-        "size alone, receiver holds nothing": lambda: communication.size(update, context),
+        "size alone, receiver holds nothing": lambda: communication.message_size(update, context),
     }
     rate = {"MB/s of dense float32": lambda seconds: round(dense.nbytes / 1e6 / seconds)}
     return {name: measured(work, rate) for name, work in works.items()}

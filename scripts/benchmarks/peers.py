@@ -16,10 +16,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from benchmarks.timing import Alternatives, Played, folder, peak
+from benchmarks.timing import Alternatives, Timing, peak, temporary_folder
 from benchmarks.workloads import Workload, chunk
 from fedsparse_jax.core import tree
-from fedsparse_jax.core.types import UsageError
+from fedsparse_jax.core.errors import UsageError
 
 SCRIPTS = Path(__file__).parents[1]
 PEERS = {  # name: needed package, program and how
@@ -36,7 +36,7 @@ def peers(workload: Workload) -> Alternatives:
     """Ours and every peer that is installed; an MLP has no channels to put last."""
     if not importlib.util.find_spec("torch"):
         raise UsageError("peers needs PyTorch: pip install 'fedsparse_jax[peers]' (Flower is in it, too).")
-    home = folder()
+    home = temporary_folder()
     files = _write(workload, home)
     chosen = {
         name: (program, how)
@@ -50,9 +50,7 @@ def peers(workload: Workload) -> Alternatives:
 def _write(workload: Workload, home: Path) -> list[str]:
     """What all peers read: the workload as JSON, weights and batches as one NPZ."""
     params, batches = workload.network().init(jax.random.key(0)), chunk(workload)
-    weights: dict[str, Any] = dict(
-        zip(tree.names(params), map(np.asarray, jax.tree.leaves(params)), strict=True)
-    )
+    weights: dict[str, Any] = dict(zip(tree.leaf_names(params), map(np.asarray, jax.tree.leaves(params)), strict=True))
     work, arrays = home / "work.json", home / "work.npz"
     work.write_text(json.dumps(workload._asdict()))
     np.savez(arrays, inputs=np.asarray(batches.inputs), targets=np.asarray(batches.targets), **weights)
@@ -68,7 +66,7 @@ def _start(program: str, how: str, files: list[str], home: Path) -> subprocess.P
         )  # fmt: skip
 
 
-def _play(name: str, process: subprocess.Popen, home: Path) -> Played:
+def _play(name: str, process: subprocess.Popen, home: Path) -> Timing:
     """One round. The peer's own clock counts: it leaves out the loss that it reports."""
     assert process.stdin and process.stdout
     try:
@@ -80,7 +78,7 @@ def _play(name: str, process: subprocess.Popen, home: Path) -> Played:
         last = (logs[-1].read_text().strip().splitlines() or ["no message"])[-1]
         raise UsageError(f"The peer {name!r} stopped: {last}") from error
     told = json.loads(answer)
-    return Played(told["seconds"], {"peak MB": _peak(process.pid), "loss": told["loss"]})
+    return Timing(told["seconds"], {"peak MB": _peak(process.pid), "loss": told["loss"]})
 
 
 def _peak(pid: int) -> float | str:

@@ -7,69 +7,68 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.timing import Alternatives, Played, measured, working_megabytes
-from benchmarks.workloads import Workload, chunk, compiled
+from benchmarks.timing import Alternatives, Timing, measured, working_megabytes
+from benchmarks.workloads import Workload, chunk, jitted_round
 from fedsparse_jax.core import masks, tree
 from fedsparse_jax.core.types import Model
 from fedsparse_jax.data import batching
-from fedsparse_jax.federated import client_step
 from fedsparse_jax.federated.aggregation import mean
+from fedsparse_jax.federated.client_map import ClientMap, num_parallel_clients
 from fedsparse_jax.models.from_nnx import in_precision
 
 half = functools.partial(in_precision, name="bfloat16")
 
 
-def round_of(workload: Workload, client_map: str | int = "scan", **model_options) -> Callable[[], object]:
-    """A function that plays one whole round: begin, steps, finish with server pruning."""
-    one = compiled(workload, client_map, workload.network(**model_options))
-    server, batches = one.init(jax.random.key(0)), chunk(workload)
+def whole_round(workload: Workload, client_map: ClientMap = "scan", **model_options) -> Callable[[], object]:
+    """A function that plays one whole round, with server pruning."""
+    one = jitted_round(workload, client_map, workload.network(**model_options))
+    server, batches = one.algorithm.init(jax.random.key(0)), chunk(workload)
     return lambda: one.play(server, batches)
 
 
 def _with_memory(
     workload: Workload,
-    client_map: str | int = "scan",
+    client_map: ClientMap = "scan",
     network: Model | None = None,
     valid=None,
     columns: Mapping[str, float] | None = None,
-) -> Callable[[], Played]:
+) -> Callable[[], Timing]:
     """A round, with the working memory that XLA plans for the local steps beside it, and more columns.
 
     Args:
         valid: which of the examples there are; None for all.
     """
-    one, batches = compiled(workload, client_map, network), chunk(workload)
+    one, batches = jitted_round(workload, client_map, network), chunk(workload)
     batches = batches if valid is None else batches._replace(valid=batches.valid & valid)
-    server = one.init(jax.random.key(0))
-    clients = jax.eval_shape(one.begin, server, one.ids)
-    megabytes = working_megabytes(one.steps.lower(clients, batches).compile())
+    server = one.algorithm.init(jax.random.key(0))
+    clients, steps = jax.eval_shape(one.start, server), one.algorithm.local_steps
+    megabytes = working_megabytes(steps.lower(clients, batches).compile())  # type: ignore[attr-defined]
     return measured(lambda: one.play(server, batches), {"working MB": megabytes, **(columns or {})})
 
 
-def round_(workload: Workload) -> Alternatives:
+def executions(workload: Workload) -> Alternatives:
     """How clients are executed, and how convolution is formulated."""
-    found = {
-        "clients one after another": round_of(workload, "scan"),
-        "clients all at once (vmap)": round_of(workload, "vmap"),
+    alternatives = {
+        "clients one after another": whole_round(workload, "scan"),
+        "clients all at once (vmap)": whole_round(workload, "vmap"),
     }
     if workload.model == "brain_age_cnn":
         for how in ("columns", "winograd"):
-            found[f"one after another, {how}"] = round_of(workload, "scan", convolution=how)
+            alternatives[f"one after another, {how}"] = whole_round(workload, "scan", convolution=how)
     else:
-        found |= {f"{n} clients at a time": round_of(workload, n) for n in (2, 4, 8)}
-    return found
+        alternatives |= {f"{n} clients at a time": whole_round(workload, n) for n in (2, 4, 8)}
+    return alternatives
 
 
 def scaling(workload: Workload) -> Alternatives:
     """Clients one after another, 1 to 64; in groups of eight; then wider networks, and larger volumes."""
     grown = lambda clients: workload._replace(clients=clients)
-    found: Alternatives = {f"{n} clients": _with_memory(grown(n)) for n in (8, 1, 2, 4, 16, 32, 64)}
-    found |= {f"{n} clients, eight at a time": _with_memory(grown(n), 8) for n in (8, 64)}
-    found |= {
-        f"8 clients, {name}": _with_memory(each._replace(clients=8))
-        for name, each in _larger(workload).items()
+    alternatives: Alternatives = {f"{n} clients": _with_memory(grown(n)) for n in (8, 1, 2, 4, 16, 32, 64)}
+    alternatives |= {f"{n} clients, eight at a time": _with_memory(grown(n), 8) for n in (8, 64)}
+    alternatives |= {
+        f"8 clients, {name}": _with_memory(each._replace(clients=8)) for name, each in _larger(workload).items()
     }
-    return found
+    return alternatives
 
 
 def _larger(workload: Workload) -> dict[str, Workload]:
@@ -90,31 +89,31 @@ def skewed(workload: Workload) -> Alternatives:
     counts = np.round(workload.steps * 1.35 ** np.arange(7, -1, -1)).astype(int)
     grown = workload._replace(clients=8, steps=int(counts[0]))
     valid = (np.arange(counts[0]) < counts[:, None])[..., None]
-    ways: dict[str, client_step.ClientMap] = {
+    ways: dict[str, ClientMap] = {
         "one after another": "scan",
         "two at a time": 2,
         "four at a time": 4,
         "all at once (vmap)": "vmap",
     }
-    found: Alternatives = {}
+    alternatives: Alternatives = {}
     for name, way in ways.items():
-        share = batching.padding(valid[..., 0], client_step.together(way, 8))
-        found[name] = _with_memory(grown, way, valid=valid, columns={"padding": float(share)})
-    return found
+        share = batching.padding_share(valid[..., 0], num_parallel_clients(way, 8))
+        alternatives[name] = _with_memory(grown, way, valid=valid, columns={"padding": float(share)})
+    return alternatives
 
 
 def precision(workload: Workload) -> Alternatives:
     """float32, bfloat16 products, rematerialization, and both."""
     network = workload.network()
-    found: Alternatives = {
+    alternatives: Alternatives = {
         "float32": _with_memory(workload),
         "bfloat16": _with_memory(workload, network=half(network)),
     }
     if workload.model == "brain_age_cnn":
         again = workload.network(remat=True)
-        found["float32, remat"] = _with_memory(workload, network=again)
-        found["bfloat16, remat"] = _with_memory(workload, network=half(again))
-    return found
+        alternatives["float32, remat"] = _with_memory(workload, network=again)
+        alternatives["bfloat16, remat"] = _with_memory(workload, network=half(again))
+    return alternatives
 
 
 def merge(workload: Workload) -> Alternatives:

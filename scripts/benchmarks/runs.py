@@ -13,35 +13,39 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from benchmarks.timing import Alternatives, Played, folder, measured, peak
-from benchmarks.workloads import Workload, algorithm, chunk, compiled
-from fedsparse_jax.communication import transport
+from benchmarks.timing import Alternatives, Timing, measured, peak, temporary_folder
+from benchmarks.workloads import Workload, chunk, jitted_round, workload_algorithm
+from fedsparse_jax.communication import MessageSettings
 from fedsparse_jax.core import tasks
-from fedsparse_jax.core.types import UsageError
-from fedsparse_jax.data import batching
-from fedsparse_jax.runs import loop
+from fedsparse_jax.core.errors import UsageError
+from fedsparse_jax.data.federation import Federation
+from fedsparse_jax.runs import Batching, Cohorts, Execution, Experiment, Output, run_experiment
 
 SCAN = (91, 109, 91)  # voxels of a scan at 2 mm
 REPOSITORY = Path(__file__).parents[2]
 
 
-def _experiment(workload: Workload, inputs, rounds: int, **changes) -> loop.Experiment:
+def _experiment(workload: Workload, inputs, rounds: int, **changes) -> Experiment:
     """A run of the workload with four test examples: their evaluation is handed over, and hardly costs."""
     each, network = workload.steps * workload.batch, workload.network()
     targets = np.random.default_rng(1).integers(0, 10, len(inputs)).astype(np.float32)
     members = [np.arange(i * each, (i + 1) * each) for i in range(workload.clients)]
     people = [{"participant_id": f"sub-{i}", "session": "", "site": "n/a"} for i in range(len(inputs))]
     classes = 10 if workload.model == "mlp" else 0
-    leaves = jax.tree.leaves(jax.eval_shape(network.init, jax.random.key(0)))
-    settings = dict(
-        config={"method": "benchmark", "task": "-"}, seed=0, rounds=rounds, solo_rounds=0, probe_batches=1,
-        task=tasks.CLASSIFICATION if classes else tasks.REGRESSION, model=network, algorithm=algorithm(workload),
-        data=batching.Federation(inputs, targets, members, np.arange(4), people, classes),
-        cohort_size=workload.clients, batch_size=workload.batch, epochs=1, steps_per_chunk=workload.steps, together=1,
-        devices=1, resident=True, eval_batch=4, every=rounds + 1, keep=2, wire=transport.Wire(), tensorboard=False,
-        dropped={}, uses=np.ones(len(leaves)),
-    )  # fmt: skip
-    return loop.Experiment(**{**settings, **changes})
+    experiment = Experiment(
+        config={"method": "benchmark", "task": "-"},
+        task=tasks.CLASSIFICATION if classes else tasks.REGRESSION,
+        seed=0,
+        rounds=rounds,
+        model=network,
+        algorithm=workload_algorithm(workload),
+        federation=Federation(inputs, targets, members, np.arange(4), people, classes),
+        cohorts=Cohorts(workload.clients),
+        batching=Batching(workload.batch),
+        execution=Execution(workload.steps),
+        output=Output(checkpoint_every=rounds + 1, checkpoints_kept=2),
+    )
+    return experiment._replace(**changes)
 
 
 def _examples(workload: Workload) -> np.ndarray:
@@ -49,32 +53,29 @@ def _examples(workload: Workload) -> np.ndarray:
     return np.random.default_rng(0).normal(size=(count, *workload.shape, 1)).astype(np.float32)
 
 
-def _per_round(one: loop.Experiment) -> Played:
+def _per_round(experiment: Experiment) -> Timing:
     """Median seconds of the rounds of a whole run, from the third on: two compile."""
     with tempfile.TemporaryDirectory() as home:
-        records = loop.run(one, Path(home) / "run", say=lambda _: None)
-    return Played(float(np.median([record["seconds"] for record in records[2:-1]])), {})
+        records = run_experiment(experiment, Path(home) / "run", print_fn=lambda _: None)
+    return Timing(float(np.median([record.seconds for record in records[2:-1]])), {})
 
 
 def overhead(workload: Workload) -> Alternatives:
     """The local steps alone, rounds of a run (sampling, aggregation, pruning, evaluation, log), and the parts."""
-    one, rounds = compiled(workload), 6 if workload.model == "brain_age_cnn" else 30
-    server, batches, inputs = one.init(jax.random.key(0)), chunk(workload), _examples(workload)
-    fresh = lambda: one.begin(server, one.ids)
+    one, rounds = jitted_round(workload), 6 if workload.model == "brain_age_cnn" else 30
+    server, batches, inputs = one.algorithm.init(jax.random.key(0)), chunk(workload), _examples(workload)
+    fresh = lambda: one.start(server)
     clients = fresh()
-
+    run = lambda **changes: lambda: _per_round(_experiment(workload, inputs, rounds, **changes))
+    update_server = lambda: one.algorithm.update_server(server, clients, one.weights)
     return {
-        "local steps alone": measured(one.steps, before=lambda: (fresh(), batches)),
-        "round of a run": lambda: _per_round(_experiment(workload, inputs, rounds)),
-        "round of a run, with checkpoint": lambda: _per_round(_experiment(workload, inputs, rounds, every=1)),
-        "round of a run, messages measured": lambda: _per_round(
-            _experiment(workload, inputs, rounds, wire=transport.Wire("measure"))
-        ),
-        "round of a run, through messages": lambda: _per_round(
-            _experiment(workload, inputs, rounds, wire=transport.Wire("through"))
-        ),
-        "begin": fresh,
-        "finish (aggregation, pruning, analytics)": lambda: one.finish(server, clients, one.weights),
+        "local steps alone": measured(one.algorithm.local_steps, before=lambda: (fresh(), batches)),
+        "round of a run": run(),
+        "round of a run, with checkpoint": run(output=Output(checkpoint_every=1, checkpoints_kept=2)),
+        "round of a run, messages measured": run(messages=MessageSettings("measure")),
+        "round of a run, through messages": run(messages=MessageSettings("transmit")),
+        "start of the clients": fresh,
+        "server (aggregation, pruning, analytics)": update_server,
     }
 
 
@@ -83,31 +84,27 @@ def overhead(workload: Workload) -> Alternatives:
 
 def streaming(workload: Workload) -> Alternatives:
     """The same rounds with data on the device, and read from a memory-mapped file while the device works."""
-    inputs, file = _examples(workload), folder() / "inputs.npy"
+    inputs, file = _examples(workload), temporary_folder() / "inputs.npy"
     np.save(file, inputs)
     mapped = np.load(file, mmap_mode="r")
     return {
-        "resident": lambda: _per_round(_experiment(workload, inputs, 5, steps_per_chunk=1)),
-        "streamed": lambda: _per_round(_experiment(workload, mapped, 5, steps_per_chunk=1, resident=False)),
+        "resident": lambda: _per_round(_experiment(workload, inputs, 5, execution=Execution(1))),
+        "streamed": lambda: _per_round(_experiment(workload, mapped, 5, execution=Execution(1, resident=False))),
     }
 
 
 def large(gigabytes: int) -> Alternatives:
     """A round over scans of 2 mm in a sparse file of so many GB, by a small network: 64 clients, four a round."""
     count = int(gigabytes * 1e9 / (4 * np.prod(SCAN))) // 64 * 64
-    mapped = np.memmap(folder() / "inputs", np.float32, "w+", shape=(max(count, 64), *SCAN, 1))
-    workload = Workload(
-        "flat_cnn", {"widths": (2,), "poolings": 1}, SCAN, clients=64, steps=len(mapped) // 64, batch=1
-    )
+    mapped = np.memmap(temporary_folder() / "inputs", np.float32, "w+", shape=(max(count, 64), *SCAN, 1))
+    workload = Workload("flat_cnn", {"widths": (2,), "poolings": 1}, SCAN, clients=64, steps=len(mapped) // 64, batch=1)
 
-    def play() -> Played:
+    def play() -> Timing:
         _forget_peak()
-        one = _experiment(workload, mapped, 4, cohort_size=4, steps_per_chunk=4, resident=False)
-        seconds = _per_round(one).seconds
+        streamed = dict(cohorts=Cohorts(4), execution=Execution(4, resident=False))
+        seconds = _per_round(_experiment(workload, mapped, 4, **streamed)).seconds
         read = 4 * 4 * workload.steps * np.prod(SCAN) * 4 / 1e9
-        return Played(
-            seconds, {"file GB": mapped.nbytes / 1e9, "read GB": float(read), "peak GB": peak() / 1e9}
-        )
+        return Timing(seconds, {"file GB": mapped.nbytes / 1e9, "read GB": float(read), "peak GB": peak() / 1e9})
 
     return {"streamed from a sparse file": play}
 
@@ -122,9 +119,9 @@ def _forget_peak() -> None:
 
 def starts(config: str) -> Alternatives:
     """From the command to the line of round 1, with an empty cache of compiled programs and with a full one."""
-    home = folder()
+    home = temporary_folder()
 
-    def start(empty: bool) -> Played:
+    def start(empty: bool) -> Timing:
         if empty:
             shutil.rmtree(home / "fedsparse_jax" / "xla", ignore_errors=True)
         run = home / "run"
@@ -145,6 +142,6 @@ def starts(config: str) -> Alternatives:
             process.kill()
         if not said or not said[-1].startswith("round"):
             raise UsageError(f"{config} did not reach round 1: {''.join(said[-1:]).strip() or 'no output'}")
-        return Played(seconds, {})
+        return Timing(seconds, {})
 
     return {"first start": lambda: start(True), "second start": lambda: start(False)}

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.timing import Alternatives, measured, working_megabytes
-from fedsparse_jax.sparsity import pruning
+from fedsparse_jax.sparsity.selection import keep_largest
 
 
 def select(count: int) -> Alternatives:
@@ -17,14 +17,13 @@ def select(count: int) -> Alternatives:
     scores = jnp.asarray(np.abs(rng.normal(size=count)), jnp.float32)
     alive = jnp.asarray(rng.random(count) < 0.5)
     gone = jnp.int32(round(0.95 * count))
-    keep = jax.jit(pruning.keep_largest)
+    keep = jax.jit(keep_largest)
     compiled = keep.lower(scores, alive, gone).compile()
     working = {"working MB": working_megabytes(compiled), "scores MB": round(scores.nbytes / 1e6, 1)}
     ordered = jax.jit(lambda s, a, k: jnp.sort(jnp.where(a, s, -1))[k])
     on_host = np.asarray(scores)
-    found: Alternatives = {
+    return {
         "jnp.sort": lambda: ordered(scores, alive, gone),
         "radix select (ours)": measured(lambda: keep(scores, alive, gone), working),
         "np.partition on the host": lambda: np.partition(on_host, int(gone)),
     }
-    return found

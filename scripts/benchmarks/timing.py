@@ -12,10 +12,12 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from fedsparse_jax.reporting.markdown import markdown_table
+
 Alternatives = dict[str, Callable[[], object]]
 
 
-class Played(NamedTuple):
+class Timing(NamedTuple):
     """What an alternative that measures itself returns: its seconds, and columns for the table."""
 
     seconds: float
@@ -27,7 +29,7 @@ def compare(alternatives: Alternatives, repeats: int) -> list[dict]:
 
     Returns:
         One row each: ``name``, ``seconds`` (median), ``low`` and ``high``, ``first`` (with compilation), ``ratio``, the
-        first alternative's median over this one's: above 1 is faster than the first; and the columns of a `Played`.
+        first alternative's median over this one's: above 1 is faster than the first; and the columns of a `Timing`.
     """
     first = {name: _timed(work).seconds for name, work in alternatives.items()}
     rounds = [{name: _timed(work) for name, work in alternatives.items()} for _ in range(repeats)]
@@ -51,24 +53,24 @@ def _told(columns: Mapping[str, Any], seconds: float) -> dict[str, Any]:
     return {name: value(seconds) if callable(value) else value for name, value in columns.items()}
 
 
-def _timed(work: Callable[[], object]) -> Played:
+def _timed(work: Callable[[], object]) -> Timing:
     began = time.perf_counter()
     result = jax.block_until_ready(work())
-    return result if isinstance(result, Played) else Played(time.perf_counter() - began, {})
+    return result if isinstance(result, Timing) else Timing(time.perf_counter() - began, {})
 
 
 def measured(
     work: Callable, columns: Mapping[str, Any] | None = None, before: Callable[[], tuple] = lambda: ()
-) -> Callable[[], Played]:
+) -> Callable[[], Timing]:
     """An alternative with columns for the table.
 
     Args:
         work: timed until its result is there.
-        columns: see `Played`.
+        columns: see `Timing`.
         before: makes the arguments of ``work``, and is not timed.
     """
 
-    def play() -> Played:
+    def play() -> Timing:
         arguments = jax.block_until_ready(before())
         return _timed(lambda: work(*arguments))._replace(columns=columns or {})
 
@@ -89,7 +91,7 @@ def peak(process: int | str = "self") -> int:
     return 0
 
 
-def folder() -> Path:
+def temporary_folder() -> Path:
     """An empty folder that lasts as long as this process."""
     path = Path(tempfile.mkdtemp(prefix="benchmark-"))
     atexit.register(shutil.rmtree, path, ignore_errors=True)
@@ -99,15 +101,15 @@ def folder() -> Path:
 SHOWN = ("name", "seconds", "low", "high", "first", "ratio")
 
 
-def table(rows: list[dict]) -> str:
+def timings_table(rows: list[dict]) -> str:
     """The rows as Markdown."""
     more = list(dict.fromkeys(name for row in rows for name in row if name not in SHOWN))
     heads = ["alternative", "seconds", "range", "first call", "ratio", *more]
-    lines = [f"| {' | '.join(heads)} |", "| --- " * len(heads) + "|"]
+    lines = []
     for row in rows:
         spread = f"{row['low']:.4g} to {row['high']:.4g}"
         cells = [row["name"], f"{row['seconds']:.4g}", spread, f"{row['first']:.3g}", f"{row['ratio']:.2f}"]
         told = [row.get(name, "") for name in more]
         cells += [f"{value:.6g}" if isinstance(value, float) else str(value) for value in told]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+        lines.append(cells)
+    return markdown_table(heads, lines)

@@ -1,7 +1,6 @@
 """The work that is timed: a network, and what each client trains on."""
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,10 +9,11 @@ import optax
 
 from fedsparse_jax.core import losses
 from fedsparse_jax.core.types import Chunk, FedAlgorithm, Model
-from fedsparse_jax.federated import algorithm as federated
-from fedsparse_jax.federated.aggregation import mean
+from fedsparse_jax.federated import Recipe, build_algorithm, mean, prune_on_server
+from fedsparse_jax.federated.client_map import ClientMap
 from fedsparse_jax.models import MODELS
-from fedsparse_jax.sparsity import criteria, pruning, schedules
+from fedsparse_jax.runs.round import jit_algorithm
+from fedsparse_jax.sparsity import CRITERIA, Pruning, global_, gradual
 
 
 class Workload(NamedTuple):
@@ -40,52 +40,45 @@ WORKLOADS = {
 }
 
 
-def algorithm(
-    workload: Workload,
-    client_map: str | int = "scan",
-    network: Model | None = None,
-    prunes: bool = True,
+def workload_algorithm(
+    workload: Workload, client_map: ClientMap = "scan", network: Model | None = None, prunes: bool = True
 ) -> FedAlgorithm:
     """FedAvg, one local epoch of SGD, with FedSparsify-Global's pruning unless ``prunes`` is False."""
     classes = workload.model in ("mlp", "image_cnn")
-    where = ("server",) if prunes else ()
-    rule = pruning.Pruning(
-        criteria.magnitude, pruning.global_, schedules.gradual(), pruning.everything, where
-    )
-    recipe = federated.Recipe(
+    rule = Pruning(CRITERIA["magnitude"], global_, gradual())
+    recipe = Recipe(
         network or workload.network(),
         loss=losses.cross_entropy if classes else losses.squared,
         client_tx=optax.sgd(workload.rate),
         server_tx=optax.sgd(1.0),
         aggregate=mean,
-        pruning=rule,
+        hooks=(prune_on_server(rule),) if prunes else (),
         client_map=client_map,
     )
-    return federated.build(recipe)
+    return build_algorithm(recipe)
 
 
-class Round(NamedTuple):
+class JittedRound(NamedTuple):
     """The jitted functions of a round, and who takes part."""
 
-    init: Callable
-    begin: Callable
-    steps: Any  # takes the clients' memory over; has ``lower``
-    finish: Callable
+    algorithm: FedAlgorithm
     ids: jax.Array  # i32[C]
     weights: jax.Array  # f32[C]
 
+    def start(self, server):
+        """The clients before their local steps."""
+        return self.algorithm.start_clients(server, self.ids)
+
     def play(self, server, batches: Chunk):
         """``(ServerState, RoundInfo)`` after the round."""
-        clients, _ = self.steps(self.begin(server, self.ids), batches)
-        return self.finish(server, clients, self.weights)
+        clients, _ = self.algorithm.local_steps(self.start(server), batches)
+        return self.algorithm.update_server(server, clients, self.weights)
 
 
-def compiled(workload: Workload, *args, **options) -> Round:
-    """A round of the `algorithm` with these arguments."""
-    parts = algorithm(workload, *args, **options)
-    steps = jax.jit(parts.steps, donate_argnums=0)
-    ids, weights = jnp.arange(workload.clients), jnp.ones(workload.clients)
-    return Round(jax.jit(parts.init), jax.jit(parts.begin), steps, jax.jit(parts.finish), ids, weights)
+def jitted_round(workload: Workload, *args, **options) -> JittedRound:
+    """A round of the `workload_algorithm` with these arguments."""
+    algorithm = jit_algorithm(workload_algorithm(workload, *args, **options))
+    return JittedRound(algorithm, jnp.arange(workload.clients), jnp.ones(workload.clients))
 
 
 def chunk(workload: Workload) -> Chunk:

@@ -27,13 +27,11 @@ def main():
     cli.keep_freed_memory()
     cli.cache_compilations()
     workload = workloads.Workload(**{**WORK, "shape": tuple(WORK["shape"])})
-    one, apply = workloads.compiled(workload, prunes=HOW == "fedsparsify"), jax.jit(workload.network().apply)
-    server = one.init(jax.random.key(0))
-    leaves = [jnp.asarray(FILE[name]) for name in tree.names(server.params)]
+    one, apply = (workloads.jitted_round(workload, prunes=HOW == "fedsparsify"), jax.jit(workload.network().apply))
+    server = one.algorithm.init(jax.random.key(0))
+    leaves = [jnp.asarray(FILE[name]) for name in tree.leaf_names(server.params)]
     server = server._replace(params=jax.tree.unflatten(jax.tree.structure(server.params), leaves))
-    batches = Chunk(
-        jnp.asarray(FILE["inputs"]), jnp.asarray(FILE["targets"]), jnp.ones(FILE["targets"].shape, bool)
-    )
+    batches = Chunk(jnp.asarray(FILE["inputs"]), jnp.asarray(FILE["targets"]), jnp.ones(FILE["targets"].shape, bool))
     loss = losses.cross_entropy if workload.model == "mlp" else losses.squared
 
     for _ in sys.stdin:

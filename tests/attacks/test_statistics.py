@@ -17,7 +17,7 @@ def draw(members=300, outsiders=400, shift=0.7, seed=0, digits=9):
 def test_auc_and_roc_are_those_of_scikit_learn(digits):
     metrics = pytest.importorskip("sklearn.metrics")
     scores, inside = draw(digits=digits)
-    members, outsiders = statistics.split(scores, inside)
+    members, outsiders = statistics.split_scores(scores, inside)
     assert statistics.auc(members, outsiders) == pytest.approx(metrics.roc_auc_score(inside, scores))
     curve = statistics.roc(members, outsiders)
     fpr, tpr, _ = metrics.roc_curve(inside, scores, drop_intermediate=False)
@@ -42,33 +42,37 @@ def test_tpr_at_by_hand():
 
 def test_a_rate_that_the_non_members_cannot_support_is_refused():
     scores, inside = draw(50, 99)
-    found = statistics.summary(scores, inside, draws=20).tpr
-    assert found["0.01"].value is None and found["0.01"].low is None
-    assert found["0.01"].refused == "99 non-members cannot support an FPR of 0.01: 100 needed"
-    found = statistics.summary(*draw(50, 100), draws=20).tpr
-    assert (
-        found["0.01"].value is not None
-        and not found["0.01"].refused
-        and "1000 needed" in found["0.001"].refused
-    )
-    assert statistics.summary(*draw(50, 1000), draws=20).tpr["0.001"].value is not None
+    tpr = statistics.judge_scores(scores, inside, draws=20).tpr
+    assert tpr["0.01"].value is None and tpr["0.01"].low is None
+    assert tpr["0.01"].refused == "99 non-members cannot support an FPR of 0.01: 100 needed"
+    tpr = statistics.judge_scores(*draw(50, 100), draws=20).tpr
+    assert tpr["0.01"].value is not None and not tpr["0.01"].refused
+    assert "1000 needed" in tpr["0.001"].refused
+    assert statistics.judge_scores(*draw(50, 1000), draws=20).tpr["0.001"].value is not None
+
+
+def tpr_interval(hits):
+    """The interval of a TPR of ``hits`` in 20; a bootstrap of one draw is a point, which does not widen it."""
+    members = np.where(np.arange(20) < hits, 200.0, -1.0)
+    share = statistics.tpr_estimate(members, np.arange(100.0), 0.01, draws=1)
+    assert share.value == hits / 20
+    return share.low, share.high
 
 
 def test_clopper_pearson_by_hand():
-    assert statistics.clopper_pearson(0, 20) == (0, pytest.approx(1 - 0.025 ** (1 / 20)))
-    assert statistics.clopper_pearson(20, 20) == (pytest.approx(0.025 ** (1 / 20)), 1)
-    low, high = statistics.clopper_pearson(7, 20)
+    assert tpr_interval(0) == (0, pytest.approx(1 - 0.025 ** (1 / 20)))
+    assert tpr_interval(20) == (pytest.approx(0.025 ** (1 / 20)), 1)
+    low, high = tpr_interval(7)
     assert low == pytest.approx(beta.ppf(0.025, 7, 14)) and high == pytest.approx(beta.ppf(0.975, 8, 13))
 
 
 def test_intervals_of_a_perfect_and_of_a_useless_attack():
     apart = np.arange(400.0) + 200 * (np.arange(400) >= 200)
-    perfect = statistics.summary(apart, np.arange(400) >= 200, draws=200)
-    assert (
-        perfect.auc[:3] == (1, 1, 1) and perfect.balanced_accuracy.value == 1 and perfect.advantage.value == 1
-    )
+    perfect = statistics.judge_scores(apart, np.arange(400) >= 200, draws=200)
+    assert perfect.auc[:3] == (1, 1, 1)
+    assert perfect.balanced_accuracy.value == 1 and perfect.advantage.value == 1
     assert perfect.tpr["0.01"].value == perfect.tpr["0.01"].high == 1 and perfect.tpr["0.01"].low < 1
-    constant = statistics.summary(np.zeros(400), np.arange(400) >= 200, draws=50)
+    constant = statistics.judge_scores(np.zeros(400), np.arange(400) >= 200, draws=50)
     assert constant.auc.value == 0.5 and constant.balanced_accuracy.value == 0.5
     assert constant.advantage.value == constant.best_advantage.value == 0 and constant.tpr["0.01"].value == 0
 
@@ -76,22 +80,20 @@ def test_intervals_of_a_perfect_and_of_a_useless_attack():
 def test_intervals_cover_the_truth():
     """Of 60 draws from two normals, about 95 % of the intervals hold the true AUC; binomially at least 52."""
     truth = norm.cdf(0.7 / 2**0.5)
-    found = [
-        statistics.bootstrap(
-            statistics.auc, *statistics.split(*draw(80, 80, seed=seed)), draws=200, seed=seed
-        )
-        for seed in range(60)
-    ]
-    assert sum(one.low <= truth <= one.high for one in found) >= 52
-    assert np.mean([one.high - one.low for one in found]) < 0.2
+    estimates = []
+    for seed in range(60):
+        scores = statistics.split_scores(*draw(80, 80, seed=seed))
+        estimates.append(statistics.bootstrap(statistics.auc, *scores, draws=200, seed=seed))
+    assert sum(auc.low <= truth <= auc.high for auc in estimates) >= 52
+    assert np.mean([auc.high - auc.low for auc in estimates]) < 0.2
 
 
 def test_a_threshold_chosen_on_others_promises_nothing_by_chance():
     """The best advantage of a useless attack is above 0, the one at a threshold from other people is around 0."""
-    found = [statistics.summary(*draw(40, 40, shift=0.0, seed=seed), draws=2) for seed in range(40)]
-    honest = np.array([one.advantage.value for one in found])
+    outcomes = [statistics.judge_scores(*draw(40, 40, shift=0.0, seed=seed), draws=2) for seed in range(40)]
+    honest = np.array([outcome.advantage.value for outcome in outcomes])
     assert abs(honest.mean()) < 3 * honest.std() / 40**0.5
-    assert np.mean([one.best_advantage.value for one in found]) > 0.1
+    assert np.mean([outcome.best_advantage.value for outcome in outcomes]) > 0.1
 
 
 def test_balanced_accuracy_by_hand():
@@ -103,28 +105,30 @@ def test_balanced_accuracy_by_hand():
 
 
 def test_the_same_seed_gives_the_same_intervals():
-    assert statistics.summary(*draw(), draws=50) == statistics.summary(*draw(), draws=50)
-    assert (
-        statistics.summary(*draw(), draws=50).auc.low != statistics.summary(*draw(), seed=1, draws=50).auc.low
-    )
+    judge = lambda seed: statistics.judge_scores(*draw(), seed=seed, draws=50)
+    assert judge(0) == judge(0)
+    assert judge(0).auc.low != judge(1).auc.low
 
 
 @pytest.mark.parametrize("scores, inside", [([1.0, np.nan], [True, False]), ([1.0, 2.0], [True, True])])
 def test_impossible_scores(scores, inside):
     with pytest.raises(ValueError, match="not finite|both must occur"):
-        statistics.summary(scores, inside)
+        statistics.judge_scores(scores, inside)
 
 
 def hull(curve):
     """The upper convex hull of a curve: classifiers that draw between two thresholds."""
-    kept = []
+    corners = []
     for x, y in zip(curve.fpr, curve.tpr):
-        while len(kept) > 1 and (kept[-1][1] - kept[-2][1]) * (x - kept[-2][0]) <= (y - kept[-2][1]) * (
-            kept[-1][0] - kept[-2][0]
-        ):
-            kept.pop()
-        kept.append((x, y))
-    return np.array(kept).T
+        while len(corners) > 1 and is_below(corners[-1], corners[-2], (x, y)):
+            corners.pop()
+        corners.append((x, y))
+    return np.array(corners).T
+
+
+def is_below(point, left, right):
+    """Whether a point lies on or below the line from ``left`` to ``right``."""
+    return (point[1] - left[1]) * (right[0] - left[0]) <= (right[1] - left[1]) * (point[0] - left[0])
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -132,7 +136,7 @@ def hull(curve):
 def test_the_numbers_of_jax_privacy(seed, digits):
     """It lets a classifier draw between two thresholds: its curve is the convex hull of ours, which lies below it."""
     auditing = pytest.importorskip("jax_privacy.auditing")
-    members, outsiders = statistics.split(*draw(300, 1000, seed=seed, digits=digits))
+    members, outsiders = statistics.split_scores(*draw(300, 1000, seed=seed, digits=digits))
     theirs = auditing.CanaryScoreAuditor(members, outsiders)
     fpr, tpr = hull(statistics.roc(members, outsiders))
     assert theirs.attack_auroc() == pytest.approx(np.trapezoid(tpr, fpr))

@@ -1,33 +1,15 @@
 """The scripts as a user runs them: exit codes, sentences, and a run that is killed."""
 
 import json
-import os
-import platform
 import signal
-import subprocess
-import sys
 import time
 
 import numpy as np
 import pytest
 
-SCRIPTS = "train", "evaluate", "prepare", "report", "compare", "attack", "shadows", "audit"
+from fedsparse_jax.runs.migrations import RENAMED_KEYS
 
-
-@pytest.fixture(scope="module")
-def call(repository, tmp_path_factory):
-    """Runs a script in the repository with a cache of its own; returns the finished process."""
-    cache = tmp_path_factory.mktemp("scripts")
-    environment = {**os.environ, "XDG_CACHE_HOME": str(cache), "HOME": str(cache)}
-
-    def run(script, *flags, start=False):
-        command = [sys.executable, f"scripts/{script}.py", *flags]
-        options = dict(cwd=repository, env=environment, text=True)
-        if start:
-            return subprocess.Popen(command, stdout=subprocess.PIPE, **options)
-        return subprocess.run(command, capture_output=True, timeout=300, **options)
-
-    return run
+SCRIPTS = ("train", "evaluate", "prepare", "report", "compare_methods", "audit_run", "train_shadows", "study_leakage")
 
 
 @pytest.fixture(scope="module")
@@ -40,19 +22,11 @@ def trained(call, tmp_path_factory):
 
 def test_train_shows_a_line_a_round_and_writes_the_report(trained):
     workdir, shown = trained
-    assert [line.split()[1] for line in shown.splitlines() if line.startswith("round")] == [
-        "1/3",
-        "2/3",
-        "3/3",
-    ]
-    for name in (
-        "config.json",
-        "environment.json",
-        "federation.json",
-        "metrics.jsonl",
-        "predictions.tsv",
-        "report.html",
-    ):
+    lines = [line for line in shown.splitlines() if line.startswith("round")]
+    assert [line.split()[1] for line in lines] == ["1/3", "2/3", "3/3"]
+    for name in ("config", "environment", "federation"):
+        assert (workdir / f"{name}.json").exists()
+    for name in ("metrics.jsonl", "predictions.tsv", "report.html"):
         assert (workdir / name).exists()
     environment = json.loads((workdir / "environment.json").read_text())
     assert environment["seed"] == 1990 and "jax" in environment["versions"]
@@ -66,10 +40,18 @@ def test_a_finished_run_is_not_trained_again(call, trained):
     assert (workdir / "metrics.jsonl").read_text() == before
 
 
-def test_evaluate_on_real_brains(call, trained, repository, tmp_path):
+def test_report_is_written_anew(call, trained):
+    workdir, _ = trained
+    (workdir / "report.html").unlink()
+    done = call("report", f"--workdir={workdir}")
+    assert done.returncode == 0 and done.stdout == f"Report: {workdir / 'report.html'}\n"
+    assert "<h2>Accuracy</h2>" in (workdir / "report.html").read_text()
+
+
+def test_evaluate_on_real_brains(call, trained, tmp_path):
     workdir, _ = trained
     table = tmp_path / "predictions.tsv"
-    done = call("evaluate", f"--workdir={workdir}", "--root=tests/data/ds002748_small", f"--output={table}")
+    done = call("evaluate", f"--workdir={workdir}", "--root=tests/files/ds002748_small", f"--output={table}")
     assert done.returncode == 0, done.stderr
     assert "knows nothing about real brains" in done.stdout
     rows = [line.split("\t") for line in table.read_text().splitlines()]
@@ -80,8 +62,8 @@ def test_evaluate_on_real_brains(call, trained, repository, tmp_path):
 def test_prepare_real_brains(call, tmp_path):
     done = call(
         "prepare",
-        "--config=configs/real.py",
-        "--config.data.root=tests/data/ds002748_small",
+        "--config=configs/real_scans.py",
+        "--config.data.root=tests/files/ds002748_small",
         f"--output={tmp_path}",
     )
     assert done.returncode == 0, done.stderr
@@ -91,18 +73,8 @@ def test_prepare_real_brains(call, tmp_path):
 
 
 def test_prepare_refuses_images(call, tmp_path):
-    done = call("prepare", "--config=configs/fedavg.py:digits", f"--output={tmp_path}")
+    done = call("prepare", "--config=configs/methods/fedavg.py:digits", f"--output={tmp_path}")
     assert done.returncode == 2 and "data.source is 'digits': it must be one of phantom" in done.stderr
-
-
-def test_real_brains_through_the_whole_path(call, tmp_path):
-    flags = ["--config.data.root=tests/data/ds002748_small", "--config.data.shape=(16,18,16)", "--config.rounds=4",
-             "--config.partition.num_clients=2",
-        "--config.pruning.schedule.begin=1",
-        "--config.pruning.schedule.end=3", "--config.data.align=affine"]  # fmt: skip
-    done = call("train", "--config=configs/real.py", f"--workdir={tmp_path / 'run'}", *flags)
-    assert done.returncode == 0, done.stderr
-    assert (tmp_path / "run/report.html").exists()
 
 
 @pytest.mark.parametrize(
@@ -114,17 +86,34 @@ def test_real_brains_through_the_whole_path(call, tmp_path):
         (["--bogus=1"], "bogus"),
         (["extra"], "'extra' is not a flag"),
         (["--config=configs/nope.py"], "no config file configs/nope.py"),
-        (
-            ["--config=configs/quickstart.py:tiny"],
-            "no form 'tiny'; behind the file name may stand: smoke, dense",
-        ),
+        (["--config=configs/quickstart.py:tiny"], "no form 'tiny'; behind the file name may stand: smoke, dense"),
         (["--config.data.shape=(3,9,9)"], "does not survive 2 poolings"),
         (["--config.partition.num_clients=99"], "only 25 people are left"),
+        (["--config.pruning.placement=arrival"], "pruning.placement is 'arrival': it must be none, or some of"),
     ],
 )
 def test_bad_flags_are_one_sentence_and_exit_code_2(call, tmp_path, flags, message):
     done = call("train", "--config=configs/quickstart.py:smoke", f"--workdir={tmp_path / 'run'}", *flags)
     assert done.returncode == 2 and message in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1 and not (tmp_path / "run").exists()
+
+
+VALUES = {
+    "client.towards": "zero",
+    "pruning.over": "one",
+    "pruning.gate": "0.2",
+    "pruning.rewind": "False",
+    "wire.mode": "through",
+    "wire.dtype": "int8",
+    "wire.feedback": "True",
+}
+
+
+@pytest.mark.parametrize("old", RENAMED_KEYS)
+def test_a_key_by_its_old_name_is_refused_with_the_new_one(call, tmp_path, old):
+    flag = f"--config.{old}={VALUES[old]}"
+    done = call("train", "--config=configs/quickstart.py:smoke", f"--workdir={tmp_path / 'run'}", flag)
+    assert done.returncode == 2 and f"the config's key {old} is now called {RENAMED_KEYS[old]}" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1 and not (tmp_path / "run").exists()
 
 
@@ -135,21 +124,42 @@ def test_help_shows_the_command_and_the_flags(call, script):
 
 
 def test_other_scripts_refuse_in_one_sentence(call, tmp_path):
-    for script, flags in {"evaluate": ["--root=x"], "report": [], "attack": []}.items():
+    for script, flags in {"evaluate": ["--root=x"], "report": [], "audit_run": []}.items():
         done = call(script, f"--workdir={tmp_path}", *flags)
         assert done.returncode == 2 and str(tmp_path) in done.stderr and "Traceback" not in done.stderr
 
 
-def test_attack_shows_a_table_and_adds_to_the_report(call, trained):
+def test_an_audit_shows_a_table_and_adds_to_the_report(call, trained):
     workdir, _ = trained
     flags = ["--attacks=error_threshold,rmia", "--draws=20"]
-    done = call("attack", f"--workdir={workdir}", *flags)
+    done = call("audit_run", f"--workdir={workdir}", *flags)
     assert done.returncode == 0, done.stderr
     assert "| error_threshold | 0." in done.stdout and "Train MAE" in done.stdout
     assert "rmia needs shadow models" in done.stdout and "untrained" in done.stdout
     assert (workdir / "attack.json").exists() and "<h2>Privacy</h2>" in (workdir / "report.html").read_text()
-    refused = call("attack", f"--workdir={workdir}", "--attacks=magic")
+    refused = call("audit_run", f"--workdir={workdir}", "--attacks=magic")
     assert refused.returncode == 2 and len(refused.stderr.strip().splitlines()) == 1
+
+
+def test_shadows_are_trained_from_a_run(call, trained, tmp_path):
+    workdir, _ = trained
+    done = call("train_shadows", f"--run={workdir}", "--shadows=2", f"--workdir={tmp_path / 'shadows'}")
+    assert done.returncode == 0, done.stderr
+    assert "shadow 2 of 2" in done.stdout and f"Shadows: {tmp_path / 'shadows'}" in done.stdout
+    assert json.loads((tmp_path / "shadows/shadows.json").read_text()) == {"count": 2}
+    odd = call("train_shadows", f"--run={workdir}", "--shadows=3", f"--workdir={tmp_path / 'odd'}")
+    assert odd.returncode == 2 and "shadows is 3: it must be an even number" in odd.stderr
+
+
+def test_methods_are_compared_in_a_table_and_a_picture(call, tmp_path):
+    (tmp_path / "list.txt").write_text("configs/methods/snip.py:digits+smoke  # sparse\n")
+    specs = f"configs/methods/fedavg.py:digits+smoke,@{tmp_path / 'list.txt'}"
+    files = [f"--output={tmp_path / 'table.md'}", f"--picture={tmp_path / 'curves.png'}"]
+    done = call("compare_methods", f"--configs={specs}", "--seeds=1", f"--workdir={tmp_path / 'runs'}", *files)
+    assert done.returncode == 0, done.stderr
+    table = (tmp_path / "table.md").read_text()
+    assert "| `configs/methods/snip.py:digits+smoke` | 1 | 0.936 |" in table and table in done.stdout
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
@@ -166,12 +176,3 @@ def test_a_killed_run_goes_on(call, trained, tmp_path, how):
     time.sleep(0.1)
     assert call("train", *flags).returncode == 0
     assert (tmp_path / "run/predictions.tsv").read_text() == (whole / "predictions.tsv").read_text()
-
-
-def test_freed_memory_is_kept_where_there_is_glibc():
-    told = subprocess.run(
-        [sys.executable, "-c", "from fedsparse_jax import cli; print(cli.keep_freed_memory())"],
-        capture_output=True,
-        text=True,
-    )
-    assert told.stdout.strip() == str(platform.libc_ver()[0] == "glibc")

@@ -36,14 +36,12 @@ def save(path, data=None, affine=AFFINE, cls=nib.Nifti1Image, dtype=None, **head
 @pytest.mark.parametrize("axcodes", ["LAS", "PIR", "LIA", "RAS", "SPL"])
 def test_every_storage_order_gives_the_same_volume(tmp_path, axcodes):
     image = nib.Nifti1Image(volume(), AFFINE)
-    turn = nib.orientations.ornt_transform(
-        nib.orientations.axcodes2ornt("RAS"), nib.orientations.axcodes2ornt(axcodes)
-    )
+    turn = nib.orientations.ornt_transform(nib.orientations.axcodes2ornt("RAS"), nib.orientations.axcodes2ornt(axcodes))
     nib.save(image.as_reoriented(turn), tmp_path / "a.nii.gz")
-    found = nifti.load(tmp_path / "a.nii.gz")
-    assert found.orientation == axcodes
-    np.testing.assert_array_equal(found.data, volume())
-    np.testing.assert_allclose(found.affine, AFFINE, atol=1e-4)
+    loaded = nifti.load_image(tmp_path / "a.nii.gz")
+    assert loaded.orientation == axcodes
+    np.testing.assert_array_equal(loaded.data, volume())
+    np.testing.assert_allclose(loaded.affine, AFFINE, atol=1e-4)
 
 
 def rounded():
@@ -68,7 +66,7 @@ def test_odd_files_are_read(tmp_path, name):
     options = dict(ODD[name])
     factor = options.pop("factor", 1)
     save(tmp_path / name, **options)
-    np.testing.assert_allclose(nifti.load(tmp_path / name).data * factor, rounded(), atol=factor)
+    np.testing.assert_allclose(nifti.load_image(tmp_path / name).data * factor, rounded(), atol=factor)
 
 
 def test_slope_and_intercept_are_applied(tmp_path):
@@ -77,14 +75,14 @@ def test_slope_and_intercept_are_applied(tmp_path):
     nib.save(image, tmp_path / "a.nii")
     raw = nib.load(tmp_path / "a.nii")
     assert (raw.dataobj.slope, raw.dataobj.inter) == (2.0, 10.0)
-    np.testing.assert_allclose(nifti.load(tmp_path / "a.nii").data, np.asarray(raw.dataobj), rtol=1e-6)
+    np.testing.assert_allclose(nifti.load_image(tmp_path / "a.nii").data, np.asarray(raw.dataobj), rtol=1e-6)
 
 
 def test_big_endian(tmp_path):
     header = nib.Nifti1Header(endianness=">")
     header.set_data_dtype(">f4")
     nib.save(nib.Nifti1Image(rounded().astype(">f4"), AFFINE, header), tmp_path / "a.nii")
-    np.testing.assert_allclose(nifti.load(tmp_path / "a.nii").data, rounded())
+    np.testing.assert_allclose(nifti.load_image(tmp_path / "a.nii").data, rounded())
 
 
 def test_metres_become_millimetres(tmp_path):
@@ -93,16 +91,16 @@ def test_metres_become_millimetres(tmp_path):
     image = nib.Nifti1Image(rounded(), small)
     image.header.set_xyzt_units("meter")
     nib.save(image, tmp_path / "a.nii")
-    found = nifti.load(tmp_path / "a.nii")
-    np.testing.assert_allclose(found.affine, AFFINE, rtol=1e-5)
-    assert "units are meter, converted to mm" in found.warnings
+    loaded = nifti.load_image(tmp_path / "a.nii")
+    np.testing.assert_allclose(loaded.affine, AFFINE, rtol=1e-5)
+    assert "units are meter, converted to mm" in loaded.warnings
 
 
 def warned(tmp_path, change):
     image = nib.Nifti1Image(volume(), AFFINE)
     change(image)
     nib.save(image, tmp_path / "a.nii")
-    return nifti.load(tmp_path / "a.nii").warnings
+    return nifti.load_image(tmp_path / "a.nii").warnings
 
 
 def test_doubtful_orientations_are_warned_of(tmp_path):
@@ -123,24 +121,24 @@ def test_shear_is_warned_of(tmp_path):
     sheared = AFFINE.copy()
     sheared[0, 1] = 3.0
     save(tmp_path / "a.nii", affine=sheared)
-    assert "sheared axes" in nifti.load(tmp_path / "a.nii").warnings
+    assert "sheared axes" in nifti.load_image(tmp_path / "a.nii").warnings
 
 
 def test_nan_background_becomes_zero(tmp_path):
     data = volume()
     data[data == 0] = np.nan
     save(tmp_path / "a.nii", data=data)
-    found = nifti.load(tmp_path / "a.nii")
-    np.testing.assert_array_equal(found.data, volume())
-    assert found.warnings == ("voxels that are not numbers were set to 0",)
+    image = nifti.load_image(tmp_path / "a.nii")
+    np.testing.assert_array_equal(image.data, volume())
+    assert image.warnings == ("voxels that are not numbers were set to 0",)
 
 
 def test_an_absurd_voxel_is_clipped(tmp_path):
     data = volume()
     data[10, 10, 10] = 1e9
     save(tmp_path / "a.nii", data=data)
-    found = nifti.load(tmp_path / "a.nii")
-    assert found.data.max() < 2000 and found.warnings == ("absurdly bright voxels were clipped",)
+    image = nifti.load_image(tmp_path / "a.nii")
+    assert image.data.max() < 2000 and image.warnings == ("absurdly bright voxels were clipped",)
 
 
 # --- the broken: each is refused with its reason --------------------------------------------------
@@ -215,11 +213,7 @@ def link(path):
 
 BROKEN = {
     "empty": ("a.nii", text(b""), "empty file"),
-    "lfs": (
-        "a.nii.gz",
-        text(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n"),
-        "Git LFS pointer",
-    ),
+    "lfs": ("a.nii.gz", text(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n"), "Git LFS pointer"),
     "annex": ("a.nii.gz", text(b"/annex/objects/MD5E-s1--0.nii.gz"), "git-annex pointer"),
     "annex link": ("a.nii.gz", link, "broken link"),
     "html": ("a.nii.gz", text(b"<!DOCTYPE html><html>404"), "web page"),
@@ -229,11 +223,7 @@ BROKEN = {
     "truncated gzip": ("a.nii.gz", cut(0.6), "damaged compression"),
     "corrupt gzip": ("a.nii.gz", flipped, "damaged compression"),
     "truncated": ("a.nii", cut(0.5), "unreadable data"),
-    "header only": (
-        "a.nii",
-        lambda path: (save(path), path.write_bytes(path.read_bytes()[:352])),
-        "unreadable data",
-    ),
+    "header only": ("a.nii", lambda path: (save(path), path.write_bytes(path.read_bytes()[:352])), "unreadable data"),
     "no img": ("a.hdr", orphan, "unreadable data"),
     "64 GiB": ("a.nii", huge, "implausible size"),
     "dim 9": ("a.nii", wrong_dim, "unreadable header"),
@@ -245,11 +235,7 @@ BROKEN = {
     "5D": ("a.nii", lambda path: save(path, data=np.stack([volume()] * 2, -1)[..., None, :]), "5D image"),
     "2D": ("a.nii", lambda path: save(path, data=volume()[:, :, 9]), "2D image"),
     "thin": ("a.nii", lambda path: save(path, data=volume()[:, :, :3]), "too few slices"),
-    "mouse": (
-        "a.nii",
-        lambda path: save(path, affine=np.diag([0.1, 0.1, 0.1, 1])),
-        "implausible field of view",
-    ),
+    "mouse": ("a.nii", lambda path: save(path, affine=np.diag([0.1, 0.1, 0.1, 1])), "implausible field of view"),
     "singular": ("a.nii", singular, "broken orientation"),
     "zeros": ("a.nii", lambda path: save(path, data=np.zeros(SHAPE, np.float32)), "constant image"),
     "constant": ("a.nii", lambda path: save(path, data=np.ones(SHAPE, np.float32)), "constant image"),
@@ -264,7 +250,7 @@ def test_broken_files_are_refused_with_their_reason(tmp_path, kind):
     name, make, reason = BROKEN[kind]
     make(tmp_path / name)
     with pytest.raises(nifti.ScanError) as refusal:
-        nifti.load(tmp_path / name)
+        nifti.load_image(tmp_path / name)
     assert refusal.value.reason == reason
     assert str(tmp_path / name) in str(refusal.value) and "\n" not in str(refusal.value)
 
@@ -292,12 +278,13 @@ def test_fsl_s_2_mm_grid_passes_through_unchanged():
 def test_a_linear_ramp_stays_a_ramp():
     shape, finer = (13, 15, 13), (26, 30, 26)
     affine = nifti.grid_affine(shape)
-    ramp = lambda to: (
-        (np.indices(to).transpose(1, 2, 3, 0) @ nifti.grid_affine(to)[:3, :3] + nifti.grid_affine(to)[:3, 3])
-        @ [1.0, 2.0, -0.5]
-    )
-    found = nifti.to_grid(ramp(shape).astype(np.float32), affine, finer)
-    np.testing.assert_allclose(found[2:-2, 2:-2, 2:-2], ramp(finer)[2:-2, 2:-2, 2:-2], atol=1e-3)
+
+    def ramp(grid):
+        to_mm = nifti.grid_affine(grid)
+        return (np.indices(grid).transpose(1, 2, 3, 0) @ to_mm[:3, :3] + to_mm[:3, 3]) @ [1.0, 2.0, -0.5]
+
+    resampled = nifti.to_grid(ramp(shape).astype(np.float32), affine, finer)
+    np.testing.assert_allclose(resampled[2:-2, 2:-2, 2:-2], ramp(finer)[2:-2, 2:-2, 2:-2], atol=1e-3)
 
 
 def test_a_coarser_grid_keeps_the_mean_and_does_not_alias():
@@ -309,17 +296,15 @@ def test_a_coarser_grid_keeps_the_mean_and_does_not_alias():
 
 def test_rough_alignment_undoes_shift_and_scale():
     shape = (46, 55, 46)
-    where = (
-        np.indices(shape).transpose(1, 2, 3, 0) @ nifti.grid_affine(shape)[:3, :3]
-        + nifti.grid_affine(shape)[:3, 3]
-    )
+    affine = nifti.grid_affine(shape)
+    where = np.indices(shape).transpose(1, 2, 3, 0) @ affine[:3, :3] + affine[:3, 3]
     radii = np.sqrt(5) * np.array(nifti.TEMPLATE_SPREAD)  # SD of a solid ellipsoid is its radius over sqrt(5)
     brain = (((where - nifti.TEMPLATE_CENTRE) / radii) ** 2).sum(-1) < 1
     moved = nifti.grid_affine(shape)
     moved[:3] = np.diag([0.9, 1.1, 0.95]) @ moved[:3]
     moved[:3, 3] += (20, 35, -25)
-    found = nifti.to_grid(brain.astype(np.float32), moved, shape, align="rough") > 0.5
-    overlap = 2 * (found & brain).sum() / (found.sum() + brain.sum())
+    undone = nifti.to_grid(brain.astype(np.float32), moved, shape, align="rough") > 0.5
+    overlap = 2 * (undone & brain).sum() / (undone.sum() + brain.sum())
     assert overlap > 0.98
 
 
@@ -336,11 +321,11 @@ def test_a_brain_beside_the_box_is_warned_of_or_refused(tmp_path):
         affine[0, 3] += shift
         save(tmp_path / "a.nii", affine=affine)
         if expected is None:
-            _, quality = nifti.prepare(tmp_path / "a.nii", None, (24, 28, 24), "affine", "volume")
+            _, quality = nifti.prepare_scan(tmp_path / "a.nii", None, (24, 28, 24), "affine", "volume")
             assert "much of it lies outside the MNI box" in quality.warnings
         else:
             with pytest.raises(nifti.ScanError, match=expected):
-                nifti.prepare(tmp_path / "a.nii", None, (24, 28, 24), "affine", "volume")
+                nifti.prepare_scan(tmp_path / "a.nii", None, (24, 28, 24), "affine", "volume")
 
 
 @pytest.mark.parametrize("align", nifti.ALIGN)
@@ -349,7 +334,7 @@ def test_nothing_positive_is_refused(tmp_path, align):
     data[0, 0, 0] = -1
     save(tmp_path / "a.nii", data=data)
     with pytest.raises(nifti.ScanError):
-        nifti.prepare(tmp_path / "a.nii", None, (24, 28, 24), align, "volume")
+        nifti.prepare_scan(tmp_path / "a.nii", None, (24, 28, 24), align, "volume")
 
 
 def test_a_brain_mask_is_applied(tmp_path):
@@ -357,6 +342,6 @@ def test_a_brain_mask_is_applied(tmp_path):
     keep = np.zeros(SHAPE, np.uint8)
     keep[5:15, 6:18, 5:16] = 1
     mask = save(tmp_path / "m.nii.gz", data=keep)
-    with_mask, quality = nifti.prepare(tmp_path / "a.nii.gz", mask, (24, 28, 24), "affine", "brain")
-    without, whole = nifti.prepare(tmp_path / "a.nii.gz", None, (24, 28, 24), "affine", "brain")
+    with_mask, quality = nifti.prepare_scan(tmp_path / "a.nii.gz", mask, (24, 28, 24), "affine", "brain")
+    without, whole = nifti.prepare_scan(tmp_path / "a.nii.gz", None, (24, 28, 24), "affine", "brain")
     assert quality.nonzero < whole.nonzero and with_mask.shape == without.shape == (24, 28, 24)

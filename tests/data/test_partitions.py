@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from fedsparse_jax.core.types import UsageError
-from fedsparse_jax.data import batching, partitions
+from fedsparse_jax.core.errors import ArgumentError, UsageError
+from fedsparse_jax.data import partitions
 
 
 @pytest.fixture(scope="module")
@@ -42,50 +42,66 @@ def test_small_alpha_makes_clients_differ_more(ages):
     assert spread(0.1) > 2 * spread(100.0)
 
 
-def test_no_person_in_two_places():
-    rng = np.random.default_rng(0)
-    people = [
-        {"participant_id": f"sub-{i:02d}", "site": f"s{i % 3}", "session": str(k)}
-        for i in range(30)
-        for k in range(1 + i % 3)
-    ]
-    divide = lambda ages, sites, seed: partitions.divide(
-        ages, sites, partition=partitions.uniform_iid, num_clients=4, seed=seed
+@pytest.mark.parametrize(("clients", "classes"), [(10, 3), (10, 1), (7, 2), (3, 2), (25, 2)])
+def test_classes_per_client(clients, classes):
+    labels = np.resize(np.arange(10), 500)
+    parts = partitions.divide(
+        labels,
+        labels,
+        partition=lambda *args: partitions.classes_per_client(*args, classes=classes),
+        num_clients=clients,
+        seed=1,
     )
-    targets = rng.normal(60, 5, len(people))
-    federation = batching.federate(
-        np.zeros((len(people), 2)), targets, people, divide=divide, test_share=0.2, seed=1
-    )
-    places = [
-        {people[i]["participant_id"] for i in index} for index in [*federation.members, federation.test]
-    ]
-    assert sum(map(len, places)) == len(set.union(*places)) == 30
-    assert sum(map(len, federation.members)) + len(federation.test) == len(people)
+    num_classes = [len(np.unique(labels[part])) for part in parts]
+    assert num_classes == [max(classes, -(-10 // clients))] * clients
+    counts = [[(labels[part] == k).sum() for part in parts if (labels[part] == k).any()] for k in range(10)]
+    assert all(max(c) - min(c) <= 1 for c in counts)  # a class is shared out evenly
+
+
+def test_more_classes_than_the_data_have_are_refused():
+    with pytest.raises(ArgumentError, match="^classes is 4: the data have 3 classes; choose 1 to that"):
+        partitions.classes_per_client(np.array([0, 1, 2, 0]), None, 2, 0, classes=4)
 
 
 @pytest.mark.parametrize(
     ("count", "clients", "name", "message"),
     [
-        (3, 4, "uniform_iid", "only 3 people"),
-        (10, 0, "uniform_iid", "at least one client"),
-        (9, 8, "skewed_iid", "without data"),
+        (3, 4, "uniform_iid", "^num_clients is 4: only 3 people"),
+        (10, 0, "uniform_iid", "^num_clients is 0: .*at least one client"),
+        (9, 8, "skewed_iid", "^The partition leaves client . of 8 without data"),
     ],
 )
-def test_refusals(count, clients, name, message):
+def test_what_cannot_be_divided_is_refused(count, clients, name, message):
     with pytest.raises(UsageError, match=message):
         partitions.divide(
-            np.full(count, 60.0),
-            ["a"] * count,
-            partition=partitions.PARTITIONS[name],
-            num_clients=clients,
-            seed=0,
+            np.full(count, 60.0), ["a"] * count, partition=partitions.PARTITIONS[name], num_clients=clients, seed=0
         )
 
 
 def test_sites_are_the_clients():
     parts = partitions.by_site(None, ["b", "a", "b", "c"], 3, 0)
     assert [part.tolist() for part in parts] == [[1], [0, 2], [3]]
-    with pytest.raises(UsageError, match="partition.num_clients=3"):
+    with pytest.raises(ArgumentError, match=r"^num_clients is 2: the data come from 3 sites \(a, b, c\); set it to 3"):
         partitions.by_site(None, ["b", "a", "b", "c"], 2, 0)
     with pytest.raises(UsageError, match="1 of 2 people have no site"):
         partitions.by_site(None, ["n/a", "a"], 1, 0)
+
+
+@pytest.mark.parametrize("parts", [[[0, 1], [1, 2, 3]], [[0, 1], [2]]])
+def test_a_partition_must_give_everybody_once(parts):
+    partition = lambda ages, sites, num_clients, seed: [np.array(part) for part in parts]
+    with pytest.raises(UsageError, match="every person to exactly one client"):
+        partitions.divide(np.full(4, 60.0), ["a"] * 4, partition=partition, num_clients=2, seed=0)
+
+
+def test_the_test_set_is_a_share_of_the_people():
+    train, tested = partitions.split_test(20, 0.25, seed=3)
+    assert len(tested) == 5 and sorted([*train, *tested]) == list(range(20))
+    again, other = partitions.split_test(20, 0.25, seed=3)[1], partitions.split_test(20, 0.25, seed=4)[1]
+    assert tested.tolist() == again.tolist() != other.tolist()
+
+
+@pytest.mark.parametrize(("share", "count"), [(0.0, 0), (1.0, 20), (0.01, 0)])
+def test_a_test_set_of_nobody_or_everybody_is_refused(share, count):
+    with pytest.raises(ArgumentError, match=f"^test_share is {share}: of 20 people it puts {count} into"):
+        partitions.split_test(20, share, seed=0)

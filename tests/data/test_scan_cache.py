@@ -4,7 +4,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from fedsparse_jax.core.types import UsageError
+from fedsparse_jax.core.errors import ArgumentError, UsageError
 from fedsparse_jax.data import bids, nifti, scan_cache, tables
 
 SHAPE = (12, 14, 12)
@@ -37,7 +37,7 @@ def test_the_cache_holds_what_the_files_hold(listing, tmp_path):
 
 def test_the_second_time_no_image_is_read(listing, tmp_path, monkeypatch):
     first = read(listing, tmp_path)
-    monkeypatch.setattr(nifti, "prepare", lambda *_: pytest.fail("an image was read"))
+    monkeypatch.setattr(nifti, "prepare_scan", lambda *_: pytest.fail("an image was read"))
     again = read(listing, tmp_path)
     np.testing.assert_array_equal(first.volumes, again.volumes)
     assert first[1:] == again[1:]
@@ -65,7 +65,7 @@ def test_broken_files_are_dropped_with_their_reason(listing, tmp_path):
     assert [scan.participant for scan in scan_set.scans] == ["sub-0", "sub-2"]
     assert [drop.reason for drop in scan_set.dropped] == ["web page"]
     assert scan_set.volumes.shape == (2, *SHAPE)
-    text = scan_cache.summary(scan_set)
+    text = scan_cache.summarize_scans(scan_set)
     assert "accepted  2 scans of 2 people" in text and "1  web page" in text
     scan_cache.write_tables(scan_set, tmp_path)
     assert len((tmp_path / "accepted.tsv").read_text().splitlines()) == 3
@@ -87,30 +87,38 @@ def test_a_killed_ingest_leaves_no_cache(listing, tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        read(listing, tmp_path, track=killed)
+        read(listing, tmp_path, progress=killed)
     assert not list((tmp_path / "cache").iterdir())
     assert len(read(listing, tmp_path).scans) == 3
 
 
 def test_threads_change_nothing(listing, tmp_path):
-    one = read(listing, tmp_path)
+    alone = read(listing, tmp_path)
     many = read(listing, tmp_path, workers=3, cache_dir=tmp_path / "other")
-    np.testing.assert_array_equal(one.volumes, many.volumes)
+    np.testing.assert_array_equal(alone.volumes, many.volumes)
 
 
-@pytest.mark.parametrize("wrong", [dict(align="by eye"), dict(normalise="not"), dict(shape=(4, 4))])
-def test_unknown_options(listing, tmp_path, wrong):
-    with pytest.raises(UsageError, match=r"data\.\w+ is"):
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (dict(align="by eye"), "^align is 'by eye': it must be one of affine, rough"),
+        (dict(normalise="not"), "^normalise is 'not': it must be one of volume, brain, percentile"),
+        (dict(shape=(4, 4)), r"^shape is \(4, 4\): it needs three numbers of voxels"),
+    ],
+)
+def test_unknown_options_are_refused(listing, tmp_path, wrong, message):
+    with pytest.raises(ArgumentError, match=message):
         read(listing, tmp_path, **wrong)
+    assert not (tmp_path / "cache").exists()
 
 
 def test_real_brains(repository, tmp_path):
-    root = repository / "tests/data/ds002748_small"
+    root = repository / "tests/files/ds002748_small"
     scan_set = read(bids.read_bids(root), tmp_path, shape=(24, 28, 24), normalise="brain")
     assert len(scan_set.scans) == 6 and not scan_set.dropped
     assert sorted(scan.age for scan in scan_set.scans) == [19, 24, 31, 39, 44, 55]
     inside = scan_set.volumes != 0
     assert 0.15 < inside.mean() < 0.45
     mean_brain = inside.mean(0) > 0.5
-    for one in inside:  # upright and overlapping
-        assert 2 * (one & mean_brain).sum() / (one.sum() + mean_brain.sum()) > 0.85
+    for brain in inside:  # upright and overlapping
+        assert 2 * (brain & mean_brain).sum() / (brain.sum() + mean_brain.sum()) > 0.85

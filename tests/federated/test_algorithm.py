@@ -6,14 +6,27 @@ import numpy as np
 import optax
 import pytest
 
+from fedsparse_jax.config import load_config, recipe_from_config
 from fedsparse_jax.core import losses, masks, tree
-from fedsparse_jax.core.types import Chunk, ClientState, Model, UsageError
-from fedsparse_jax.data import batching
-from fedsparse_jax.federated import algorithm as federated
-from fedsparse_jax.federated import client_step
-from fedsparse_jax.federated.aggregation import AGGREGATORS
-from fedsparse_jax.sparsity import criteria, pruning, schedules
-from tests.helpers import numpy_reference
+from fedsparse_jax.core.errors import UsageError
+from fedsparse_jax.core.types import Chunk, ClientState, Model
+from fedsparse_jax.data import batching, loading
+from fedsparse_jax.federated import (
+    AGGREGATORS,
+    Hook,
+    PrivateSteps,
+    Recipe,
+    build_algorithm,
+    lottery_tickets,
+    make_local_step,
+    prune_at_init,
+    prune_on_clients,
+    prune_on_server,
+    regrow_on_server,
+)
+from fedsparse_jax.federated.client_map import client_keys, map_local_steps, num_parallel_clients
+from fedsparse_jax.sparsity import CRITERIA, Pruning, Regrowth, constant, global_, gradual, greedy, kernels
+from tests.helpers import numpy_reference, tiny_problem
 
 FEATURES, RATE = 6, 0.05
 LINEAR = Model(
@@ -22,23 +35,30 @@ LINEAR = Model(
 )
 
 
-def algorithm(
-    placement="server", aggregate="mean", schedule=None, tx=None, server_tx=None, model=LINEAR, **more
-):
-    schedule = schedule or schedules.gradual(0.0, 0.6, begin=0, end=3)
-    places = () if placement == "none" else (placement,)
-    rule = pruning.Pruning(criteria.magnitude, pruning.global_, schedule, pruning.everything, places)
-    recipe = federated.Recipe(
+HOOKS = {"init": prune_at_init, "client": prune_on_clients, "server": prune_on_server}
+
+
+def algorithm(placement="server", aggregate="mean", schedule=None, tx=None, server_tx=None, model=LINEAR, **more):
+    rule = Pruning(CRITERIA["magnitude"], global_, schedule or gradual(0.0, 0.6, begin=0, end=3))
+    recipe = Recipe(
         model,
         loss=losses.squared,
         client_tx=tx or optax.sgd(RATE),
         server_tx=server_tx or optax.sgd(1.0),
         aggregate=AGGREGATORS[aggregate],
-        pruning=rule,
+        hooks=() if placement == "none" else (HOOKS[placement](rule),),
         num_clients=3,
         **{"client_map": "vmap", **more},
     )
-    return federated.build(recipe)
+    return build_algorithm(recipe)
+
+
+def jitted(algo):
+    return algo._replace(
+        start_clients=jax.jit(algo.start_clients),
+        local_steps=jax.jit(algo.local_steps),
+        update_server=jax.jit(algo.update_server),
+    )
 
 
 def problem(sizes=(7, 4, 10)):
@@ -51,21 +71,21 @@ def problem(sizes=(7, 4, 10)):
 
 def plan_of(members, round_=1, batch_size=3, epochs=2, extra=0, seed=0, ids=None):
     ids = np.arange(len(members)) if ids is None else ids
-    steps = batching.steps_of(max(map(len, members)), batch_size, epochs) + extra
-    return batching.plan(seed, round_, ids, members, batch_size=batch_size, epochs=epochs, steps=steps)
+    steps = batching.num_steps(max(map(len, members)), batch_size, epochs) + extra
+    return batching.plan_batches(seed, round_, ids, members, batch_size=batch_size, epochs=epochs, steps=steps)
 
 
 def play(algo, rounds=3, ids=(0, 1, 2), extra=0, weights=None, chunk=10**6):
     inputs, targets, members = problem()
-    algo = algo._replace(begin=jax.jit(algo.begin), steps=jax.jit(algo.steps), finish=jax.jit(algo.finish))
+    algo = jitted(algo)
     server, info = algo.init(jax.random.key(0)), None
     for round_ in range(1, rounds + 1):
-        clients = algo.begin(server, jnp.asarray(ids))
+        clients = algo.start_clients(server, jnp.asarray(ids))
         plan = plan_of(members, round_, extra=extra, ids=ids)
-        for piece in batching.chunks(plan, min(chunk, plan.rows.shape[1])):
-            clients, _ = algo.steps(clients, Chunk(inputs[piece.rows], targets[piece.rows], piece.valid))
+        for piece in batching.split_plan(plan, min(chunk, plan.rows.shape[1])):
+            clients, _ = algo.local_steps(clients, Chunk(inputs[piece.rows], targets[piece.rows], piece.valid))
         sizes = [len(members[i]) for i in ids] if weights is None else weights
-        server, info = algo.finish(server, clients, jnp.asarray(sizes, jnp.float32))
+        server, info = algo.update_server(server, clients, jnp.asarray(sizes, jnp.float32))
     return server, info
 
 
@@ -86,9 +106,7 @@ def magnitude_masks(params, masks, sparsity):
 def numpy_rounds(placement, rounds=3, ids=(0, 1, 2)):
     """The same run, written from the formulas with another layout: a loop over clients and batches."""
     inputs, targets, members = problem()
-    w, b = (
-        np.asarray(leaf, np.float64) for leaf in (algorithm().init(jax.random.key(0)).params[k] for k in "wb")
-    )
+    w, b = (np.asarray(leaf, np.float64) for leaf in (algorithm().init(jax.random.key(0)).params[k] for k in "wb"))
     mask = {"b": np.array(True), "w": np.ones(FEATURES, bool)}
     for t in range(1, rounds + 1):
         plan, sparsity, models = plan_of(members, t), numpy_reference.gradual(t, 0.0, 0.6, 0, 3), []
@@ -102,8 +120,7 @@ def numpy_rounds(placement, rounds=3, ids=(0, 1, 2)):
             one = [{n: stacked[n][k] for n in stacked} for k in range(len(ids))]
             kept = [magnitude_masks(p, mask, sparsity) for p in one]
             voted = {
-                n: numpy_reference.majority_vote(stacked[n], np.stack([m[n] for m in kept]), weights)
-                for n in stacked
+                n: numpy_reference.majority_vote(stacked[n], np.stack([m[n] for m in kept]), weights) for n in stacked
             }
             (b, w), mask = (voted["b"][0], voted["w"][0]), {n: voted[n][1] for n in voted}
         else:
@@ -141,8 +158,8 @@ def test_masks_nest_and_pruned_weights_stay_zero_through_momentum_and_server_ada
         for w, kept in zip(jax.tree.leaves(server.params), jax.tree.leaves(server.masks)):
             assert bool((jnp.where(kept, 0, w) == 0).all())
         if before is not None:
-            assert int(masks.kept(masks.intersect(before, server.masks)).sum()) == int(
-                masks.kept(server.masks).sum()
+            assert int(masks.hamming(before, server.masks)) == int(
+                masks.count_kept(before).sum() - masks.count_kept(server.masks).sum()
             )
         before = server.masks
 
@@ -163,7 +180,7 @@ def test_a_padded_client_is_no_client(aggregate):
     padded = play(algorithm("client", aggregate), ids=(0, 1, 2), weights=[7, 4, 0])
     jax.tree.map(np.testing.assert_array_equal, alone[0].params, padded[0].params)
     assert float(alone[1].agreement) == float(padded[1].agreement)
-    assert padded[1].kept_up.tolist() == [*alone[1].kept_up.tolist(), 0]
+    assert padded[1].params_up.tolist() == [*alone[1].params_up.tolist(), 0]
 
 
 @pytest.mark.parametrize("client_map", ["vmap", "scan"])
@@ -175,19 +192,15 @@ def test_four_devices_give_what_one_gives(placement, aggregate, client_map):
     four = play(algorithm(placement, aggregate, client_map=client_map, devices=4), ids=ids, weights=weights)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), one[0].params, four[0].params)
     jax.tree.map(np.testing.assert_array_equal, one[0].masks, four[0].masks)
-    assert one[1].kept_up.tolist() == four[1].kept_up.tolist()
+    assert one[1].params_up.tolist() == four[1].params_up.tolist()
 
 
 def test_a_client_without_a_valid_example_stays_bit_identical():
     algo = algorithm("none", tx=optax.adam(0.1))
-    clients = algo.begin(algo.init(jax.random.key(0)), jnp.arange(2))
-    chunk = Chunk(
-        jnp.full((2, 3, 2, FEATURES), jnp.nan), jnp.full((2, 3, 2), jnp.nan), jnp.zeros((2, 3, 2), bool)
-    )
-    after, info = algo.steps(clients, chunk)
-    jax.tree.map(
-        np.testing.assert_array_equal, (after.params, after.opt_state), (clients.params, clients.opt_state)
-    )
+    clients = algo.start_clients(algo.init(jax.random.key(0)), jnp.arange(2))
+    chunk = Chunk(jnp.full((2, 3, 2, FEATURES), jnp.nan), jnp.full((2, 3, 2), jnp.nan), jnp.zeros((2, 3, 2), bool))
+    after, info = algo.local_steps(clients, chunk)
+    jax.tree.map(np.testing.assert_array_equal, (after.params, after.opt_state), (clients.params, clients.opt_state))
     assert float(info.loss.sum()) == 0 and int(info.examples.sum()) == 0
 
 
@@ -202,21 +215,19 @@ def test_a_lane_that_is_free_takes_the_next_client():
     valid = jnp.array([[True, True, True], [True, False, False], [True, False, False]])[..., None]
     batches = Chunk(jnp.ones((3, 3, 1)), jnp.ones((3, 3, 1)), valid)
     start = ClientState(jnp.arange(3), {"w": jnp.ones(3)}, {"w": jnp.ones(3, bool)}, (), jnp.arange(3))
-    train = client_step.make_step(objective, optax.sgd(0.5))
+    train = make_local_step(objective, optax.sgd(0.5))
     start = start._replace(opt_state=jax.tree.map(lambda x: x, optax.sgd(0.5).init({"w": jnp.ones(3)})))
     for together, steps in (("scan", 5), (2, 6), ("vmap", 9)):
         taken.clear()
-        clients, _ = client_step.make_steps(train, together)(start, batches)
+        clients, _ = map_local_steps(train, together)(start, batches)
         jax.effects_barrier()
         np.testing.assert_allclose(clients.params["w"], [1 - 1.5, 0.5, 0.5])  # each step subtracts the rate
         assert len(taken) == steps
-        share = batching.padding(np.asarray(valid).any(-1), client_step.together(together, 3))
+        share = batching.padding_share(np.asarray(valid).any(-1), num_parallel_clients(together, 3))
         assert share == pytest.approx(1 - 5 / steps)
 
 
-@pytest.mark.parametrize(
-    ("lanes", "devices"), [(1, 1), (2, 1), (3, 1), (4, 1), (9, 1), (1, 2), (2, 2), (2, 3)]
-)
+@pytest.mark.parametrize(("lanes", "devices"), [(1, 1), (2, 1), (3, 1), (4, 1), (9, 1), (1, 2), (2, 2), (2, 3)])
 def test_lanes_change_no_number(lanes, devices):
     # Six clients of 2, 0, 5, 1, 4 and 5 steps of 6, one with a gap, momentum and noise: what each has seen, in what
     # order and with which key.
@@ -224,20 +235,16 @@ def test_lanes_change_no_number(lanes, devices):
     valid = np.arange(6) < np.array([2, 0, 5, 1, 4, 5])[:, None]
     valid[2, 1] = False
     batches = Chunk(rng.normal(size=(6, 6, 2)), rng.normal(size=(6, 6, 2)), np.stack([valid, valid], -1))
-    batches = jax.tree.map(
-        lambda leaf: jnp.asarray(leaf, jnp.float32 if leaf.dtype != bool else bool), batches
-    )
-    objective = lambda params, batch: losses.masked_mean(
-        (params["w"] * batch.inputs - batch.targets) ** 2, batch.valid
-    )
+    batches = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32 if leaf.dtype != bool else bool), batches)
+    objective = lambda params, batch: losses.masked_mean((params["w"] * batch.inputs - batch.targets) ** 2, batch.valid)
     tx = optax.sgd(0.1, momentum=0.9)
     params = {"w": jnp.asarray(rng.normal(size=6), jnp.float32)}
     kept = {"w": jnp.ones(6, bool)}
-    keys = client_step.client_keys(jax.random.key(0), jnp.arange(6))
+    keys = client_keys(jax.random.key(0), jnp.arange(6))
     start = ClientState(jnp.arange(6), params, kept, jax.vmap(tx.init)(params), keys)
-    step = client_step.make_step(objective, tx, privacy=client_step.Privacy(5.0, 0.1))
-    ours, info = jax.jit(client_step.make_steps(step, lanes, devices))(start, batches)
-    theirs, expected = client_step.make_steps(step, "vmap")(start, batches)
+    step = make_local_step(objective, tx, private=PrivateSteps(5.0, 0.1))
+    ours, info = jax.jit(map_local_steps(step, lanes, devices))(start, batches)
+    theirs, expected = map_local_steps(step, "vmap")(start, batches)
     assert (jax.random.key_data(ours.key) == jax.random.key_data(theirs.key)).all()
     pairs = ((ours.params, theirs.params), (ours.opt_state, theirs.opt_state), (info, expected))
     for a, b in pairs:
@@ -248,10 +255,10 @@ def test_lanes_change_no_number(lanes, devices):
 def test_keys_come_from_round_and_client_id_alone():
     algo = algorithm()
     server = algo.init(jax.random.key(3))
-    a, b = algo.begin(server, jnp.array([4, 7])), algo.begin(server, jnp.array([7, 1, 4]))
+    a, b = algo.start_clients(server, jnp.array([4, 7])), algo.start_clients(server, jnp.array([7, 1, 4]))
     data = lambda keys: jax.random.key_data(keys).tolist()
     assert data(a.key)[0] == data(b.key)[2] and data(a.key)[1] == data(b.key)[0]
-    later = algo.begin(server._replace(round=server.round + 1), jnp.array([4]))
+    later = algo.start_clients(server._replace(round=server.round + 1), jnp.array([4]))
     assert data(later.key)[0] != data(a.key)[0]
 
 
@@ -259,20 +266,20 @@ def test_nothing_is_traced_twice():
     traces = []
     model = LINEAR._replace(apply=lambda p, x: (traces.append(1), LINEAR.apply(p, x))[1])
     algo = algorithm(model=model, client_map="scan")
-    jitted = algo._replace(begin=jax.jit(algo.begin), steps=jax.jit(algo.steps), finish=jax.jit(algo.finish))
-    play(jitted, rounds=1)
+    once = jitted(algo)
+    play(once, rounds=1)
     after_one = len(traces)
-    play(jitted, rounds=3)
+    play(once, rounds=3)
     assert len(traces) == after_one
 
 
 def test_pruning_at_initialization():
-    algo = algorithm("init", schedule=schedules.constant(0.6))
-    server = algo.prepare(algo.init(jax.random.key(0)))
-    assert int(masks.kept(server.masks).sum()) == tree.size(server.params) - round(0.6 * 7)
+    algo = algorithm("init", schedule=constant(0.6))
+    server = algo.prune_at_init(algo.init(jax.random.key(0)))
+    assert int(masks.count_kept(server.masks).sum()) == tree.size(server.params) - round(0.6 * 7)
 
 
-@pytest.mark.parametrize("wrong", [dict(placement="sever"), dict(client_map="pmap"), dict(client_map=0)])
+@pytest.mark.parametrize("wrong", [dict(client_map="pmap"), dict(client_map=0), dict(proximal_anchor="mean")])
 def test_refusals(wrong):
     with pytest.raises(UsageError, match="must be"):
         algorithm(**wrong)
@@ -289,48 +296,108 @@ def test_agreement_dead_channels_and_drift_by_hand():
     assert int(masks.hamming({"a": kernel, "b": kernel}, {"a": ~kernel, "b": kernel})) == 6
 
 
-def test_the_asked_sparsity_is_a_share_of_all_weights():
-    rule = pruning.Pruning(
-        criteria.magnitude, pruning.global_, schedules.constant(0.5), pruning.kernels, ("server",)
-    )
+def test_the_target_sparsity_is_a_share_of_all_weights():
+    rule = Pruning(CRITERIA["magnitude"], global_, constant(0.5), kernels)
     model = LINEAR._replace(init=lambda key: {"b": jnp.ones(4), "w": jnp.ones((2, 6))})
-    recipe = federated.Recipe(
-        model, losses.squared, optax.sgd(1.0), optax.sgd(1.0), AGGREGATORS["mean"], rule
-    )
-    algo = federated.build(recipe)
+    optimizers = (optax.sgd(1.0), optax.sgd(1.0))
+    algo = build_algorithm(Recipe(model, losses.squared, *optimizers, AGGREGATORS["mean"], (prune_on_server(rule),)))
     server = algo.init(jax.random.key(0))
-    _, info = algo.finish(server, algo.begin(server, jnp.arange(1)), jnp.ones(1))
+    _, info = algo.update_server(server, algo.start_clients(server, jnp.arange(1)), jnp.ones(1))
     assert int(info.kept.sum()) == 10 and float(info.target_sparsity) == pytest.approx(6 / 16)
+
+
+def recipe_with(*hooks, **changes):
+    parts = (LINEAR, losses.squared, optax.sgd(RATE), optax.sgd(1.0), AGGREGATORS["mean"])
+    return Recipe(*parts, hooks=hooks, num_clients=3, **changes)
+
+
+def test_parts_that_do_not_go_together_are_refused():
+    on_data = Pruning(CRITERIA["snip"], global_, constant(0.5))
+    rule = on_data._replace(criterion=CRITERIA["magnitude"])
+    with pytest.raises(UsageError, match="also looks at data"):
+        build_algorithm(recipe_with(prune_on_server(on_data), private=PrivateSteps(1.0, 1.0)))
+    with pytest.raises(UsageError, match="every client has a mask of its own"):
+        build_algorithm(recipe_with(lottery_tickets(rule), prune_on_server(rule)))
+    with pytest.raises(UsageError, match="More than one hook keeps a state"):
+        build_algorithm(recipe_with(lottery_tickets(rule), lottery_tickets(rule)))
+    with pytest.raises(UsageError, match="scored_clients is 'some'"):
+        prune_at_init(rule, scored_clients="some")
+
+
+def test_hooks_act_in_their_order_and_keep_a_state_for_each_client():
+    # The first hook halves the weights that a client was sent and counts; the second one adds what was counted.
+    def halve(context, client, chunk):
+        halved = jax.tree.map(lambda w: w / 2, client.params)
+        return client._replace(params=halved, state=client.state + 1)
+
+    def add(context, client, chunk):
+        return client._replace(params=jax.tree.map(lambda w: w + client.state.astype(w.dtype), client.params))
+
+    counting = Hook(before_training=halve, init_state=lambda: jnp.float32(0.0))
+    algo = build_algorithm(recipe_with(counting, Hook(after_training=add)))
+    server = algo.init(jax.random.key(0))
+    assert server.memory.state.tolist() == [0, 0, 0]
+    for expected in (1.0, 2.0):
+        start = server.params["w"]
+        clients = algo.start_clients(server, jnp.array([0, 2]))
+        server, _ = algo.update_server(server, clients, jnp.ones(2))
+        np.testing.assert_allclose(server.params["w"], start / 2 + expected, rtol=1e-6)
+        assert server.memory.state.tolist() == [expected, 0, expected]
+
+
+def test_a_hook_on_the_server_gets_the_mean_of_the_scores_it_asked_for():
+    seen = []
+
+    def after_aggregation(context, params, mask, votes, scores):
+        seen.append((scores, votes))
+        return mask
+
+    sends_its_number = lambda context, client, chunk: jax.tree.map(
+        lambda w: 0 * w + client.id.astype(w.dtype), client.params
+    )
+    asking = Hook(upload_scores=sends_its_number, after_aggregation=after_aggregation)
+    algo = build_algorithm(recipe_with(Hook(after_aggregation=after_aggregation), asking))
+    server = algo.init(jax.random.key(0))
+    clients = algo.start_clients(server, jnp.array([1, 2]))
+    _, info = algo.update_server(server, clients, jnp.array([1.0, 3.0]))
+    (none, _), (scores, votes) = seen
+    assert none is None and scores["w"].tolist() == [1.75] * FEATURES and votes["w"].tolist() == [2] * FEATURES
+    assert info.params_up.tolist() == [2 * (FEATURES + 1)] * 2  # the model, and a score for each weight
+
+
+def test_regrowth_on_the_server_works_with_a_criterion_that_needs_no_batch():
+    rule = Pruning(CRITERIA["magnitude"], global_, constant(0.5))
+    grow = Regrowth(greedy(), CRITERIA["magnitude"], begin=1, every=1, end=3)
+    algo = build_algorithm(recipe_with(regrow_on_server(rule, grow)))
+    server = algo.init(jax.random.key(0))
+    server, info = algo.update_server(server, algo.start_clients(server, jnp.arange(3)), jnp.ones(3))
+    assert bool(info.finite) and int(info.kept.sum()) < FEATURES + 1
 
 
 @pytest.mark.parametrize("name", ["feddst", "prunefl", "fedsparsify_local", "lotteryfl", "salient_grads"])
 def test_four_devices_run_every_kind_of_method(name, repository, monkeypatch):
     monkeypatch.chdir(repository)
-    from fedsparse_jax.config import method
-    from fedsparse_jax.data import batching as cohorts
-    from tests import test_methods
-
-    data = test_methods.problem()
-    config = test_methods.config_of(name)
+    data = tiny_problem.problem()
+    config = load_config(f"configs/methods/{name}.py:digits+smoke+60")
+    config.client.loss, config.task = "squared", "regression"
+    if config.hooks.name != "none":
+        config.hooks.min_accuracy = 0.0
     config.partition.num_clients = 4
-    found = []
+    states = []
     for devices, client_map in ((1, "vmap"), (4, "scan")):
-        recipe = method.recipe(config, test_methods.tiny_model())._replace(
-            devices=devices, client_map=client_map
-        )
-        algo = federated.build(recipe)
+        recipe = recipe_from_config(config, tiny_problem.tiny_model())
+        algo = build_algorithm(recipe._replace(devices=devices, client_map=client_map))
         rows = np.arange(24).reshape(4, 2, 3)
-        chunk = cohorts.chunk_of(
-            cohorts.resident(data.inputs), data.targets, cohorts.Plan(rows, np.ones(rows.shape, bool))
-        )
+        plan = batching.BatchPlan(rows, np.ones(rows.shape, bool))
+        chunk = loading.read_chunk(loading.resident_reader(data.inputs), data.targets, plan)
         server = algo.init(jax.random.key(0))
-        server = algo.prepare(server, chunk, jnp.ones(4)) if algo.wants.prepare else algo.prepare(server)
+        needs = algo.data_needs
+        server = algo.prune_at_init(server, chunk, jnp.ones(4)) if needs.at_init else algo.prune_at_init(server)
         for _ in range(2):
-            clients = jax.jit(algo.begin)(server, jnp.arange(4))
-            clients, _ = jax.jit(algo.steps)(clients, chunk)
-            server, _ = jax.jit(algo.finish)(
-                server, clients, jnp.ones(4), chunk if algo.wants.finish else None
-            )
-        found.append(server)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), found[0].params, found[1].params)
-    jax.tree.map(np.testing.assert_array_equal, found[0].masks, found[1].masks)
+            clients = jax.jit(algo.start_clients)(server, jnp.arange(4))
+            clients, _ = jax.jit(algo.local_steps)(clients, chunk)
+            scored = chunk if needs.after_training else None
+            server, _ = jax.jit(algo.update_server)(server, clients, jnp.ones(4), scored)
+        states.append(server)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), states[0].params, states[1].params)
+    jax.tree.map(np.testing.assert_array_equal, states[0].masks, states[1].masks)

@@ -8,10 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from fedsparse_jax.attacks import features, shadows
-from fedsparse_jax.attacks.evidence import Evidence, Shadows, Snapshot
+from fedsparse_jax.attacks.evidence import Evidence, Shadows, Snapshot, shadow_halves
+from fedsparse_jax.attacks.features import feature_cache
 from fedsparse_jax.core import masks
-from fedsparse_jax.sparsity import pruning
+from fedsparse_jax.core.optimizers import optimizer_step
+from fedsparse_jax.sparsity import scopes
 
 PEOPLE, INPUTS, HIDDEN, STEPS = 320, 24, 96, 400
 
@@ -24,15 +25,15 @@ class World(NamedTuple):
 
 
 def init(key):
-    one, two = jax.random.split(key)
+    first, last = jax.random.split(key)
     return {
-        "dense1": {"bias": jnp.zeros(HIDDEN), "kernel": jax.random.normal(one, (INPUTS, HIDDEN)) * 0.3},
-        "head": {"bias": jnp.full((1,), 62.0), "kernel": jax.random.normal(two, (HIDDEN, 1)) * 0.1},
+        "dense1": {"bias": jnp.zeros(HIDDEN), "kernel": jax.random.normal(first, (INPUTS, HIDDEN)) * 0.3},
+        "head": {"bias": jnp.full((1,), 62.0), "kernel": jax.random.normal(last, (HIDDEN, 1)) * 0.1},
     }
 
 
 def apply(params, inputs):
-    hidden = jax.nn.relu(inputs @ params["dense1"]["kernel"] + params["dense1"]["bias"])
+    hidden = jax.nn.relu(inputs @ params["dense1"]["kernel"] + params["dense1"]["bias"][None])
     return 5 * (hidden @ params["head"]["kernel"])[:, 0] + params["head"]["bias"][0]
 
 
@@ -46,16 +47,14 @@ def people(seed=0):
 
 
 @jax.jit
-def train(params, kept, inputs, targets, weight):
+def train(params, mask, inputs, targets, weight):
     tx = optax.adam(1e-2)
 
     def step(carry, _):
         params, state = carry
-        gradient = jax.grad(lambda p: (weight * (apply(p, inputs) - targets) ** 2).sum() / weight.sum())(
-            params
-        )
-        updates, state = tx.update(masks.apply(kept, gradient), state)
-        return (masks.apply(kept, optax.apply_updates(params, updates)), state), None
+        gradient = jax.grad(lambda p: (weight * (apply(p, inputs) - targets) ** 2).sum() / weight.sum())(params)
+        params, state = optimizer_step(tx, masks.apply(mask, gradient), state, params)
+        return (masks.apply(mask, params), state), None
 
     return jax.lax.scan(step, (params, tx.init(params)), None, STEPS)[0][0]
 
@@ -63,33 +62,31 @@ def train(params, kept, inputs, targets, weight):
 def sparse(params, sparsity=0.5):
     """Keeps the large half of each kernel."""
     scores, everything = jax.tree.map(jnp.abs, params), masks.ones(params)
-    return pruning.per_layer(scores, everything, jnp.float32(sparsity), pruning.kernels(params))
+    return scopes.per_layer(scores, everything, jnp.float32(sparsity), scopes.kernels(params))
 
 
 def snapshot(inputs, targets, weight, seed) -> Snapshot:
     """Learned by heart, pruned to half, and learned again."""
     dense = train(init(jax.random.key(seed)), masks.ones(init(jax.random.key(0))), inputs, targets, weight)
-    kept = sparse(dense)
-    return Snapshot(train(masks.apply(kept, dense), kept, inputs, targets, weight), kept, dense)
+    mask = sparse(dense)
+    return Snapshot(train(masks.apply(mask, dense), mask, inputs, targets, weight), mask, dense)
 
 
 def untrained(seed=9) -> Snapshot:
     params = init(jax.random.key(seed))
-    kept = sparse(params)
-    return Snapshot(masks.apply(kept, params), kept, params)
+    mask = sparse(params)
+    return Snapshot(masks.apply(mask, params), mask, params)
 
 
 @functools.cache
 def world(count=16) -> World:
     inputs, targets = people()
-    halves = shadows.halves(PEOPLE, count, seed=1)
+    halves = shadow_halves(PEOPLE, count, seed=1)
     weights = jnp.asarray(halves, jnp.float32)
     start = jax.vmap(init)(jax.random.split(jax.random.key(5), count))
     fit = jax.jit(jax.vmap(lambda p, w: train(p, masks.ones(p), inputs, targets, w)))
     predictions = jax.vmap(apply, (0, None))(fit(start, weights), inputs)
-    return World(
-        inputs, targets, shadows.halves(PEOPLE, 2, seed=2)[0], Shadows(np.asarray(predictions), halves)
-    )
+    return World(inputs, targets, shadow_halves(PEOPLE, 2, seed=2)[0], Shadows(np.asarray(predictions), halves))
 
 
 @functools.cache
@@ -107,8 +104,8 @@ def evidence(kind: str, **changes) -> tuple[Evidence, np.ndarray]:
     w, models = world(), (target(kind),)
     members, outsiders = np.flatnonzero(w.inside), np.flatnonzero(~w.inside)
     scored = np.concatenate([members[::2], outsiders[::2]])
-    held = Evidence(
-        models, features.observer(apply, models, w.inputs, w.targets), w.targets, scored,
+    known = Evidence(
+        models, feature_cache(apply, models, w.inputs, w.targets), w.targets, scored,
         members[1::2], outsiders[1::2], w.shadows,
     )  # fmt: skip
-    return held._replace(**changes), w.inside[scored]
+    return known._replace(**changes), w.inside[scored]

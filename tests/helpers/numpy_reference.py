@@ -15,9 +15,7 @@ import numpy as np
 
 def keep_mask(scores, alive, num_pruned):
     """Prunes the smallest scores among the alive, earlier positions first among equals, until enough are zero."""
-    order = sorted(
-        range(len(scores)), key=lambda i: (bool(alive[i]), float(scores[i]) if alive[i] else 0.0, i)
-    )
+    order = sorted(range(len(scores)), key=lambda i: (bool(alive[i]), float(scores[i]) if alive[i] else 0.0, i))
     keep = np.array(alive, bool).copy()
     keep[order[: max(int(num_pruned), 0)]] = False
     return keep
@@ -274,9 +272,7 @@ def select(method, p, masks, sparsity, batches, random, votes=None):
     if method["criterion"] == "random":
         scores = random
     else:
-        each = [score(method["criterion"], p, x, y) for x, y in batches] or [
-            score("magnitude", p, None, None)
-        ]
+        each = [score(method["criterion"], p, x, y) for x, y in batches] or [score("magnitude", p, None, None)]
         scores = {n: np.mean([one[n] for one in each], axis=0) for n in p}
     if votes:
         scores = {n: scores[n] + 1e-30 * votes[n] for n in scores}
@@ -324,9 +320,7 @@ def federated(method, initial, rounds, rate, sizes, batches_of, probe_of, ids_of
                 masks = select(method, zeroed(masks, p), masks, s, [], random)
             else:
                 each = [
-                    weighted(
-                        [score(method["criterion"], zeroed(masks, p), x, y) for x, y in probe_of(0, k)], [1]
-                    )
+                    weighted([score(method["criterion"], zeroed(masks, p), x, y) for x, y in probe_of(0, k)], [1])
                     for k in ids
                 ]
                 merged = weighted(each, [sizes[k] for k in ids])
@@ -383,7 +377,7 @@ def federated(method, initial, rounds, rate, sizes, batches_of, probe_of, ids_of
 
 
 class WireDecoder:
-    """docs/wire.md once more, one bit and one weight at a time; no code shared with the package."""
+    """docs/reference/messages.md once more, one bit and one weight at a time; no code shared with the package."""
 
     def __init__(self, data):
         self.data, self.at = data, 0
@@ -433,11 +427,7 @@ class WireDecoder:
         if how == 3:
             scales = struct.unpack(f"<{len(counts)}f", self.take(4 * len(counts)))
             steps = iter(struct.unpack(f"{n}b", self.plane(n)))
-            return [
-                np.float32(next(steps)) * np.float32(s)
-                for s, count in zip(scales, counts)
-                for _ in range(count)
-            ]
+            return [np.float32(next(steps)) * np.float32(s) for s, count in zip(scales, counts) for _ in range(count)]
         top, words = self.plane(n), [self.number({0: 3, 1: 1, 2: 1}[how]) for _ in range(n)]
         if how == 2:
             return [struct.unpack("<e", bytes([low, high]))[0] for low, high in zip(words, top)]

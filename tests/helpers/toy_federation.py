@@ -3,16 +3,16 @@
 import numpy as np
 import optax
 
-from fedsparse_jax.communication import transport
+from fedsparse_jax.communication import MessageSettings
 from fedsparse_jax.core import losses, tasks
-from fedsparse_jax.data import batching
-from fedsparse_jax.federated import algorithm as federated
-from fedsparse_jax.federated.aggregation import AGGREGATORS
-from fedsparse_jax.models.flat_cnn import flat_cnn
-from fedsparse_jax.runs.loop import Experiment
-from fedsparse_jax.sparsity import criteria, pruning, schedules
+from fedsparse_jax.data.federation import Federation
+from fedsparse_jax.federated import AGGREGATORS, Recipe, build_algorithm, prune_on_clients, prune_on_server
+from fedsparse_jax.models import flat_cnn
+from fedsparse_jax.runs import Batching, Cohorts, Execution, Experiment, Output
+from fedsparse_jax.sparsity import CRITERIA, Pruning, global_, gradual
 
 SHAPE = (4, 5, 4)
+HOOKS = {"server": prune_on_server, "client": prune_on_clients}
 
 
 def federation(people=30, clients=3):
@@ -22,34 +22,46 @@ def federation(people=30, clients=3):
     inputs[:, :2, :2, :2, 0] += (ages[:, None, None, None] - 62) / 5
     rows = [{"participant_id": f"sub-{i}", "session": "", "site": "n/a"} for i in range(people)]
     members = [part for part in np.split(np.arange(people - 8), [4, 12][: clients - 1])]
-    return batching.Federation(inputs, ages, members, np.arange(people - 8, people), rows)
+    return Federation(inputs, ages, members, np.arange(people - 8, people), rows)
 
 
 def network():
     return flat_cnn(SHAPE, widths=(3, 4), poolings=1, output_mean=62.0, output_scale=10.0)
 
 
-def algorithm(rule, rate=1e-2, devices=1):
-    recipe = federated.Recipe(
+def algorithm(schedule, placement="server", rate=1e-2, devices=1):
+    rule = Pruning(CRITERIA["magnitude"], global_, schedule)
+    recipe = Recipe(
         network(),
         loss=losses.squared,
         client_tx=optax.adam(rate, eps=1e-3),  # rounding of a bias under a norm must not become a step
         server_tx=optax.adam(0.1, eps=1e-3),
-        aggregate=AGGREGATORS["majority_vote" if "client" in rule.placement else "mean"],
-        pruning=rule,
+        aggregate=AGGREGATORS["majority_vote" if placement == "client" else "mean"],
+        hooks=(HOOKS[placement](rule),),
         num_clients=3,
         devices=devices,
     )
-    return federated.build(recipe)
+    return build_algorithm(recipe)
 
 
-def experiment(rounds=5, placement="server", rate=1e-2, devices=1, **changes):
-    schedule = schedules.gradual(0.0, 0.8, begin=0, end=rounds)
-    rule = pruning.Pruning(criteria.magnitude, pruning.global_, schedule, pruning.everything, (placement,))
-    settings = dict(
+def experiment(
+    rounds=5, placement="server", rate=1e-2, *, every=1, tensorboard=False, solo_rounds=0, cohort_size=2, epochs=2,
+    devices=1, num_parallel=1, resident=True, mode="measure", **changes
+):  # fmt: skip
+    schedule = gradual(0.0, 0.8, begin=0, end=rounds)
+    built = Experiment(
         config={"method": placement, "seed": 3, "client": {"rate": rate}, "log": {}, "task": "regression"},
-        seed=3, rounds=rounds, task=tasks.REGRESSION, solo_rounds=0, probe_batches=1, every=1, uses=np.ones(6),
-        model=network(), algorithm=algorithm(rule, rate, devices), data=federation(), cohort_size=2, batch_size=3, together=1, devices=1,
-        epochs=2, steps_per_chunk=4, resident=True, eval_batch=5, keep=3, wire=transport.Wire("measure"), tensorboard=False, dropped={},
-    )  # fmt: skip
-    return Experiment(**{**settings, **changes})
+        task=tasks.REGRESSION,
+        seed=3,
+        rounds=rounds,
+        model=network(),
+        algorithm=algorithm(schedule, placement, rate, devices),
+        federation=federation(),
+        cohorts=Cohorts(cohort_size, solo_rounds),
+        batching=Batching(batch_size=3, epochs=epochs),
+        execution=Execution(4, num_parallel, devices=1, resident=resident, eval_batch=5),
+        output=Output(every, 3, tensorboard),
+        messages=MessageSettings(mode),
+        multiply_adds=np.ones(6),
+    )
+    return built._replace(**changes)

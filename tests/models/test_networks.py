@@ -1,4 +1,4 @@
-"""The paper's network to the weight, and shapes that cannot be."""
+"""The paper's network to the weight, the others by what they map, and shapes that cannot be."""
 
 import jax
 import jax.numpy as jnp
@@ -6,12 +6,8 @@ import numpy as np
 import pytest
 
 from fedsparse_jax.core import tree
-from fedsparse_jax.core.types import UsageError
-from fedsparse_jax.models import MODELS
-from fedsparse_jax.models.brain_age_cnn import brain_age_cnn
-from fedsparse_jax.models.flat_cnn import flat_cnn
-from fedsparse_jax.models.from_nnx import in_precision
-from fedsparse_jax.models.image_classifiers import mlp
+from fedsparse_jax.core.errors import ArgumentError
+from fedsparse_jax.models import MODELS, brain_age_cnn, flat_cnn
 
 PAPER = {
     "conv1": 896,
@@ -39,8 +35,13 @@ def test_the_papers_network_takes_the_papers_grid():
 
 @pytest.mark.parametrize("shape", [(91, 31, 91), (24, 28, 24)])
 def test_a_shape_that_does_not_survive_the_poolings_is_refused(shape):
-    with pytest.raises(UsageError, match=r"does not survive 5 poolings.*32 voxels"):
+    with pytest.raises(ArgumentError, match=r"^shape is .* does not survive 5 poolings.*32 voxels"):
         brain_age_cnn(shape)
+
+
+def test_an_unknown_formulation_is_refused():
+    with pytest.raises(ArgumentError, match="^convolution is 'fft': "):
+        brain_age_cnn((32, 32, 32), convolution="fft")
 
 
 def test_an_untrained_flat_cnn_predicts_the_mean():
@@ -59,40 +60,12 @@ def test_every_model_maps_scans_to_ages_or_images_to_logits(name):
     assert predictions.dtype == jnp.float32
 
 
-SMALL = {
-    "brain_age_cnn": lambda **options: brain_age_cnn((8, 9, 8), widths=(4, 6, 4), **options),
-    "flat_cnn": lambda: flat_cnn((8, 9, 8), widths=(4, 6), zero_head=False),
-    "mlp": lambda: mlp((8, 9, 8)),
-}
-
-
-@pytest.mark.parametrize("name", SMALL)
-def test_bfloat16_products_with_float32_weights(name):
-    whole = SMALL[name]()
-    half, inputs = (
-        in_precision(whole, "bfloat16"),
-        jnp.asarray(np.random.default_rng(0).normal(size=(2, 8, 9, 8, 1))),
-    )
-    params = jax.tree.map(lambda leaf: leaf + 0.01, whole.init(jax.random.key(0)))
-    a, b = (jax.jit(one.apply)(params, inputs.astype(jnp.float32)) for one in (whole, half))
-    assert b.dtype == jnp.float32 and not np.array_equal(a, b)
-    np.testing.assert_allclose(a, b, rtol=0.02, atol=0.02)  # bfloat16 has 8 bits: 0.4 % a rounding
-    slopes = jax.jit(jax.grad(lambda p: half.apply(p, inputs).sum()))(params)
-    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(slopes))
-
-
-def test_an_unknown_precision_is_refused():
-    with pytest.raises(UsageError, match="precision is 'int4'"):
-        in_precision(mlp((4, 4)), "int4")
-
-
 def test_rematerialization_changes_no_gradient():
     inputs = jnp.asarray(np.random.default_rng(0).normal(size=(1, 8, 9, 8, 1)), jnp.float32)
-    plain, again = (SMALL["brain_age_cnn"](remat=remat) for remat in (False, True))
+    plain, again = (brain_age_cnn((8, 9, 8), widths=(4, 6, 4), remat=remat) for remat in (False, True))
     params = plain.init(jax.random.key(0))
-    slopes = [jax.jit(jax.grad(lambda p, m=m: m.apply(p, inputs).sum()))(params) for m in (plain, again)]
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), *slopes)
-    counted = [
-        str(jax.make_jaxpr(jax.grad(lambda p, m=m: m.apply(p, inputs).sum()))(params)) for m in (plain, again)
-    ]
-    assert "remat" not in counted[0] and "remat" in counted[1]
+    slope = lambda model: jax.grad(lambda p: model.apply(p, inputs).sum())
+    gradients = [jax.jit(slope(model))(params) for model in (plain, again)]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), *gradients)
+    programs = [str(jax.make_jaxpr(slope(model))(params)) for model in (plain, again)]
+    assert "remat" not in programs[0] and "remat" in programs[1]

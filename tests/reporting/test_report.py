@@ -8,14 +8,17 @@ import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from fedsparse_jax.core import tasks as measures
-from fedsparse_jax.core.types import UsageError
-from fedsparse_jax.reporting import plots_scans, report
+from fedsparse_jax.core.errors import UsageError
+from fedsparse_jax.core.tasks import regression_measures
+from fedsparse_jax.reporting import plots_scans, read_run_files, write_report
+from fedsparse_jax.runs.records import RoundRecord
+from fedsparse_jax.runs.series import dense_exchanged, exchanged, params_exchanged
 
 TITLES = ["Federation", "Accuracy", "Communication", "Sparsity by layer", "Predictions", "Scans", "Reproduce"]
 
 
 def metrics(round_, **changes):
+    """A line of ``metrics.jsonl``."""
     sparsity = (0.0, 0.5, 0.95)[round_ - 1]
     base = dict(
         round=round_, target_sparsity=sparsity, sparsity=sparsity, train_loss=50.0 / round_, test_mae=6.0 - round_,
@@ -42,11 +45,10 @@ def workdir(tmp_path):
     put(tmp_path, "environment.json", {"versions": {"jax": "1.2.3"}, "seed": 7, "python": "3.11"})
     rows = [("sub-1", 45, 50), ("sub-2", 55, 56), ("sub-3", 65, 64), ("sub-4", 75, 70)]
     table = "participant_id\tsession\tsite\tage\tpredicted_age\terror\n"
-    table += "".join(f"{who}\tn/a\tn/a\t{age}\t{said}\t{said - age}\n" for who, age, said in rows)
+    table += "".join(f"{person}\tn/a\tn/a\t{age}\t{predicted}\t{predicted - age}\n" for person, age, predicted in rows)
     (tmp_path / "predictions.tsv").write_text(table)
-    np.savez(
-        tmp_path / "slices.npz", volumes=np.random.default_rng(0).normal(size=(2, 8, 9, 8)), ages=[45.0, 75.0]
-    )
+    volumes = np.random.default_rng(0).normal(size=(2, 8, 9, 8))
+    np.savez(tmp_path / "slices.npz", volumes=volumes, ages=[45.0, 75.0])
     return tmp_path
 
 
@@ -56,15 +58,15 @@ def put(folder, name, value):
 
 
 def text_of(page):
-    found = []
+    pieces = []
     parser = html.parser.HTMLParser()
-    parser.handle_data = found.append
+    parser.handle_data = pieces.append
     parser.feed(page)
-    return " ".join(" ".join(found).split())
+    return " ".join(" ".join(pieces).split())
 
 
 def test_the_headline_numbers_are_those_worked_by_hand(workdir):
-    text = text_of(report.write(workdir).read_text())
+    text = text_of(write_report(workdir).read_text())
     assert "test MAE 3.00 y 50% below predicting the mean (6.00 y)" in text
     assert "sparsity 95.0% 50 of 1,000 weights kept" in text
     # 3 rounds x 2 clients x up and down x 1,000 weights = 12,000 dense; the log says 12,000 too.
@@ -74,7 +76,7 @@ def test_the_headline_numbers_are_those_worked_by_hand(workdir):
 
 
 def test_the_page_is_whole_and_loads_nothing(workdir):
-    page = report.write(workdir).read_text()
+    page = write_report(workdir).read_text()
     assert re.findall("<h2>(.*?)</h2>", page) == TITLES
     assert not re.search(r"""(src|href)=(?!["']?data:)""", page) and "<script" not in page
     pictures = {path.name for path in (workdir / "figures").iterdir()}
@@ -91,18 +93,17 @@ def test_the_page_is_whole_and_loads_nothing(workdir):
 
 
 @pytest.mark.parametrize(
-    ("file", "title"),
-    [("federation.json", "Federation"), ("predictions.tsv", "Predictions"), ("slices.npz", "Scans")],
+    ("file", "title"), [("federation.json", "Federation"), ("predictions.tsv", "Predictions"), ("slices.npz", "Scans")]
 )
 def test_a_missing_file_is_said(workdir, file, title):
     (workdir / file).unlink()
-    assert f"{title} Left out: the run folder holds no {file}." in text_of(report.write(workdir).read_text())
+    assert f"{title} Left out: the run folder holds no {file}." in text_of(write_report(workdir).read_text())
 
 
 def test_an_unfinished_run_with_undefined_numbers(workdir):
     put(workdir, "metrics.jsonl", [metrics(1, test_r=None, test_r2=None, test_mae=None)])
     put(workdir, "config.json", {"config": {"rounds": 40}})
-    text = text_of(report.write(workdir).read_text())
+    text = text_of(write_report(workdir).read_text())
     assert "1 of 40" in text and "No test error in round 1" in text and "nan" not in text
 
 
@@ -117,39 +118,42 @@ def test_an_unfinished_run_with_undefined_numbers(workdir):
     ],
 )
 def test_a_damaged_file_counts_as_missing(workdir, file, content, field):
-    assert getattr(report.load(workdir), field)
+    assert getattr(read_run_files(workdir), field)
     (workdir / file).write_text(content)
-    assert getattr(report.load(workdir), field) == {}
+    assert getattr(read_run_files(workdir), field) == {}
 
 
 def test_predictions_that_are_no_numbers_are_not_drawn(workdir):
     rows = "participant_id\tage\tpredicted_age\nsub-1\t60\tnan\nsub-2\t61\t65\n"
     (workdir / "predictions.tsv").write_text(rows)
-    assert report.load(workdir).predictions["participant_id"].tolist() == ["sub-2"]
+    assert read_run_files(workdir).predictions["participant_id"].tolist() == ["sub-2"]
 
 
 def test_more_error_than_the_mean_is_said_to_be_above(workdir):
     put(workdir, "metrics.jsonl", [metrics(1, test_mae=9.0)])
-    text = text_of(report.write(workdir).read_text())
+    text = text_of(write_report(workdir).read_text())
     assert "test MAE 9.00 y 50% above predicting the mean (6.00 y)" in text
 
 
 def test_a_collapsed_layer_is_warned_of_and_a_bias_is_not(workdir):
     last = metrics(3, density={"conv1/kernel": 0.0, "conv1/bias": 0.0, "head/kernel": 0.1})
     put(workdir, "metrics.jsonl", [metrics(1), metrics(2), last])
-    assert "Collapsed: conv1/kernel keeps no weight" in text_of(report.write(workdir).read_text())
+    assert "Collapsed: conv1/kernel keeps no weight" in text_of(write_report(workdir).read_text())
 
 
 def test_hostile_text_is_escaped(workdir):
-    put(workdir, "federation.json", federation(method="<script>alert(1)</script>", dropped={"<b>": 1}))
+    about = federation(method="<script>alert(1)</script>", dropped={"<b>": 1})
+    about["clients"][0]["name"] = "<b>x</b>"
+    put(workdir, "federation.json", about)
     put(workdir, "config.json", {"config": {"note": "</pre><script>"}})
-    page = report.write(workdir).read_text()
+    page = write_report(workdir).read_text()
     assert "<script>" not in page and "<b>:" not in page and "&lt;b&gt;" in page
+    assert "<b>x</b>" not in page
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path):
     with pytest.raises(UsageError, match="holds no finished round"):
-        report.write(tmp_path)
+        write_report(tmp_path)
 
 
 def test_bytes_of_real_messages_replace_the_count_of_weights(workdir):
@@ -158,27 +162,25 @@ def test_bytes_of_real_messages_replace_the_count_of_weights(workdir):
     for i, entry in enumerate(rounds, 1):
         entry |= {"bytes_up": [500] * 2, "bytes_up_total": 1000 * i, "bytes_down_total": 3000 * i}
     (workdir / "metrics.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in rounds))
-    page = text_of(report.write(workdir).read_text())
+    page = text_of(write_report(workdir).read_text())
     # 12 kB in three rounds; dense are 12,000 weights of 4 bytes.
     assert "bytes exchanged 12 kB 4.0 × fewer than dense" in page
     assert "12,000 25.0%" in page and "48,000 100.0%" in page
-    assert measures.traffic(rounds)[1] == "bytes" and measures.traffic([*rounds, {}])[1] == "weights"
+    records = [RoundRecord.from_json(entry) for entry in rounds]
+    assert exchanged(records)[1] == "bytes" and exchanged([*records, RoundRecord(4)])[1] == "weights"
 
 
 def test_dense_traffic_by_hand():
-    rounds = [metrics(1), metrics(2, cohort=[0])]
-    assert measures.dense_exchanged(rounds, 1000, 2).tolist() == [4000, 6000]
-    assert measures.exchanged(rounds).tolist() == [4000, 8000]
+    records = [RoundRecord.from_json(entry) for entry in (metrics(1), metrics(2, cohort=[0]))]
+    assert dense_exchanged(records, 1000, 2).tolist() == [4000, 6000]
+    assert params_exchanged(records).tolist() == [4000, 8000]
 
 
 def test_accuracy_by_hand():
-    found = measures.regression([52, 60, 66], [50, 60, 70])
-    assert (
-        found["mae"] == 2.0
-        and found["r2"] == pytest.approx(0.9)
-        and found["rmse"] == pytest.approx((20 / 3) ** 0.5)
-    )
-    assert np.isnan(measures.regression([5, 5], [1, 2])["r"])
+    measures = regression_measures([52, 60, 66], [50, 60, 70])
+    assert measures["mae"] == 2.0
+    assert measures["r2"] == pytest.approx(0.9) and measures["rmse"] == pytest.approx((20 / 3) ** 0.5)
+    assert np.isnan(regression_measures([5, 5], [1, 2])["r"])
 
 
 @pytest.mark.parametrize(

@@ -9,56 +9,70 @@ import optax
 import orbax.checkpoint as ocp
 import pytest
 
+from fedsparse_jax.core.errors import UsageError
+from fedsparse_jax.core.types import ClientMemory, ServerState
 from fedsparse_jax.runs import checkpoint
-from fedsparse_jax.core.types import Memory, ServerState, UsageError
+from fedsparse_jax.runs.checkpoint import open_manager, restore_checkpoint, save_checkpoint, state_digest
 
 
 def state(round_):
     params = {"w": jnp.arange(2000.0) + round_, "b": jnp.ones(3)}
-    kept = {"w": jnp.arange(2000) % 2 == 0, "b": jnp.ones(3, bool)}
-    return ServerState(jnp.int32(round_), params, kept, optax.adam(0.1).init(params), jax.random.key(7))
+    masks = {"w": jnp.arange(2000) % 2 == 0, "b": jnp.ones(3, bool)}
+    return ServerState(jnp.int32(round_), params, masks, optax.adam(0.1).init(params), jax.random.key(7))
+
+
+def memory():
+    """What two clients remember of a model with six weights."""
+    own_masks = {"w": jnp.arange(12).reshape(2, 6) % 5 == 0}
+    return ClientMemory(own_masks, optax.adam(0.1).init({"w": jnp.arange(6.0)}), jnp.arange(2))
 
 
 @pytest.fixture
 def folder(tmp_path):
-    with checkpoint.open_manager(tmp_path) as manager:
+    with open_manager(tmp_path) as manager:
         for round_ in (1, 2, 3):
-            checkpoint.save(manager, state(round_))
+            save_checkpoint(manager, state(round_))
     return tmp_path
 
 
-def restore(folder, round_=None):
-    with checkpoint.open_manager(folder) as manager:
-        return checkpoint.restore(manager, jax.eval_shape(lambda: state(0)), round_)
+def restore(folder, round_=None, like=None, print_fn=print):
+    with open_manager(folder) as manager:
+        return restore_checkpoint(manager, jax.eval_shape(lambda: like or state(0)), round_, print_fn)
+
+
+def save_as_before(folder, old, stored):
+    """A checkpoint of round 1 as an earlier version wrote it: its state ``old``, of which ``stored`` goes to disk."""
+    with open_manager(folder) as manager:
+        meta = {"round": 1, "digest": state_digest(old)}
+        items = ocp.args.Composite(state=ocp.args.StandardSave(stored), meta=ocp.args.JsonSave(meta))
+        manager.save(1, args=items)
 
 
 def damage(folder, round_):
     """Flips one byte of the largest file of a checkpoint."""
-    files = [
-        p for p in (folder / checkpoint.FOLDER / str(round_)).rglob("*") if p.is_file() and "state" in p.parts
-    ]
-    victim = max(files, key=lambda p: p.stat().st_size)
+    root = folder / checkpoint.FOLDER / str(round_)
+    files = [path for path in root.rglob("*") if path.is_file() and "state" in path.parts]
+    victim = max(files, key=lambda path: path.stat().st_size)
     content = bytearray(victim.read_bytes())
     content[len(content) // 2] ^= 0xFF
     victim.write_bytes(bytes(content))
 
 
 def test_what_is_saved_comes_back_bit_for_bit(folder):
-    found, expected = restore(folder), state(3)
-    assert jax.tree.structure(found) == jax.tree.structure(expected)
-    assert checkpoint.digest(found) == checkpoint.digest(expected)
-    assert jax.random.key_data(found.key).tolist() == jax.random.key_data(expected.key).tolist()
+    restored, expected = restore(folder), state(3)
+    assert jax.tree.structure(restored) == jax.tree.structure(expected)
+    assert state_digest(restored) == state_digest(expected)
+    assert jax.random.key_data(restored.key).tolist() == jax.random.key_data(expected.key).tolist()
 
 
-def test_memory_comes_back(tmp_path):
-    params = {"w": jnp.arange(6.0)}
-    memory = Memory({"w": jnp.arange(12).reshape(2, 6) % 5 == 0}, optax.adam(0.1).init(params), jnp.arange(2))
-    full = state(1)._replace(memory=memory)
-    with checkpoint.open_manager(tmp_path) as manager:
-        checkpoint.save(manager, full)
-    with checkpoint.open_manager(tmp_path) as manager:
-        found = checkpoint.restore(manager, jax.eval_shape(lambda: full))
-    assert checkpoint.digest(found) == checkpoint.digest(full) != checkpoint.digest(state(1))
+@pytest.mark.parametrize("forgotten", [(), ("masks",), ("opt_state", "state")])
+def test_memory_comes_back(tmp_path, forgotten):
+    full = state(1)._replace(memory=memory()._replace(**dict.fromkeys(forgotten)))
+    with open_manager(tmp_path) as manager:
+        save_checkpoint(manager, full)
+    restored = restore(tmp_path, like=full)
+    assert jax.tree.structure(restored) == jax.tree.structure(full)
+    assert state_digest(restored) == state_digest(full) != state_digest(state(1))
 
 
 def test_states_of_before_there_was_a_memory_can_be_read(tmp_path):
@@ -70,11 +84,22 @@ def test_states_of_before_there_was_a_memory_can_be_read(tmp_path):
         key: Any
 
     old = Old(*state(1)[:5])
-    with checkpoint.open_manager(tmp_path) as manager:
-        meta = {"round": 1, "digest": checkpoint.digest(old)}
-        items = ocp.args.Composite(state=ocp.args.StandardSave(old), meta=ocp.args.JsonSave(meta))
-        manager.save(1, args=items)
-    assert checkpoint.digest(restore(tmp_path)) == checkpoint.digest(state(1))
+    save_as_before(tmp_path, old, old)
+    assert state_digest(restore(tmp_path)) == state_digest(state(1))
+
+
+def test_a_memory_with_the_names_of_the_first_version_can_be_read(tmp_path):
+    class OldMemory(NamedTuple):
+        masks: Any
+        opt_state: Any
+        prunings: Any
+
+    full = state(1)._replace(memory=memory())
+    old = ServerState(*full[:5], memory=OldMemory(*memory()))
+    save_as_before(tmp_path, old, old._asdict())
+    restored = restore(tmp_path, like=full)
+    assert jax.tree.structure(restored) == jax.tree.structure(full)
+    jax.tree.map(np.testing.assert_array_equal, restored.memory, memory())
 
 
 def test_any_round_can_be_asked_for(folder):
@@ -87,6 +112,14 @@ def test_a_damaged_checkpoint_is_passed_over(folder, capsys):
     damage(folder, 3)
     assert int(restore(folder).round) == 2
     assert "round 3" in capsys.readouterr().out
+
+
+def test_what_is_said_of_damage_can_be_heard_elsewhere(folder, capsys):
+    damage(folder, 3)
+    lines = []
+    restore(folder, print_fn=lines.append)
+    assert len(lines) == 1 and "round 3" in lines[0] and lines[0].endswith("trying an older one.")
+    assert "trying an older one" not in capsys.readouterr().out
 
 
 def test_only_damaged_checkpoints_are_refused(folder):
@@ -102,12 +135,10 @@ def test_an_empty_folder_holds_nothing(tmp_path):
 
 @pytest.mark.parametrize("change", ["bit", "dtype", "mask"])
 def test_the_digest_sees_everything(change):
-    one = state(1)
-    other = {
-        "bit": one._replace(
-            params={**one.params, "b": jnp.array([1.0, 1.0, np.nextafter(np.float32(1), 2)])}
-        ),
-        "dtype": one._replace(round=one.round.astype(jnp.uint32)),
-        "mask": one._replace(masks={**one.masks, "b": jnp.array([True, True, False])}),
+    before = state(1)
+    after = {
+        "bit": before._replace(params={**before.params, "b": jnp.array([1.0, 1.0, np.nextafter(np.float32(1), 2)])}),
+        "dtype": before._replace(round=before.round.astype(jnp.uint32)),
+        "mask": before._replace(masks={**before.masks, "b": jnp.array([True, True, False])}),
     }[change]
-    assert checkpoint.digest(one) != checkpoint.digest(other)
+    assert state_digest(before) != state_digest(after)

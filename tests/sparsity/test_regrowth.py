@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedsparse_jax.core.types import UsageError
-from fedsparse_jax.sparsity import regrowth
+from fedsparse_jax.core.errors import ArgumentError
+from fedsparse_jax.sparsity import CRITERIA, regrowth
 from tests.helpers import numpy_reference
 
 WEIGHTS = {"w": jnp.array([4.0, -1.0, 3.0, 2.0, 0.0, 0.0, 0.0, 0.0])}
@@ -33,8 +33,8 @@ def test_a_full_leaf_is_left_alone():
 def test_greedy_by_hand():
     # A quarter of four is freed, -1 with score 9. Held: 27 for a time of 3; nothing else is worth 27 / 3 = 9.
     rule = regrowth.greedy(fraction=0.25, fixed=0.0)
-    held = rule(WEIGHTS, KEPT, SCORES, jnp.int32(0), 0.0, ALL)["w"]
-    assert held.tolist() == [1, 0, 1, 1, 0, 0, 0, 0]
+    regrown = rule(WEIGHTS, KEPT, SCORES, jnp.int32(0), 0.0, ALL)["w"]
+    assert regrown.tolist() == [1, 0, 1, 1, 0, 0, 0, 0]
     # With a fixed cost of 8 a round: 27 / 11 = 2.5; 9 pays, then 36 / 12 = 3: 5 pays, 41 / 13 = 3.2: 3 does not.
     rule = regrowth.greedy(fraction=0.25, fixed=1.0)
     assert rule(WEIGHTS, KEPT, SCORES, jnp.int32(0), 0.0, ALL)["w"].tolist() == [1, 1, 1, 1, 0, 1, 0, 0]
@@ -48,11 +48,11 @@ def test_greedy_by_hand_with_a_cost():
     rule = regrowth.greedy(fraction=0.25, fixed=1.0, costs=(("w", 2.0),))
     assert rule(WEIGHTS, KEPT, SCORES, jnp.int32(0), 0.0, ALL)["w"].tolist() == [1, 1, 1, 1, 0, 1, 0, 0]
     # Two leaves, one weight held in "a" (score 4, time 1): "b" at cost 3 has 9 / 3 = 3 < 4 / 1, at cost 2 4.5 > 4.
-    weights, kept = {"a": jnp.ones(1), "b": jnp.zeros(1)}, {"a": jnp.ones(1, bool), "b": jnp.zeros(1, bool)}
+    weights, mask = {"a": jnp.ones(1), "b": jnp.zeros(1)}, {"a": jnp.ones(1, bool), "b": jnp.zeros(1, bool)}
     scores, both = {"a": jnp.array([4.0]), "b": jnp.array([9.0])}, {"a": True, "b": True}
     for cost, grows in ((3.0, False), (2.0, True)):
         rule = regrowth.greedy(fraction=0.0, fixed=0.0, costs=(("b", cost),))
-        assert bool(rule(weights, kept, scores, jnp.int32(0), 0.0, both)["b"][0]) is grows
+        assert bool(rule(weights, mask, scores, jnp.int32(0), 0.0, both)["b"][0]) is grows
 
 
 def random_tree(seed):
@@ -67,12 +67,12 @@ def random_tree(seed):
 @given(seed=st.integers(0, 2**31), t=st.integers(0, 12), fraction=st.floats(0, 1))
 def test_swap_agrees_with_numpy(seed, t, fraction):
     weights, masks, scores, prunable = random_tree(seed)
-    found = regrowth.swap(fraction=fraction, end=10)(weights, masks, scores, jnp.int32(t), 0.5, prunable)
+    swapped = regrowth.swap(fraction=fraction, end=10)(weights, masks, scores, jnp.int32(t), 0.5, prunable)
     expected = numpy_reference.swap(weights, masks, scores, t, prunable, fraction, 10)
     for leaf in masks:
-        assert abs(int(found[leaf].sum()) - int(masks[leaf].sum())) == 0
-        if np.asarray(found[leaf]).tolist() != expected[leaf].tolist():  # a share within rounding of a half
-            dropped = masks[leaf] & ~np.asarray(found[leaf])
+        assert int(swapped[leaf].sum()) == int(masks[leaf].sum())
+        if np.asarray(swapped[leaf]).tolist() != expected[leaf].tolist():  # a share within rounding of a half
+            dropped = masks[leaf] & ~np.asarray(swapped[leaf])
             assert abs(dropped.sum() - (masks[leaf] & ~expected[leaf]).sum()) == 1
 
 
@@ -86,28 +86,26 @@ def test_swap_agrees_with_numpy(seed, t, fraction):
 def test_greedy_agrees_with_numpy(seed, sparsity, fixed, costs):
     weights, masks, scores, prunable = random_tree(seed)
     rule = regrowth.greedy(fraction=0.3, fixed=fixed, costs=costs)
-    found = rule(weights, masks, scores, 3, jnp.float32(sparsity), prunable)
-    expected = numpy_reference.greedy(
-        weights, masks, scores, 3, sparsity, prunable, 0.3, fixed=fixed, costs=costs
-    )
+    regrown = rule(weights, masks, scores, 3, jnp.float32(sparsity), prunable)
+    expected = numpy_reference.greedy(weights, masks, scores, 3, sparsity, prunable, 0.3, fixed=fixed, costs=costs)
     for leaf in masks:
-        np.testing.assert_array_equal(found[leaf], expected[leaf])
+        np.testing.assert_array_equal(regrown[leaf], expected[leaf])
 
 
 @pytest.mark.parametrize(
-    "make",
+    ("make", "message"),
     [
-        lambda: regrowth.swap(fraction=1.5),
-        lambda: regrowth.greedy(fraction=-0.1),
-        lambda: regrowth.greedy(fixed=-1.0),
-        lambda: regrowth.greedy(halving=0),
+        (lambda: regrowth.swap(fraction=1.5), "^fraction is 1.5: it is a share of the kept weights, from 0 to 1"),
+        (lambda: regrowth.greedy(fraction=-0.1), "^fraction is -0.1: it is a share of the kept weights"),
+        (lambda: regrowth.greedy(fixed=-1.0), "^fixed is -1.0: fixed may not be negative"),
+        (lambda: regrowth.greedy(halving=0), "^halving is 0: .*halving must be positive"),
     ],
 )
-def test_refusals(make):
-    with pytest.raises(UsageError, match=r"regrowth\.rule"):
+def test_impossible_rules_are_refused(make, message):
+    with pytest.raises(ArgumentError, match=message):
         make()
 
 
-def test_due():
-    rule = regrowth.Regrowth(regrowth.swap(), None, "client", begin=3, every=2, end=7)
+def test_the_rounds_in_which_weights_come_back():
+    rule = regrowth.Regrowth(regrowth.swap(), CRITERIA["squared_gradient"], begin=3, every=2, end=7)
     assert [t for t in range(12) if bool(rule.due(jnp.int32(t)))] == [3, 5, 7]

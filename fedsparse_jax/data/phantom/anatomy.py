@@ -45,7 +45,7 @@ class Person(NamedTuple):
     iron: float  # T1 brightening of the deep grey
 
 
-def person(age: float, rng: np.random.Generator, sex: str = "", spread: float = 1.0) -> Person:
+def draw_person(age: float, rng: np.random.Generator, sex: str = "", spread: float = 1.0) -> Person:
     """Draws somebody's anatomy; the same generator state at another age gives the same person, aged.
 
     Args:
@@ -313,13 +313,10 @@ def _scan(image, site: Site, rng):
     return np.sqrt((image + real) ** 2 + imaginary**2) * gain
 
 
-def render(
-    who: Person,
-    shape: tuple[int, int, int] = (48, 56, 48),
-    site: Site | None = None,
-    scan_seed: int = 0,
+def render_scan(
+    who: Person, shape: tuple[int, int, int] = (48, 56, 48), site: Site | None = None, scan_seed: int = 0
 ) -> np.ndarray:
-    """Scans somebody.
+    r"""Scans somebody.
 
     Args:
         who: the person.
@@ -328,7 +325,7 @@ def render(
         scan_seed: another value is another scan of the same brain: noise, bias field, gain, position.
 
     Returns:
-        f32[*shape], about 600 in white matter, skull-stripped: exactly 0 outside the brain and above 0 in it.
+        ``f32[*shape]``, about 600 in white matter, skull-stripped: exactly 0 outside the brain and above 0 in it.
     """
     site = site or Site()
     anatomy = np.random.default_rng([who.seed, 1])

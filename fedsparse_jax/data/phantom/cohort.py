@@ -1,13 +1,12 @@
 """A cohort of synthetic ageing brains, written once as a folder of NIfTI files that any BIDS reader accepts.
 
-The anatomy and the scanner are in `brain`; here people get an age, a sex and a site, and their scans become
+The anatomy and the scanner are in `anatomy`; here people get an age, a sex and a site, and their scans become
 files. What the generator knows and a study would not (the true brain-age gap, volumes) is apart from
 participants.tsv, in ``phenotype/latents.tsv``, so that nobody trains on it by accident.
 """
 
 import gzip
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,19 +17,20 @@ import nibabel as nib
 import numpy as np
 
 import fedsparse_jax
-from fedsparse_jax.core.types import UsageError
+from fedsparse_jax.core.errors import ArgumentError, UsageError
+from fedsparse_jax.core.files import write_json, write_tsv, write_whole
 from fedsparse_jax.data.nifti import grid_affine
-from fedsparse_jax.data.phantom.anatomy import Person, Site, draw_sites, person, render
+from fedsparse_jax.data.phantom.anatomy import Person, Site, draw_person, draw_sites, render_scan
 
 RECIPE = 1  # raise it when the same options give other files, so that no old folder passes for a new one
 SPACE = "MNI152NLin6Asym"
 DESCRIPTION = "dataset_description.json"
 UNFINISHED = ".phantom_unfinished.json"
 LATENTS = [name for name in Person._fields if name not in ("age", "sex", "seed")]
-UNITS = {"ml": "mL", "mm": "mm", "gap": "year"}
+LATENT_UNITS = {"ml": "mL", "mm": "mm", "gap": "year"}
 
 
-class Options(NamedTuple):
+class CohortOptions(NamedTuple):
     """What decides a cohort, down to the bytes of its files; see `write_cohort`."""
 
     people: int
@@ -81,7 +81,7 @@ def write_cohort(
     sessions: int = 1,
     years_between: float = 2.0,
     confound: float = 0.0,
-    track: Callable[[Iterable, str, int], Iterable] = lambda items, description, total: items,
+    progress: Callable[[Iterable, str, int], Iterable] = lambda items, description, total: items,
     workers: int = 1,
 ) -> Path:
     """Writes a cohort as BIDS derivatives, unless the folder holds it; an unfinished one is continued.
@@ -103,7 +103,7 @@ def write_cohort(
         sessions: scans of each person, at the same site; more than 1 gives session folders and tables.
         years_between: time from one session to the next.
         confound: correlation of age and site, -1 to 1, between normal scores; 1 sorts the sites by age.
-        track: progress, ``(items, description, total) -> items``.
+        progress: progress, ``(items, description, total) -> items``.
         workers: threads that render and write; the files are the same for any number.
 
     Returns:
@@ -112,9 +112,10 @@ def write_cohort(
     Raises:
         UsageError: an impossible option, or a folder that holds something else.
     """
-    if len(shape) != 3 or len(age_range) != 2:
-        raise UsageError(f"data.options.shape={shape} and age_range={age_range} need three and two numbers.")
-    options = Options(
+    for name, values, numbers in (("shape", shape, 3), ("age_range", age_range, 2)):
+        if len(values) != numbers:
+            raise ArgumentError(name, values, f"give {numbers} numbers")
+    options = CohortOptions(
         people, (shape[0], shape[1], shape[2]), seed, sites, spread, site_strength, age_mean, age_sd,
         (age_range[0], age_range[1]),
         sessions, years_between, confound,
@@ -127,7 +128,7 @@ def write_cohort(
     visits = [visit for i in range(people) for visit in _visits(options, draw_participant(options, i))]
     _write_tables(root, options, visits)
     job = lambda visit: _write_scan(root, visit, options.shape, scanners[visit.participant.site])
-    for _ in track(_parallel(job, visits, workers), "writing phantom scans", len(visits)):
+    for _ in progress(_parallel(job, visits, workers), "writing phantom scans", len(visits)):
         pass
     _finish(root, options)
     return root
@@ -144,47 +145,34 @@ def _parallel(job: Callable, items: list, workers: int) -> Iterator:
             pool.shutdown(cancel_futures=True)
 
 
-def _check(options: Options) -> None:
+def _check(options: CohortOptions) -> None:
     """Refuses what cannot be drawn, before anything is written."""
     low, high = options.age_range
     normal = NormalDist(options.age_mean, options.age_sd) if options.age_sd > 0 else None
     rules = {
-        "people": options.people >= 1,
-        "shape": len(options.shape) == 3 and all(int(n) == n >= 8 for n in options.shape),
-        "seed": options.seed >= 0,
-        "sites": options.sites >= 1,
-        "sessions": options.sessions >= 1,
-        "spread": options.spread >= 0,
-        "site_strength": options.site_strength >= 0,
-        "age_sd": normal is not None,
-        "age_range": low < high and (normal is None or normal.cdf(high) - normal.cdf(low) > 1e-6),
-        "confound": -1 <= options.confound <= 1,
+        "people": (options.people >= 1, "at least 1"),
+        "shape": (all(int(n) == n >= 8 for n in options.shape), "three whole numbers of at least 8 voxels"),
+        "seed": (options.seed >= 0, "0 or more"),
+        "sites": (options.sites >= 1, "at least 1"),
+        "sessions": (options.sessions >= 1, "at least 1"),
+        "spread": (options.spread >= 0, "0 or more"),
+        "site_strength": (options.site_strength >= 0, "0 or more"),
+        "age_sd": (normal is not None, "more than 0 years"),
+        "age_range": (
+            low < high and (normal is None or normal.cdf(high) - normal.cdf(low) > 1e-6),
+            "a youngest and an oldest age around age_mean",
+        ),
+        "confound": (-1 <= options.confound <= 1, "a correlation between -1 and 1"),
     }
-    for name, sound in rules.items():
+    for name, (sound, allowed) in rules.items():
         if not sound:
-            raise UsageError(
-                f"data.options.{name}={getattr(options, name)!r} makes no cohort: {ALLOWED[name]}."
-            )
-
-
-ALLOWED = {
-    "people": "give at least 1",
-    "shape": "give three whole numbers of at least 8 voxels",
-    "seed": "give 0 or more",
-    "sites": "give at least 1",
-    "sessions": "give at least 1",
-    "spread": "give 0 or more",
-    "site_strength": "give 0 or more",
-    "age_sd": "give more than 0 years",
-    "age_range": "give a youngest and an oldest age around age_mean",
-    "confound": "give a correlation between -1 and 1",
-}
+            raise ArgumentError(name, getattr(options, name), f"that makes no cohort; give {allowed}")
 
 
 # --- who takes part -----------------------------------------------------------------------------
 
 
-def draw_participant(options: Options, index: int) -> Participant:
+def draw_participant(options: CohortOptions, index: int) -> Participant:
     """Age (truncated normal, by inverting its distribution), sex and site of one person."""
     rng = np.random.default_rng([options.seed, 5, index])
     share = float(np.clip(rng.random(), 1e-9, 1 - 1e-9))  # of the population who are younger
@@ -198,24 +186,24 @@ def draw_participant(options: Options, index: int) -> Participant:
     return Participant(f"sub-{index + 1:04d}", index, round(age, 1), sex, site)
 
 
-def _visits(options: Options, participant: Participant) -> Iterator[Visit]:
+def _visits(options: CohortOptions, participant: Participant) -> Iterator[Visit]:
     """The same person at each session: the generator starts anew, so that only the age differs."""
     for number in range(options.sessions):
         rng = np.random.default_rng([options.seed, 9, participant.number])
         age = round(participant.age + number * options.years_between, 1)
         session = f"ses-{number + 1:02d}" if options.sessions > 1 else ""
-        yield Visit(participant, session, number, person(age, rng, participant.sex, options.spread))
+        yield Visit(participant, session, number, draw_person(age, rng, participant.sex, options.spread))
 
 
 # --- the folder ---------------------------------------------------------------------------------
 
 
-def _stamp(options: Options) -> dict:
+def _stamp(options: CohortOptions) -> dict:
     """The options as JSON gives them back, with the version of the recipe."""
     return json.loads(json.dumps({"recipe": RECIPE, **options._asdict()}))
 
 
-def _begin(root: Path, options: Options) -> bool:
+def _begin(root: Path, options: CohortOptions) -> bool:
     """Whether there is something to write; marks the folder as ours before the first file."""
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         if _read_stamp(root / DESCRIPTION) == _stamp(options):
@@ -227,7 +215,7 @@ def _begin(root: Path, options: Options) -> bool:
             )
         return True
     root.mkdir(parents=True, exist_ok=True)
-    _write_json(root / UNFINISHED, _description(options))
+    write_json(root / UNFINISHED, _description(options), indent=2)
     return True
 
 
@@ -238,7 +226,7 @@ def _read_stamp(path: Path) -> dict | None:
         return None
 
 
-def _description(options: Options) -> dict:
+def _description(options: CohortOptions) -> dict:
     return {
         "Name": "Ageing-brain phantom",
         "BIDSVersion": "1.10.0",
@@ -255,27 +243,27 @@ def _description(options: Options) -> dict:
     }
 
 
-def _finish(root: Path, options: Options) -> None:
+def _finish(root: Path, options: CohortOptions) -> None:
     """The description comes last: a folder that has it is complete."""
-    _write_json(root / DESCRIPTION, _description(options))
+    write_json(root / DESCRIPTION, _description(options), indent=2)
     (root / UNFINISHED).unlink(missing_ok=True)
 
 
-def _write_tables(root: Path, options: Options, visits: list[Visit]) -> None:
+def _write_tables(root: Path, options: CohortOptions, visits: list[Visit]) -> None:
     everybody = [visit.participant for visit in visits if visit.number == 0]
     rows = [[p.label, p.age, p.sex, f"site{p.site + 1:02d}"] for p in everybody]
-    _write_tsv(root / "participants.tsv", ["participant_id", "age", "sex", "site"], rows)
-    _write_json(root / "participants.json", COLUMNS)
+    write_tsv(root / "participants.tsv", ["participant_id", "age", "sex", "site"], rows)
+    write_json(root / "participants.json", COLUMNS, indent=2)
     latents = [[*_keys(visit), *(f"{getattr(visit.who, name):.5f}" for name in LATENTS)] for visit in visits]
     keys = ["participant_id", "session_id"] if options.sessions > 1 else ["participant_id"]
-    _write_tsv(root / "phenotype" / "latents.tsv", [*keys, *LATENTS], latents)
-    _write_json(root / "phenotype" / "latents.json", _latent_columns())
-    _write(root / "README", README.encode())
+    write_tsv(root / "phenotype" / "latents.tsv", [*keys, *LATENTS], latents)
+    write_json(root / "phenotype" / "latents.json", _latent_columns(), indent=2)
+    write_whole(root / "README", README)
     for start in range(0, len(visits), options.sessions) if options.sessions > 1 else ():
         mine = visits[start : start + options.sessions]
         label = mine[0].participant.label
         table = [[visit.session, visit.who.age] for visit in mine]
-        _write_tsv(root / label / f"{label}_sessions.tsv", ["session_id", "age"], table)
+        write_tsv(root / label / f"{label}_sessions.tsv", ["session_id", "age"], table)
 
 
 def _keys(visit: Visit) -> list[str]:
@@ -283,8 +271,8 @@ def _keys(visit: Visit) -> list[str]:
 
 
 def _latent_columns() -> dict:
-    units = {name: UNITS.get(name.rsplit("_", 1)[-1]) for name in LATENTS}
-    text = "Truth of the generator, see fedsparse_jax.data.brain.Person; not for training."
+    units = {name: LATENT_UNITS.get(name.rsplit("_", 1)[-1]) for name in LATENTS}
+    text = "Truth of the generator (`Person` of fedsparse_jax.data.phantom); not for training."
     return {name: {"Description": text} | ({"Units": unit} if unit else {}) for name, unit in units.items()}
 
 
@@ -293,8 +281,8 @@ def _write_scan(root: Path, visit: Visit, shape: tuple[int, int, int], site: Sit
     folder = root.joinpath(*_keys(visit), "anat")
     path = folder / "_".join([*_keys(visit), f"space-{SPACE}", "desc-preproc", "T1w.nii.gz"])
     if not path.exists():
-        volume = render(visit.who, shape, site, visit.number)
-        _write(path, gzip.compress(_nifti(volume), compresslevel=1, mtime=0))
+        volume = render_scan(visit.who, shape, site, visit.number)
+        write_whole(path, gzip.compress(_nifti(volume), compresslevel=1, mtime=0))
 
 
 def _nifti(volume: np.ndarray) -> bytes:
@@ -305,23 +293,6 @@ def _nifti(volume: np.ndarray) -> bytes:
     image.set_qform(image.affine, code="mni")
     image.header.set_xyzt_units("mm")
     return image.to_bytes()
-
-
-def _write(path: Path, content: bytes) -> None:
-    """All or nothing: a killed run leaves no half-written file under a real name."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    part.write_bytes(content)
-    os.replace(part, path)
-
-
-def _write_json(path: Path, content: dict) -> None:
-    _write(path, (json.dumps(content, indent=2) + "\n").encode())
-
-
-def _write_tsv(path: Path, header: list[str], rows: list[list]) -> None:
-    lines = ["\t".join(map(str, row)) for row in [header, *rows]]
-    _write(path, ("\n".join(lines) + "\n").encode())
 
 
 COLUMNS = {

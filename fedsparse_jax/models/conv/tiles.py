@@ -61,13 +61,13 @@ def _maximum_forward(outputs: Array):
 def _maximum_backward(saved, gradient: Array):
     outputs, top = saved
     hits = outputs == top[..., None, :]
-    return (jnp.where(hits, (gradient / hits.sum(-2))[..., None, :], 0),)
+    return (jnp.where(hits, (gradient / hits.sum(-2, dtype=gradient.dtype))[..., None, :], 0),)
 
 
 _maximum.defvjp(_maximum_forward, _maximum_backward)
 
 
-def max_pool(outputs: Array, space) -> Array:
+def pool_tiles(outputs: Array, space) -> Array:
     """Maximum of every tile that lies inside, ``[B, *(space // 2), O]``; its gradient is shared among equals."""
     whole = (slice(None), *(slice(side // 2) for side in space))
     return _maximum(outputs)[whole]
@@ -94,9 +94,6 @@ def _inside(space) -> np.ndarray:
     return split.transpose(*range(0, 2 * dims, 2), *range(1, 2 * dims, 2)).reshape(*tiles, 2**dims, 1)
 
 
-# --- few channels -------------------------------------------------------------------------------
-
-
 @jax.custom_vjp
 def direct(inputs: Array, kernel: Array) -> Array:
     """SAME convolution of a kernel of side 3 as one matrix product, all outputs of a tile at once.
@@ -112,10 +109,10 @@ def direct(inputs: Array, kernel: Array) -> Array:
 
 
 def _direct(inputs: Array, kernel: Array) -> Array:
-    patches, spread = _patches(inputs), _spread(kernel)
-    flat = spread.reshape(len(spread), -1)
+    patches, placed = _patches(inputs), _place_kernel(kernel)
+    flat = placed.reshape(len(placed), -1)
     outputs = jax.lax.dot_general(patches, flat, (((0,), (0,)), ((), ())))
-    return outputs.reshape(len(inputs), *counts(inputs.shape[1:-1]), *spread.shape[1:])
+    return outputs.reshape(len(inputs), *counts(inputs.shape[1:-1]), *placed.shape[1:])
 
 
 def _patches(inputs: Array) -> Array:
@@ -124,7 +121,7 @@ def _patches(inputs: Array) -> Array:
     return copies.swapaxes(1, 2).reshape(-1, copies.shape[1])
 
 
-def _spread(kernel: Array) -> Array:
+def _place_kernel(kernel: Array) -> Array:
     """The kernel at each of the ``2**d`` places of a tile, ``[4**d * I, 2**d, O]``; zero where none reads."""
     dims = kernel.ndim - 2
     places = itertools.product(range(2), repeat=dims)
@@ -142,9 +139,9 @@ def moments_of_inputs(inputs: Array, kernel: Array) -> tuple[Array, Array]:
     a quadratic form in the means and the mean products of the inputs' copies. Cheap for few channels. The inputs should
     be near zero on average: the variance is a difference of two numbers.
     """
-    wide = jnp.promote_types(inputs.dtype, jnp.float32)
+    wide = np.promote_types(inputs.dtype, np.float32)
     inputs, kernel = inputs.astype(wide), kernel.astype(wide)
-    space, forms = inputs.shape[1:-1], _spread(kernel)
+    space, forms = inputs.shape[1:-1], _place_kernel(kernel)
     sums, products = _sums(_patches(inputs).reshape(len(forms), len(inputs), *counts(space)), space)
     voxels = math.prod(space)
     mean = jnp.einsum("pbi,ipo->bo", sums, forms) / voxels
@@ -165,11 +162,7 @@ def _sums(patches: Array, space) -> tuple[Array, Array]:
     odd = [axis for axis, side in enumerate(space) if side % 2]
 
     def over(last):
-        cut = (
-            slice(None),
-            slice(None),
-            *(slice(-1, None) if a in last else slice(None) for a in range(len(space))),
-        )
+        cut = (slice(None), slice(None), *(slice(-1, None) if a in last else slice(None) for a in range(len(space))))
         flat = patches[cut].reshape(*patches.shape[:2], -1)
         return flat.sum(-1).T, jnp.einsum("ibt,jbt->bij", flat, flat)
 

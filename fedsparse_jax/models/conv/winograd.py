@@ -33,11 +33,6 @@ def tiled(inputs: Array, kernel: Array) -> Array:
     return _outputs(products, (len(inputs), *tiles.counts(inputs.shape[1:-1])))
 
 
-def convolve(inputs: Array, kernel: Array) -> Array:
-    """The same as an image, ``[B, *space, O]``."""
-    return tiles.untile(tiled(inputs, kernel), inputs.shape[1:-1])
-
-
 def _forward(inputs: Array, kernel: Array):
     return tiled(inputs, kernel), (inputs, kernel)
 

@@ -1,0 +1,49 @@
+"""What a script does for its process: progress bars, compiled programs that are kept, memory that is kept."""
+
+import ctypes
+import os
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+
+def show_progress(items: Iterable, description: str, total: int) -> Iterable:
+    """Progress bar with time left; where there is no terminal, a line every tenth."""
+    if sys.stdout.isatty():
+        from rich.progress import track as bar
+
+        return bar(items, description, total)
+    return _lines(items, description, total)
+
+
+def cache_compilations(folder: str | None = None) -> None:
+    """Keeps compiled programs in a user cache folder, so that a second start compiles nothing."""
+    import jax
+
+    default = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "fedsparse_jax" / "xla"
+    jax.config.update("jax_compilation_cache_dir", str(Path(folder or default).expanduser()))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+
+
+MALLOPT = {"M_TRIM_THRESHOLD": (-1, 2**31 - 1), "M_MMAP_MAX": (-4, 0)}  # by the numbers of glibc's malloc.h
+
+
+def keep_freed_memory() -> bool:
+    """Tells glibc to keep what was freed for the next round; returns whether there is a glibc to tell.
+
+    By default it gives large arrays back to the system, which hands out fresh, zeroed pages for the next ones: a
+    round's largest cost beyond its steps on CPU (docs/results/performance.md). To be called before other threads start.
+    """
+    try:
+        library = ctypes.CDLL("libc.so.6")
+        return all([library.mallopt(*setting) for setting in MALLOPT.values()])
+    except (OSError, AttributeError):
+        return False
+
+
+def _lines(items: Iterable, description: str, total: int) -> Iterable:
+    for done, item in enumerate(items, 1):
+        yield item
+        if done * 10 // total > (done - 1) * 10 // total:
+            print(f"{description}: {done}/{total}", flush=True)

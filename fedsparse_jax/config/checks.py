@@ -1,0 +1,95 @@
+"""Settings that cannot be, found before any data are read: each is one sentence that names the key."""
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from fedsparse_jax.communication import transport
+from fedsparse_jax.config.registry import argument_path, lookup
+from fedsparse_jax.core.errors import UsageError
+from fedsparse_jax.core.losses import LOSSES
+from fedsparse_jax.core.tasks import TASKS, Task
+from fedsparse_jax.core.types import Model
+from fedsparse_jax.data.federation import Federation, cohort_size
+from fedsparse_jax.data.image_sources import IMAGE_SOURCES
+from fedsparse_jax.data.scan_sources import SCAN_SOURCES
+
+AT_LEAST_ONE = (
+    *("rounds", "client.batch_size", "client.epochs", "checkpoint.every", "checkpoint.keep"),
+    *("execution.steps_per_chunk", "execution.devices", "execution.eval_batch"),
+    *("pruning.iterations", "pruning.batches", "regrowth.every"),
+)
+NOT_NEGATIVE = ("solo_rounds", "log.audit_every", "client.clip", "client.proximal")
+
+
+def check_counts(config: ConfigDict) -> None:
+    """Refuses what must be at least 1 and is not, and what is negative and must not be."""
+    for key in AT_LEAST_ONE:
+        if _value(config, key) < 1:
+            raise UsageError(f"{key} is {_value(config, key)}: it must be at least 1.")
+    for key in NOT_NEGATIVE:
+        if not _value(config, key) >= 0:
+            raise UsageError(f"{key} is {_value(config, key)}: it must not be negative.")
+
+
+def _value(config: ConfigDict, key: str):
+    for part in key.split("."):
+        config = config[part]
+    return config
+
+
+def check_task(config: ConfigDict) -> Task:
+    """The task, where data and loss fit it."""
+    task = lookup(TASKS, config.task, "task")
+    lookup({**SCAN_SOURCES, **IMAGE_SOURCES}, config.data.source, "data.source")
+    lookup(LOSSES, config.client.loss, "client.loss")
+    classes = config.task == "classification"
+    if classes and config.log.audit_every:
+        raise UsageError("log.audit_every asks for a privacy audit, which is for regressions; set it to 0.")
+    if classes != (config.data.source in IMAGE_SOURCES):
+        raise UsageError(
+            f"task is {config.task!r}, which does not fit data.source {config.data.source!r}: images "
+            f"({', '.join(IMAGE_SOURCES)}) have classes, scans have ages; change one of the two."
+        )
+    if classes != (config.client.loss == "cross_entropy"):
+        raise UsageError(
+            f"client.loss is {config.client.loss!r}, which does not fit task {config.task!r}; for classification it "
+            "is 'cross_entropy', for regression any other."
+        )
+    return task
+
+
+def check_messages(settings: transport.MessageSettings) -> None:
+    """Refuses settings of messages that mean nothing."""
+    with argument_path("communication"):
+        transport.check_settings(settings)
+
+
+def check_outputs(network: Model, data: Federation) -> None:
+    """Refuses a network whose outputs do not fit the targets: ``[B]`` numbers, or ``[B, K]`` logits."""
+    params = jax.eval_shape(network.init, jax.random.key(0))
+    example = jax.ShapeDtypeStruct((1, *data.inputs.shape[1:]), np.float32)
+    outputs = jax.eval_shape(network.apply, params, example).shape[1:]
+    if data.classes and (len(outputs) != 1 or outputs[0] < data.classes):
+        raise UsageError(
+            f"model gives outputs of shape {outputs}, but the data have {data.classes} classes; choose a classifier "
+            "(mlp, image_cnn) with model.classes set to that."
+        )
+    if not data.classes and outputs:
+        raise UsageError("model is a classifier, but the targets are ages; choose a model of one number.")
+
+
+def check_devices(config: ConfigDict) -> None:
+    """Refuses more devices than there are, and a cohort that cannot be shared out evenly among them."""
+    devices, available = config.execution.devices, len(jax.devices())
+    with argument_path(""):
+        size = cohort_size(config.partition.num_clients, config.participation)
+    if devices > available:
+        raise UsageError(f"execution.devices is {devices}, but there are {available}; lower it.")
+    if devices > 1 and config.solo_rounds:
+        raise UsageError(f"solo_rounds has one client alone, but execution.devices is {devices}; set it to 1.")
+    if size % devices:
+        raise UsageError(
+            f"execution.devices is {devices}, but {size} clients take part in a round: their number must be "
+            "a multiple of it."
+        )

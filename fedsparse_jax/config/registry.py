@@ -1,0 +1,93 @@
+"""A section of a config, and the member of a registry that it names.
+
+A section names a member, and its other keys are that member's arguments. Both are checked, so that a misspelt name or
+key is one clear sentence and not a traceback; an error of the member itself gets the path of the section.
+"""
+
+import contextlib
+import functools
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import optax
+
+from fedsparse_jax.core.errors import ArgumentError, UsageError
+
+_OPTAX = (
+    "adabelief", "adadelta", "adafactor", "adagrad", "adam", "adamax", "adamaxw", "adamw", "adan", "amsgrad",
+    "fromage", "lamb", "lars", "lion", "nadam", "nadamw", "noisy_sgd", "novograd", "optimistic_adam",
+    "optimistic_adam_v2", "optimistic_gradient_descent", "radam", "rmsprop", "rprop", "sgd", "sign_sgd", "signum",
+    "sm3", "yogi",
+)  # fmt: skip
+OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {name: getattr(optax, name) for name in _OPTAX}
+
+
+def lookup(registry: Mapping[str, Any], name: str, path: str):
+    """``registry[name]``, or a sentence that lists the names there are."""
+    if name not in registry:
+        raise UsageError(f"{path} is {name!r}: it must be one of {', '.join(registry)}.")
+    return registry[name]
+
+
+def bind_options(
+    registry: Mapping[str, Callable[..., Any]],
+    section: Mapping,
+    path: str,
+    *given: str,
+    options_of: Callable | None = None,
+) -> Callable[..., Any]:
+    """The member that ``section`` names, with the section's other keys bound as arguments.
+
+    Args:
+        registry: name to function.
+        section: ``name`` and keyword arguments.
+        path: where the section stands in the config, for the error message.
+        given: parameters that the caller supplies later; the config may not set them.
+        options_of: the function whose parameters the keys are, if not the member's own.
+
+    Raises:
+        UsageError: an unknown name, or a key that the function does not take.
+    """
+    options = {key: value for key, value in section.items() if key != "name"}
+    function = lookup(registry, section["name"], f"{path}.name")
+    takes = [name for name in inspect.signature(options_of or function).parameters if name not in given]
+    for key in options:
+        if key not in takes:
+            raise UsageError(
+                f"{path}.{key} is not an option of {section['name']!r}, which takes: {', '.join(takes) or 'none'}."
+            )
+    return functools.partial(function, **options)
+
+
+@contextlib.contextmanager
+def argument_path(path: str, **elsewhere: str) -> Iterator[None]:
+    """Puts the path of a config's section before the argument that an `ArgumentError` names.
+
+    Args:
+        path: of the section; empty for the top.
+        **elsewhere: full paths of arguments that stand in another section.
+
+    >>> with argument_path("pruning.schedule"):
+    ...     raise ArgumentError("final", 2, "a sparsity lies between 0 and 1")
+    Traceback (most recent call last):
+    fedsparse_jax.core.errors.UsageError: pruning.schedule.final is 2: a sparsity lies between 0 and 1.
+    """
+    try:
+        yield
+    except ArgumentError as error:
+        key = elsewhere.get(error.argument) or ".".join(filter(None, (path, error.argument)))
+        raise UsageError(str(error).replace(error.argument, key, 1)) from None
+
+
+def optimizer(section: Mapping, path: str) -> optax.GradientTransformation:
+    """An optimizer of optax by name, such as ``sgd``, ``adam`` or ``adamw``, with its arguments.
+
+    Raises:
+        UsageError: an unknown name or argument, or a missing one.
+    """
+    make = bind_options(OPTIMIZERS, section, path)
+    try:
+        return make()
+    except TypeError as error:
+        raise UsageError(f"{path}: {section['name']!r} lacks an argument ({error}).") from error

@@ -1,0 +1,59 @@
+"""Files that are whole or not there, and tables of tab-separated values.
+
+Stands at the bottom of the house because the data, the communication and the run folder all write files.
+"""
+
+import csv
+import io
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Writes a whole file or nothing: under another name first, then moved into place."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        partial.write_bytes(content.encode() if isinstance(content, str) else content)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any, indent: int = 1) -> None:
+    """Writes a JSON file; what JSON does not know is written as text."""
+    write_whole(path, json.dumps(value, indent=indent, default=str) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """The value of a JSON file."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def tsv_text(head: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
+    r"""A table of tab-separated values; an empty cell is ``n/a``, as in BIDS.
+
+    >>> tsv_text(["id", "site"], [["sub-1", ""]])
+    'id\tsite\nsub-1\tn/a\n'
+    """
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, delimiter="\t", lineterminator="\n")
+    writer.writerow(head)
+    writer.writerows([[str(cell).replace("\r", " ") or "n/a" for cell in row] for row in rows])
+    return buffer.getvalue()
+
+
+def write_tsv(path: Path, head: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
+    """Writes such a table, whole."""
+    write_whole(path, tsv_text(head, rows))
+
+
+def read_tsv(path: Path) -> list[dict[str, str]]:
+    """The rows of such a table, as text by column; empty where there is no such file."""
+    if not path.exists():
+        return []
+    with open(path, encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file, delimiter="\t"))

@@ -1,0 +1,109 @@
+"""A federation: examples, who holds which of them, and a central test set. People are divided, never scans."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from fedsparse_jax.core.errors import ArgumentError, UsageError
+from fedsparse_jax.data import partitions
+
+
+class Federation(NamedTuple):
+    """Examples, and who holds which; everything is by index, so that ``inputs`` may stay on disk."""
+
+    inputs: np.ndarray  # f32[N, *shape], memory-mapped or not
+    targets: np.ndarray  # f32[N]
+    members: list[np.ndarray]  # for each client the indices of its examples
+    test: np.ndarray  # indices of the central test set
+    people: list[dict]  # one row an example: participant_id, session, site
+    classes: int = 0  # number of classes; 0 where the target is a number
+
+    @property
+    def train_targets(self) -> np.ndarray:
+        """Targets of all clients together."""
+        return self.targets[np.concatenate(self.members)]
+
+    def test_of_own_classes(self, client: int) -> np.ndarray:
+        """Which places of the test set are of classes that the client holds, ``i64[..]``; all, without classes."""
+        if not self.classes:
+            return np.arange(len(self.test))
+        return np.flatnonzero(np.isin(self.targets[self.test], self.targets[self.members[client]]))
+
+    def client_sizes(self, client_ids) -> np.ndarray:
+        """Examples behind each of some clients, ``f32[C]``."""
+        return np.array([len(self.members[i]) for i in client_ids], np.float32)
+
+
+def from_arrays(
+    clients: Sequence[tuple[np.ndarray, np.ndarray]], test: tuple[np.ndarray, np.ndarray], *, classes: int = 0
+) -> Federation:
+    """A federation of arrays that are in memory already.
+
+    Args:
+        clients: for each client its ``(inputs [n, *shape], targets [n])``; the last axis of the shape are channels.
+        test: the same, of the central test set.
+        classes: K, where the targets are whole numbers below K; 0 where they are numbers such as ages.
+
+    Raises:
+        UsageError: no client, no example, arrays of different shapes, more inputs than targets, or no such class.
+
+    >>> examples = lambda n: (np.zeros((n, 4)), np.ones(n))
+    >>> data = from_arrays([examples(3), examples(5)], test=examples(2))
+    >>> [len(rows) for rows in data.members], len(data.test)
+    ([3, 5], 2)
+    """
+    if not clients:
+        raise UsageError("clients is empty: a federation needs at least one client.")
+    parts = [(np.asarray(inputs, np.float32), np.asarray(targets, np.float32)) for inputs, targets in [*clients, test]]
+    shapes = {inputs.shape[1:] for inputs, _ in parts}
+    if len(shapes) > 1:
+        raise UsageError(f"The inputs differ in shape ({', '.join(map(str, sorted(shapes)))}); give all the same.")
+    for inputs, targets in parts:
+        if targets.shape != (len(inputs),):
+            raise UsageError(f"{len(inputs)} inputs go with targets of shape {targets.shape}; give one number each.")
+        if not len(inputs):
+            raise UsageError("A client, or the test set, holds no example; leave such a client out.")
+        if classes and not np.isin(targets, np.arange(classes)).all():
+            raise UsageError(f"Not all targets are classes, whole numbers from 0 to {classes - 1}; number them anew.")
+    ends = np.cumsum([len(targets) for _, targets in parts])
+    *members, tested = np.split(np.arange(ends[-1]), ends[:-1])
+    people = [{"participant_id": f"example-{i:06d}", "session": "", "site": "n/a"} for i in range(ends[-1])]
+    inputs, targets = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    return Federation(inputs, targets, members, tested, people, classes)
+
+
+def federate(
+    inputs, targets, people: list[dict], *, divide: Callable, test_share: float, seed: int, test=None, classes: int = 0
+) -> Federation:
+    """Splits the people, never the scans: nobody is in two clients, or in both train and test.
+
+    Args:
+        inputs: ``[N, *shape]``.
+        targets: ``[N]``, in years; a person's first scan stands for the person.
+        people: one row an example, with ``participant_id`` and ``site``.
+        divide: ``(ages [P], sites [P], seed) -> list of index arrays``, see `partitions.divide`.
+        test_share: share of the people in the central test set.
+        seed: of the split.
+        test: people of the central test set, by index, for data that come with one; ``test_share`` is not used then.
+        classes: number of classes, 0 for none.
+    """
+    ids, first_scan, person_of_scan = np.unique(
+        [row["participant_id"] for row in people], return_index=True, return_inverse=True
+    )
+    if test is None:
+        train, tested = partitions.split_test(len(ids), test_share, seed)
+    else:
+        train, tested = np.setdiff1d(np.arange(len(ids)), test), np.asarray(test)
+    sites = np.array([people[i]["site"] for i in first_scan])
+    parts = divide(targets[first_scan][train], sites[train], seed=seed)
+    members = [partitions.expand(person_of_scan, train[part]) for part in parts]
+    test_scans = partitions.expand(person_of_scan, tested)
+    return Federation(inputs, np.asarray(targets, np.float32), members, test_scans, people, classes)
+
+
+def cohort_size(num_clients: int, participation: float) -> int:
+    """Clients a round: the nearest whole number to ``participation * num_clients``, at least one."""
+    if not 0 < participation <= 1:
+        raise ArgumentError("participation", participation, "it is a share of the clients, above 0 and up to 1")
+    return max(1, round(participation * num_clients))

@@ -1,0 +1,207 @@
+"""What a method does to masks, and where in a round: hooks, one for each place where a method may step in::
+
+    at_init            before round 1, on the server         SNIP, GraSP, SynFlow, SalientGrads, FedDST
+    before_training    a client, with the model it was sent  LotteryFL (`lottery`)
+    after_training     a client, before it uploads           FedSparsify-Local, FedDST
+    upload_scores      a client, what the server asks for    PruneFL
+    after_aggregation  the server, after its step            FedSparsify-Global, PruneFL, FedDST
+
+A `Hook` is a bundle of such functions, each pure and each optional. A function of a client knows one client; the
+builder (`algorithm`) maps it over the cohort, keeps the order of the hooks, and hands over data only where a hook
+needs it. The factories below make the hooks of the published methods from a `Pruning` and a `Regrowth`.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from fedsparse_jax.core import masks, tree
+from fedsparse_jax.core.errors import ArgumentError
+from fedsparse_jax.core.types import Array, ClientState, DataNeeds, Key, Params, ServerState
+from fedsparse_jax.federated.client_map import ClientMap, map_over_clients
+from fedsparse_jax.federated.mask_ownership import SERVER_OWNS, MaskOwnership
+from fedsparse_jax.sparsity.criteria import Criterion
+from fedsparse_jax.sparsity.pruning import Pruning, make_scorer
+from fedsparse_jax.sparsity.regrowth import Regrowth
+
+SCORED_CLIENTS = ("one", "all")
+TINY = 1e-30  # a vote's part in a score: orders what is exactly zero, as weights that have just grown are
+
+
+class HookContext(NamedTuple):
+    """What a hook may know beside the model that it is given."""
+
+    t: Any  # i32[], the round, counted from 1; 0 before round 1
+    key: Key  # from the seed, the same in every round, so that random masks nest
+    apply: Callable  # the network
+    objective: Callable  # (params, batch) -> f32[], the mean loss of the valid examples
+    client_tx: optax.GradientTransformation
+    client_map: ClientMap
+    initial_params: Params | None = None  # the weights before any training; for ``before_training`` only
+
+    def scorer(self, criterion: Criterion) -> Callable:
+        """``(params, key, chunk) -> scores`` of the method's own network and loss."""
+        return make_scorer(criterion, self.objective, self.apply)
+
+
+class Hook(NamedTuple):
+    """One step of a method; see the top of this file for the places, and docs/how-to/extend.md for an example.
+
+    Args (of the functions):
+        context: a `HookContext`.
+        client: a `ClientState` without the client axis.
+        chunk: a few batches ``[T, B, ...]`` of the client, or None where ``needs`` asks for none.
+        votes: how many present clients keep each weight, ``i32`` leaves.
+        scores: the size-weighted mean of what ``upload_scores`` gave, or None.
+        state: what this hook keeps for one client between rounds, from ``init_state`` on.
+    """
+
+    at_init: Callable[..., ServerState] | None = None  # (context, server, data, weights)
+    before_training: Callable[..., ClientState] | None = None  # (context, client, chunk)
+    after_training: Callable[..., ClientState] | None = None  # (context, client, chunk)
+    upload_scores: Callable[..., Any] | None = None  # (context, client, chunk) -> a tree like params
+    scores_due: Callable[[Array], Any] = lambda t: True  # whether they are sent in round t
+    after_aggregation: Callable[..., Any] | None = None  # (context, params, masks, votes, scores) -> masks
+    init_state: Callable[[], Any] | None = None  # () -> state
+    target_sparsity: Callable[..., Array] | None = None  # (t, state) -> share of the prunable weights, for the report
+    prunable: Callable[[Params], object] | None = None  # which leaves that is a share of
+    needs: DataNeeds = DataNeeds()
+    regrows: bool = False  # whether a weight may come back
+    mask_ownership: MaskOwnership = SERVER_OWNS
+
+
+def prune_at_init(pruning: Pruning, *, iterations: int = 1, scored_clients: str = "all") -> Hook:
+    """Prunes once, before round 1, to what the schedule asks for in round 0.
+
+    Args:
+        pruning: the rule.
+        iterations: score and prune so many times, an equal factor of the density each (SynFlow: 100).
+        scored_clients: whose batches are scored, of ``"all"`` clients, averaged by their sizes, or of ``"one"`` that
+            the seed chooses.
+    """
+    if scored_clients not in SCORED_CLIENTS:
+        rule = f"it must be one of {', '.join(SCORED_CLIENTS)}"
+        raise ArgumentError("scored_clients", scored_clients, rule)
+
+    def at_init(context: HookContext, server: ServerState, data, weights) -> ServerState:
+        score, final = context.scorer(pruning.criterion), pruning.schedule(0)
+
+        def scores(params):
+            if data is None:
+                return score(params, context.key, None)
+            of_client = lambda chunk: score(params, context.key, chunk)
+            return tree.weighted_mean(map_over_clients(of_client, context.client_map)(data), weights)
+
+        def prune(i, mask):
+            share = 1 - (1 - final) ** (i / iterations)
+            target = jnp.where(i == iterations, final, share)
+            return pruning.select(scores(masks.apply(mask, server.params)), mask, target)
+
+        mask = jax.lax.fori_loop(1, iterations + 1, prune, server.masks)
+        return server._replace(params=masks.apply(mask, server.params), masks=mask)
+
+    return Hook(
+        at_init=at_init,
+        target_sparsity=lambda t, state: pruning.schedule(0),
+        prunable=pruning.prunable,
+        needs=DataNeeds(at_init=scored_clients if pruning.criterion.needs_batch else ""),
+    )
+
+
+def prune_on_clients(pruning: Pruning) -> Hook:
+    """Every client prunes its own model after its local training (FedSparsify-Local, arXiv 2208.11669)."""
+
+    def after_training(context: HookContext, client: ClientState, chunk) -> ClientState:
+        scores = context.scorer(pruning.criterion)(client.params, context.key, chunk)
+        mask = pruning.select(scores, client.masks, pruning.schedule(context.t))
+        return client._replace(params=masks.apply(mask, client.params), masks=mask)
+
+    return Hook(
+        after_training=after_training,
+        target_sparsity=lambda t, state: pruning.schedule(t),
+        prunable=pruning.prunable,
+        needs=DataNeeds(after_training=pruning.criterion.needs_batch),
+    )
+
+
+def prune_on_server(pruning: Pruning) -> Hook:
+    """The server prunes the new global model (FedSparsify-Global, arXiv 2208.11669).
+
+    A criterion on data is scored by the clients, and averaged by their sizes. Among equal scores, as those of weights
+    that have just grown and are exactly zero, the votes of the clients decide.
+    """
+    on_data = pruning.criterion.needs_batch
+
+    def upload_scores(context: HookContext, client: ClientState, chunk):
+        return context.scorer(pruning.criterion)(client.params, context.key, chunk)
+
+    def after_aggregation(context: HookContext, params, mask, votes, scores):
+        if scores is None:
+            scores = pruning.criterion.score(params, key=context.key)
+        scores = jax.tree.map(lambda score, count: score + TINY * count.astype(score.dtype), scores, votes)
+        return pruning.select(scores, mask, pruning.schedule(context.t))
+
+    return Hook(
+        upload_scores=upload_scores if on_data else None,
+        after_aggregation=after_aggregation,
+        target_sparsity=lambda t, state: pruning.schedule(t),
+        prunable=pruning.prunable,
+        needs=DataNeeds(after_training=on_data),
+    )
+
+
+def regrow_on_clients(pruning: Pruning, regrowth: Regrowth) -> Hook:
+    """Every client lets weights come back after its local training (FedDST, arXiv 2112.09824).
+
+    Args:
+        pruning: whose schedule bounds the density, and whose prunable leaves may change.
+        regrowth: the rule, and in which rounds.
+    """
+
+    def after_training(context: HookContext, client: ClientState, chunk) -> ClientState:
+        scores = lambda: context.scorer(regrowth.criterion)(client.params, context.key, chunk)
+        mask = _regrow(pruning, regrowth, context.t, client.params, client.masks, scores)
+        return client._replace(params=masks.apply(mask, client.params), masks=mask)
+
+    return Hook(
+        after_training=after_training,
+        target_sparsity=lambda t, state: pruning.schedule(t),
+        prunable=pruning.prunable,
+        needs=DataNeeds(after_training=regrowth.criterion.needs_batch),
+        regrows=True,
+    )
+
+
+def regrow_on_server(pruning: Pruning, regrowth: Regrowth) -> Hook:
+    """The server lets weights come back, by the mean of the clients' scores (PruneFL, arXiv 1909.12326).
+
+    Args:
+        pruning, regrowth: see `regrow_on_clients`.
+    """
+
+    def upload_scores(context: HookContext, client: ClientState, chunk):
+        score = lambda: context.scorer(regrowth.criterion)(client.params, context.key, chunk)
+        return jax.lax.cond(regrowth.due(context.t), score, lambda: tree.zeros_like(client.params))
+
+    def after_aggregation(context: HookContext, params, mask, votes, scores):
+        return _regrow(pruning, regrowth, context.t, params, mask, lambda: scores)
+
+    return Hook(
+        upload_scores=upload_scores,
+        scores_due=regrowth.due,
+        after_aggregation=after_aggregation,
+        target_sparsity=lambda t, state: pruning.schedule(t),
+        prunable=pruning.prunable,
+        needs=DataNeeds(after_training=regrowth.criterion.needs_batch),
+        regrows=True,
+    )
+
+
+def _regrow(pruning: Pruning, regrowth: Regrowth, t, params, mask, scores: Callable):
+    """The mask after regrowth, if round ``t`` is one of those; ``scores()`` is computed only then."""
+    flags = pruning.prunable(params)
+    change = lambda: regrowth.rule(params, mask, scores(), t, pruning.schedule(t), flags)
+    return jax.lax.cond(regrowth.due(t), change, lambda: mask)

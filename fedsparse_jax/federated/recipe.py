@@ -1,0 +1,94 @@
+"""A method as a choice of parts: network, loss, optimizers, aggregation, and hooks for what it does to masks."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import optax
+
+from fedsparse_jax.core.errors import ArgumentError, UsageError
+from fedsparse_jax.core.types import Aggregator, DataNeeds, Model, Params
+from fedsparse_jax.federated.client_map import ClientMap
+from fedsparse_jax.federated.client_step import PrivateSteps
+from fedsparse_jax.federated.hooks import Hook
+from fedsparse_jax.federated.mask_ownership import SERVER_OWNS, MaskOwnership
+from fedsparse_jax.sparsity.scopes import everything
+
+ANCHORS = ("global", "zero")
+
+
+class Recipe(NamedTuple):
+    """A method: its parts, and how clients are executed. Without hooks nothing is pruned.
+
+    >>> import optax
+    >>> from fedsparse_jax.core.losses import squared
+    >>> from fedsparse_jax.federated import Recipe, mean, prune_on_server
+    >>> from fedsparse_jax.sparsity import CRITERIA, Pruning, global_, gradual
+    >>> from fedsparse_jax.models import flat_cnn
+    >>> rule = Pruning(CRITERIA["magnitude"], global_, gradual(final=0.95, end=40))
+    >>> fedsparsify = Recipe(
+    ...     flat_cnn((8, 8, 8)), squared, optax.sgd(1e-3), optax.sgd(1.0), mean, hooks=(prune_on_server(rule),)
+    ... )
+    """
+
+    model: Model
+    loss: Callable  # (predictions, targets [B]) -> f32[B]
+    client_tx: optax.GradientTransformation  # of the local steps, on the masked gradient
+    server_tx: optax.GradientTransformation  # on the pseudo-gradient, global model minus aggregate; sgd(1) is FedAvg
+    aggregate: Aggregator
+    hooks: tuple[Hook, ...] = ()  # in the order in which they act
+    proximal: float = 0.0  # mu of FedProx, see `client_step.make_local_step`
+    proximal_anchor: str = "global"  # what it pulls towards: the "global" model, or, as in a published code, "zero"
+    private: PrivateSteps | None = None  # differentially private local steps; None for none
+    keep_opt_state: bool = False  # a client's optimizer goes on where it stopped in its last round
+    num_clients: int = 1  # of the federation; matters where clients keep something between rounds
+    client_map: ClientMap = "scan"
+    devices: int = 1
+
+    @property
+    def mask_ownership(self) -> MaskOwnership:
+        """Whose masks outlive a round."""
+        return next((hook.mask_ownership for hook in self.hooks if hook.mask_ownership.clients_keep), SERVER_OWNS)
+
+    @property
+    def clients_change_masks(self) -> bool:
+        """Whether a client's mask, when it uploads, may be another than the one that it was sent, or the server's."""
+        return any(hook.before_training or hook.after_training for hook in self.hooks)
+
+    @property
+    def data_needs(self) -> DataNeeds:
+        """Where the method looks at data."""
+        needs = [hook.needs for hook in self.hooks]
+        return DataNeeds(
+            at_init=next((need.at_init for need in needs if need.at_init), ""),
+            before_training=any(need.before_training for need in needs),
+            after_training=any(need.after_training for need in needs),
+        )
+
+    def prunable(self, params: Params) -> object:
+        """Which leaves the hooks may prune, as a tree of bool."""
+        return next((hook.prunable for hook in self.hooks if hook.prunable), everything)(params)
+
+
+def check_recipe(recipe: Recipe) -> None:
+    """Refuses parts that do not go together.
+
+    Raises:
+        ArgumentError: an unknown anchor.
+        UsageError: private steps beside hooks that look at data, hooks of the server beside masks of the clients, or
+            more than one hook that keeps a state.
+    """
+    if recipe.proximal_anchor not in ANCHORS:
+        rule = f"it must be one of {', '.join(ANCHORS)}"
+        raise ArgumentError("proximal_anchor", recipe.proximal_anchor, rule)
+    if recipe.private and any(recipe.data_needs):
+        raise UsageError(
+            "Private local steps hide what training does with data, but this method also looks at data when it prunes "
+            "or grows; choose a criterion such as 'magnitude', or train without private steps."
+        )
+    if recipe.mask_ownership.clients_keep and any(hook.after_aggregation for hook in recipe.hooks):
+        raise UsageError(
+            "In this method every client has a mask of its own, so that the server has none to prune or to regrow; "
+            "leave out what does so on the server."
+        )
+    if sum(hook.init_state is not None for hook in recipe.hooks) > 1:
+        raise UsageError("More than one hook keeps a state for each client; join them into one hook.")

@@ -1,0 +1,73 @@
+"""What a round reports: sparsity asked for and reached, what was sent, and how the clients' masks agree."""
+
+import jax
+import jax.numpy as jnp
+
+from fedsparse_jax.core import masks, tree
+from fedsparse_jax.core.types import Array, ClientState, RoundInfo, ServerState
+from fedsparse_jax.federated.client_map import map_over_clients
+from fedsparse_jax.federated.recipe import Recipe
+
+
+def describe_round(
+    recipe: Recipe, server: ServerState, new: ServerState, clients: ClientState, client_masks, weights: Array
+) -> RoundInfo:
+    """The report of a round from ``server`` to ``new``; clients of weight 0 do not count.
+
+    Args:
+        recipe: the method.
+        server, new: the states before and after the round.
+        clients: the cohort after its training.
+        client_masks: what each client sent, leaves ``bool[C, ...]``.
+        weights: ``f32[C]``.
+    """
+    present, owner = weights > 0, recipe.mask_ownership
+    params_up, agreement = masks.count_kept(server.masks).sum(), jnp.float32(1)
+    if recipe.clients_change_masks:
+        count = lambda mask: masks.count_kept(mask).sum()
+        params_up = map_over_clients(count, recipe.client_map)(client_masks)
+        agreement = masks.agreement(client_masks, present)
+    change = owner.changed(server, new, clients, client_masks, present, recipe.client_map)
+    params_down = owner.params_down(server, clients, recipe.client_map)
+    target = target_sparsity(recipe, new.round, clients.state, present)
+    return RoundInfo(
+        round=new.round,
+        target_sparsity=jnp.asarray(target * _prunable_share(recipe, new.params), jnp.float32),
+        kept=change.kept,
+        dead_channels=change.dead_channels,
+        drift=change.drift,
+        params_down=jnp.where(present, params_down, 0),
+        params_up=jnp.where(present, params_up + _num_scores(recipe, new), 0),
+        agreement=agreement,
+        finite=tree.all_finite(new.params),
+    )
+
+
+def target_sparsity(recipe: Recipe, t: Array, states, present: Array) -> Array:
+    """The share of the prunable weights that the method asks to be zero in round ``t``; 0 for a dense method.
+
+    The last hook that asks for a sparsity decides. Where a hook keeps a state for each client, it decides, by the mean
+    over the present clients. For `sparsity.regrowth.greedy` it is a bound that is approached from a dense start.
+    """
+    asking = [(hook.target_sparsity, hook.init_state) for hook in recipe.hooks if hook.target_sparsity]
+    if not asking:
+        return jnp.float32(0)
+    by_client = [ask for ask, init_state in asking if init_state]
+    if not by_client:
+        return asking[-1][0](t, None)
+    each = map_over_clients(lambda state: by_client[0](t, state), recipe.client_map)(states)
+    return tree.weighted_mean(each, present.astype(jnp.float32))
+
+
+def _num_scores(recipe: Recipe, new: ServerState) -> Array:
+    """How many scores each client sends the server in this round, one for each prunable weight."""
+    size = round(_prunable_share(recipe, new.params) * tree.size(new.params))
+    due = [hook.scores_due(new.round) for hook in recipe.hooks if hook.upload_scores]
+    return sum((size * jnp.asarray(flag, jnp.int32) for flag in due), start=jnp.int32(0))
+
+
+def _prunable_share(recipe: Recipe, params) -> float:
+    """Share of the weights that may be pruned at all."""
+    flags = jax.tree.leaves(recipe.prunable(params))
+    sizes = [leaf.size for leaf in jax.tree.leaves(params)]
+    return sum(size for size, flag in zip(sizes, flags, strict=True) if flag) / sum(sizes)

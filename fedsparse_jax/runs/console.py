@@ -1,0 +1,61 @@
+"""What a run says in the console: a line a round, the time left, and what went wrong with the masks."""
+
+import numpy as np
+
+from fedsparse_jax.core.tasks import Task
+from fedsparse_jax.runs.records import RoundRecord
+
+
+def duration(seconds: float) -> str:
+    """Time for humans.
+
+    >>> duration(7.4), duration(75), duration(3725)
+    ('7 s', '1 min 15 s', '1 h 2 min')
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def seconds_left(records: list[RoundRecord], rounds: int) -> float:
+    """An estimate from the median of the last rounds: the first one also compiles."""
+    recent = [record.seconds for record in records[-5:]]
+    return float(np.median(recent)) * (rounds - records[-1].round)
+
+
+def round_line(record: RoundRecord, task: Task, rounds: int, left: float) -> str:
+    """One round as one line; ``left`` are the seconds until the end."""
+    width, form = len(str(rounds)), f".{task.digits}f"
+    parts = [
+        f"round {record.round:{width}d}/{rounds}",
+        f"sparsity {record.sparsity:.3f} (asked {record.target_sparsity:.3f})",
+        f"train loss {record.train_loss:{8 if task.unit else 6}.{2 if task.unit else 3}f}",
+        f"test {task.label} {record.test[task.headline]:5{form}}{task.unit} ({task.brief} {record.baseline:{form}})",
+    ]
+    if task.headline in record.own:
+        parts.append(f"own classes {record.own[task.headline]:{form}}")
+    if record.epsilon is not None:
+        parts.append(f"epsilon {record.epsilon:.3g}")
+    return "  ".join([*parts, f"{record.seconds:4.1f} s, {duration(left)} left"])
+
+
+def warnings(record: RoundRecord, before: RoundRecord | None) -> list[str]:
+    """What went wrong with the masks in this round and had not in the round before, as sentences."""
+    new = [name for name in record.collapsed if before is None or name not in before.collapsed]
+    if not new:
+        return []
+    return [
+        f"Warning: {', '.join(new)} {'keep' if len(new) > 1 else 'keeps'} no weight any more, which cuts the network; "
+        "begin pruning later, set pruning.floor, or choose another pruning.scope."
+    ]
+
+
+def quality_line(quality: dict[str, float]) -> str:
+    """Error measures as one line."""
+    return (
+        f"MAE {quality['mae']:.2f} y, RMSE {quality['rmse']:.2f} y, r {quality['r']:.2f}, R2 {quality['r2']:.2f}"
+        f" on {quality['n']} scans (predicting their own mean: MAE {quality['predict_mean_mae']:.2f} y)"
+    )

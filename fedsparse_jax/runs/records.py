@@ -1,0 +1,177 @@
+"""The record of a round: one line of ``metrics.jsonl``, typed. Everybody who reads the log reads it from here."""
+
+import dataclasses
+from typing import Annotated, Any, get_type_hints
+
+import jax
+import numpy as np
+
+from fedsparse_jax.communication.transport import Traffic
+from fedsparse_jax.core import tree
+from fedsparse_jax.core.tasks import TASKS
+from fedsparse_jax.federated.privacy_accounting import most_rounds
+from fedsparse_jax.models.flops import flops_per_example
+from fedsparse_jax.runs.evaluation import Evaluation
+from fedsparse_jax.runs.experiment import Experiment
+from fedsparse_jax.runs.round import RoundResult, mean_loss
+
+NAN = float("nan")
+BASELINES = tuple(task.baseline_key for task in TASKS.values())
+LEAKAGE = ("train_mae", "membership_auc_")  # beginnings of the keys that share a field
+
+
+@dataclasses.dataclass(frozen=True)
+class RoundRecord:
+    """What is known of a finished round. A key that does not apply is left out of the line."""
+
+    round: Annotated[int, "number of the round, from 1"]
+    target_sparsity: Annotated[float, "sparsity that the schedule asks for, as a share of all weights"] = NAN
+    sparsity: Annotated[float, "share of zeros in the global model"] = NAN
+    train_loss: Annotated[float, "mean loss of the clients' examples during their local training"] = NAN
+    test: Annotated[
+        dict[str, float | None],
+        "`test_MEASURE`: on the central test set; `mae`, `rmse` (years), `r`, `r2`, or `accuracy`, "
+        "`balanced_accuracy`, `f1`, `nll`; null where it is undefined",
+    ] = dataclasses.field(default_factory=dict)
+    own: Annotated[
+        dict[str, float],
+        "`own_accuracy`: on test examples of a client's own classes, by the model it would use; mean over clients",
+    ] = dataclasses.field(default_factory=dict)
+    leakage: Annotated[
+        dict[str, float],
+        "`train_mae`, and `membership_auc_ATTACK`: how well an outsider tells members from others (`log.audit_every`)",
+    ] = dataclasses.field(default_factory=dict)
+    baseline: Annotated[
+        float, "`predict_mean_mae` or `commonest_class_accuracy`: the headline measure of knowing nothing"
+    ] = NAN
+    params_up: Annotated[float, "non-zero weights, and scores, that all clients sent"] = NAN
+    params_down: Annotated[float, "non-zero weights that were sent to all clients"] = NAN
+    params_up_total: Annotated[float, "the same since round 1"] = NAN
+    params_down_total: Annotated[float, "the same since round 1"] = NAN
+    bytes_down: Annotated[list[int] | None, "length of the message to each client, in the order of `cohort`"] = None
+    bytes_down_total: Annotated[float, "their sum since round 1"] = NAN
+    bytes_up: Annotated[list[int] | None, "length of the message from each client"] = None
+    bytes_up_total: Annotated[float, "their sum since round 1"] = NAN
+    agreement: Annotated[float, "Jaccard overlap of the clients' masks, pooled over all pairs"] = NAN
+    drift: Annotated[float, "weights whose mask changed in this round"] = NAN
+    flops: Annotated[float | None, "floating-point operations of one prediction, on kept weights"] = None
+    finite: Annotated[bool, "whether every weight is a number"] = True
+    padding: Annotated[float, "share of the computed local steps that no client needed"] = NAN
+    cohort: Annotated[list[int], "the clients that took part"] = dataclasses.field(default_factory=list)
+    epsilon: Annotated[float | None, "of the busiest client's data, where training is differentially private"] = None
+    density: Annotated[dict[str, float], "share of weights kept, by leaf"] = dataclasses.field(default_factory=dict)
+    dead_channels: Annotated[dict[str, int], "output channels without a kept weight, by kernel"] = dataclasses.field(
+        default_factory=dict
+    )
+    collapsed: Annotated[list[str], "kernels without any kept weight"] = dataclasses.field(default_factory=list)
+    seconds: Annotated[float, "wall time since the round before"] = NAN
+
+    def to_json(self) -> dict[str, Any]:
+        """The line's object, in the order of the fields."""
+        entry: dict[str, Any] = {}
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.name in ("test", "own"):
+                entry |= {f"{field.name}_{name}": number for name, number in value.items()}
+            elif field.name == "leakage":
+                entry |= value
+            elif field.name == "baseline":
+                keys = [task.baseline_key for task in TASKS.values() if task.headline in self.test]
+                entry |= {key: value for key in keys if not np.isnan(value)}
+            elif value is not None and not (isinstance(value, float) and np.isnan(value)):
+                entry[field.name] = value
+        return entry
+
+    @classmethod
+    def from_json(cls, entry: dict[str, Any]) -> "RoundRecord":
+        """The record of a line; of older logs, too, which lack some keys."""
+        plain = {field.name for field in dataclasses.fields(cls)} - {"test", "own", "leakage", "baseline"}
+        known = {key: value for key, value in entry.items() if key in plain and value is not None}
+        by_prefix = lambda prefix: {
+            key.removeprefix(prefix): value for key, value in entry.items() if key.startswith(prefix)
+        }
+        return cls(
+            **known,
+            test=by_prefix("test_"),
+            own=by_prefix("own_"),
+            leakage={key: value for key, value in entry.items() if key.startswith(LEAKAGE)},
+            baseline=next((entry[key] for key in BASELINES if entry.get(key) is not None), NAN),
+        )
+
+
+def describe_fields() -> list[tuple[str, str]]:
+    """Key and meaning of every field, for the documentation."""
+    hints = get_type_hints(RoundRecord, include_extras=True)
+    return [(field.name, hints[field.name].__metadata__[0]) for field in dataclasses.fields(RoundRecord)]
+
+
+def make_record(
+    experiment: Experiment,
+    result: RoundResult,
+    evaluation: Evaluation,
+    leakage: dict[str, float],
+    traffic: Traffic | None,
+    before: list[RoundRecord],
+    seconds: float,
+) -> RoundRecord:
+    """The record of a round that was played.
+
+    Args:
+        experiment, result: what was run, and what came out.
+        evaluation, leakage: measures of the new model.
+        traffic: bytes of the round's messages; None where nobody asked.
+        before: the records of all earlier rounds.
+        seconds: since the round before.
+    """
+    data, task, info = experiment.federation, experiment.task, result.info
+    leaves, names = jax.tree.leaves(result.server.masks), tree.leaf_names(result.server.masks)
+    sizes, kept = [leaf.size for leaf in leaves], np.asarray(info.kept)
+    by_leaf = zip(names, kept, info.dead_channels, leaves, strict=True)
+    kernels = [(name, count, dead) for name, count, dead, leaf in by_leaf if leaf.ndim > 1]
+    up, down = (int(np.asarray(counts, np.int64).sum()) for counts in (info.params_up, info.params_down))
+    return RoundRecord(
+        round=int(info.round),
+        target_sparsity=float(info.target_sparsity),
+        sparsity=1 - int(np.sum(kept)) / int(np.sum(sizes)),
+        train_loss=mean_loss(result.steps),
+        test=evaluation.test,
+        own=evaluation.own,
+        leakage=leakage,
+        baseline=task.baseline(data.train_targets, data.targets[data.test]),
+        params_up=up,
+        params_down=down,
+        params_up_total=(before[-1].params_up_total if before else 0) + up,
+        params_down_total=(before[-1].params_down_total if before else 0) + down,
+        **(_bytes(traffic, before) if traffic else {}),
+        agreement=float(info.agreement),
+        drift=int(info.drift),
+        flops=flops_per_example(kept, experiment.multiply_adds),
+        finite=bool(info.finite),
+        padding=round(info.padding, 4),
+        cohort=result.client_ids.tolist(),
+        epsilon=_epsilon(experiment, result, before),
+        density={name: int(count) / size for name, count, size in zip(names, kept, sizes, strict=True)},
+        dead_channels={name: int(dead) for name, _, dead in kernels},
+        collapsed=[name for name, count, _ in kernels if count == 0],
+        seconds=round(seconds, 3),
+    )
+
+
+def _bytes(traffic: Traffic, before: list[RoundRecord]) -> dict[str, Any]:
+    """Lengths of the messages of each client, in the order of the cohort, and their sum since round 1."""
+    totals = (before[-1].bytes_down_total, before[-1].bytes_up_total) if before else (0, 0)
+    down, up = (int(np.nan_to_num(total)) for total in totals)  # a run may have begun without measuring
+    return {
+        "bytes_down": traffic.down,
+        "bytes_down_total": down + sum(traffic.down),
+        "bytes_up": traffic.up,
+        "bytes_up_total": up + sum(traffic.up),
+    }
+
+
+def _epsilon(experiment: Experiment, result: RoundResult, before: list[RoundRecord]) -> float | None:
+    """Epsilon of the client who took part most, where training is private."""
+    if not experiment.epsilon:
+        return None
+    cohorts = [record.cohort for record in before]
+    return experiment.epsilon(most_rounds([*cohorts, result.client_ids.tolist()]))

@@ -1,0 +1,190 @@
+"""One round on the host: sample the cohort, hand its data to the device, send what is sent."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fedsparse_jax.communication import transport
+from fedsparse_jax.communication.transport import SharedMasks, Traffic
+from fedsparse_jax.core.types import Chunk, ClientState, FedAlgorithm, Payload, RoundInfo, ServerState, StepInfo
+from fedsparse_jax.data.batching import (
+    BatchPlan,
+    largest_first,
+    num_steps,
+    padding_share,
+    plan_batches,
+    plan_scored_batches,
+    sample_clients,
+    split_plan,
+)
+from fedsparse_jax.data.loading import Reader, prefetch_chunks, read_chunk, resident_reader, streamed_reader
+from fedsparse_jax.runs.experiment import Experiment
+
+
+class Runner(NamedTuple):
+    """An experiment with its functions jitted and its data within reach."""
+
+    experiment: Experiment
+    algorithm: FedAlgorithm  # jitted
+    apply: Callable  # the network, jitted
+    read: Reader
+
+
+class TrainedClients(NamedTuple):
+    """The clients' half of a round."""
+
+    clients: ClientState  # [C, ...]
+    payload: Payload  # [C, ...], before any message is made of it
+    plan: BatchPlan
+    steps: list[StepInfo]  # of each chunk
+
+
+class RoundResult(NamedTuple):
+    """A round that was handed to the device, whose numbers may still be on their way."""
+
+    server: ServerState
+    info: RoundInfo
+    steps: list[StepInfo]  # of each chunk
+    client_ids: np.ndarray
+    shared_masks: SharedMasks  # what `play_round` was given; after messages were sent, what is known then
+    payloads: tuple[Payload, Payload] | None = None  # down and up, whose messages are still to be measured
+    traffic: Traffic | None = None  # of messages that were sent
+
+
+def jit_algorithm(algorithm: FedAlgorithm) -> FedAlgorithm:
+    """The same functions, each jitted once; the cohort's buffers are donated from step to step."""
+    return FedAlgorithm(
+        init=jax.jit(algorithm.init),
+        prune_at_init=jax.jit(algorithm.prune_at_init),
+        download=jax.jit(algorithm.download),
+        start_clients=jax.jit(algorithm.start_clients),
+        local_steps=jax.jit(algorithm.local_steps, donate_argnums=0),
+        upload=jax.jit(algorithm.upload),
+        update_server=jax.jit(algorithm.update_server),
+        data_needs=algorithm.data_needs,
+    )
+
+
+def make_runner(experiment: Experiment) -> Runner:
+    """The only place where ``jax.jit`` meets an experiment's algorithm and network."""
+    make_reader = resident_reader if experiment.execution.resident else streamed_reader
+    algorithm, apply = jit_algorithm(experiment.algorithm), jax.jit(experiment.model.apply)
+    return Runner(experiment, algorithm, apply, make_reader(experiment.federation.inputs))
+
+
+def initial_server(runner: Runner) -> ServerState:
+    """The state before round 1; methods that prune at initialization have done so."""
+    experiment, algorithm = runner.experiment, runner.algorithm
+    server, scored = algorithm.init(jax.random.key(experiment.seed)), algorithm.data_needs.at_init
+    if not scored:
+        return algorithm.prune_at_init(server)
+    num_clients = len(experiment.federation.members)
+    ids = sample_clients(experiment.seed, 0, num_clients, 1 if scored == "one" else num_clients)
+    weights = jnp.asarray(experiment.federation.client_sizes(ids))
+    return algorithm.prune_at_init(server, _scored_batches(runner, 0, ids), weights)
+
+
+def sample_cohort(experiment: Experiment, round_: int) -> np.ndarray:
+    """The clients of a round, ``i32[C]``.
+
+    In the first ``solo_rounds`` it is always the same one. Where clients are trained in groups, neighbours are of like
+    size.
+    """
+    size, members, execution = experiment.cohorts.size, experiment.federation.members, experiment.execution
+    if round_ <= experiment.cohorts.solo_rounds:
+        return sample_clients(experiment.seed, 0, len(members), 1)
+    ids = sample_clients(experiment.seed, round_, len(members), size)
+    if 1 < execution.num_parallel_clients < size:
+        return largest_first(ids, np.array([len(members[i]) for i in ids]), execution.devices)
+    return ids
+
+
+def play_round(
+    runner: Runner, server: ServerState, round_: int, ids: np.ndarray, shared_masks: SharedMasks
+) -> RoundResult:
+    """One round with the clients ``ids``.
+
+    Args:
+        runner: the experiment.
+        server: the state before the round.
+        round_: counted from 1.
+        ids: the cohort, ``i32[C]``.
+        shared_masks: what server and clients know of one another.
+    """
+    settings, algorithm = runner.experiment.messages, runner.algorithm
+    same_for_all = server.memory.masks is None
+    download = received = sent_down = None
+    if settings.mode != "off":
+        download = algorithm.download(server, jnp.asarray(ids[:1] if same_for_all else ids))
+    if settings.mode == "transmit" and download is not None:
+        sent_down = transport.transmit(settings, shared_masks, (round_, 0), ids, download, same_for_all=same_for_all)
+        received = sent_down.received
+    clients, payload, plan, steps = train_clients(runner, server, round_, ids, received)
+    traffic = payloads = None
+    if sent_down is not None:
+        sent_up = transport.transmit(
+            settings, sent_down.shared_masks, (round_, 1), ids, payload, base=sent_down.received.params
+        )
+        payload, shared_masks = sent_up.received, sent_up.shared_masks
+        traffic = Traffic(sent_down.sizes, sent_up.sizes)
+    elif download is not None:
+        payloads = (download, payload)
+    weights = jnp.asarray(runner.experiment.federation.client_sizes(ids))
+    server, info = algorithm.update_server(server, clients, weights, None, payload)
+    info = info._replace(padding=_padding(runner.experiment, plan))
+    return RoundResult(server, info, steps, ids, shared_masks, payloads, traffic)
+
+
+def train_clients(
+    runner: Runner, server: ServerState, round_: int, ids: np.ndarray, received: Payload | None = None
+) -> TrainedClients:
+    """The clients' half of a round; from a checkpoint, also what they sent in the round after it.
+
+    Args:
+        runner, server, round_, ids: see `play_round`.
+        received: what was decoded of the server's messages, where the model is sent through them.
+    """
+    experiment, needs = runner.experiment, runner.algorithm.data_needs
+    members, batching = experiment.federation.members, experiment.batching
+    looks_at_data = needs.before_training or needs.after_training
+    data = _scored_batches(runner, round_, ids) if looks_at_data else None
+    clients = runner.algorithm.start_clients(
+        server, jnp.asarray(ids), data if needs.before_training else None, received
+    )
+    batch_size, epochs = batching.batch_size, batching.epochs
+    steps = num_steps(max(map(len, members)), batch_size, epochs)
+    plan = plan_batches(experiment.seed, round_, ids, members, batch_size=batch_size, epochs=epochs, steps=steps)
+    pieces = split_plan(plan, min(steps, experiment.execution.steps_per_chunk))
+    infos: list[StepInfo] = []
+    for chunk in prefetch_chunks(runner.read, experiment.federation.targets, pieces):
+        clients, info = runner.algorithm.local_steps(clients, chunk)
+        jax.block_until_ready(infos[-1:])  # chunks that wait for the device are in memory: one, never more
+        infos.append(info)
+    payload = runner.algorithm.upload(server, clients, data if needs.after_training else None)
+    return TrainedClients(clients, payload, plan, infos)
+
+
+def mean_loss(steps: list[StepInfo]) -> float:
+    """Mean training loss of the examples of a round."""
+    return sum(float(info.loss.sum()) for info in steps) / sum(int(info.examples.sum()) for info in steps)
+
+
+def _scored_batches(runner: Runner, round_: int, ids) -> Chunk:
+    experiment, batching = runner.experiment, runner.experiment.batching
+    plan = plan_scored_batches(
+        experiment.seed,
+        round_,
+        ids,
+        experiment.federation.members,
+        batch_size=batching.batch_size,
+        batches=batching.scored_batches,
+    )
+    return read_chunk(runner.read, experiment.federation.targets, plan)
+
+
+def _padding(experiment: Experiment, plan: BatchPlan) -> float:
+    execution, needed = experiment.execution, np.asarray(plan.valid.any(-1))
+    return padding_share(needed, execution.num_parallel_clients, execution.devices, execution.steps_per_chunk)

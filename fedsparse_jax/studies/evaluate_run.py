@@ -1,0 +1,51 @@
+"""A trained model on other scans: predictions for every scan of a folder or table, and their errors."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from fedsparse_jax.config.build import no_progress, people_of_scans, read_scans
+from fedsparse_jax.config.saved_runs import load_run, with_other_scans
+from fedsparse_jax.core.errors import UsageError
+from fedsparse_jax.core.tasks import predict_mean_mae, regression_measures
+from fedsparse_jax.data.image_sources import IMAGE_SOURCES
+from fedsparse_jax.data.loading import predict_batches, streamed_reader
+from fedsparse_jax.runs.evaluation import ages_table
+
+
+class OtherScans(NamedTuple):
+    """What a model makes of scans that the run did not have."""
+
+    table: str  # predictions as TSV
+    quality: dict[str, Any]  # error measures, the number of scans, and the error of predicting their own mean
+    trained_on: str  # the run's data source
+
+
+def evaluate_run(
+    workdir: Path, source: str, root: str, round_: int | None = None, align: str = "", progress=no_progress
+) -> OtherScans:
+    """Predicts every scan of a folder or table with a trained model.
+
+    Args:
+        workdir: the run.
+        source: a member of ``SCAN_SOURCES``, ``bids`` or ``table``.
+        root: the folder or the file.
+        round_: which checkpoint; None for the newest.
+        align: how to bring the scans onto the grid; empty for what the run was trained with.
+        progress: shown while scans are read.
+    """
+    config, network, server = load_run(workdir, round_)
+    trained_on = config.data.source
+    if trained_on in IMAGE_SOURCES:
+        raise UsageError(f"{workdir} was trained on images; only a run on scans can be given other scans.")
+    scan_set = read_scans(with_other_scans(config, source, root, align), progress)
+    ages = np.array([scan.age for scan in scan_set.scans], np.float32)
+    read = streamed_reader(scan_set.volumes[..., np.newaxis])
+    predictions = predict_batches(
+        jax.jit(network.apply), server.params, read, np.arange(len(ages)), config.execution.eval_batch
+    )
+    measures = regression_measures(predictions, ages)
+    quality = {**measures, "n": len(ages), "predict_mean_mae": predict_mean_mae(ages, ages)}
+    return OtherScans(ages_table(people_of_scans(scan_set), ages, predictions), quality, trained_on)

@@ -1,0 +1,115 @@
+"""Who holds what: people stay whole, arrays become a federation, and what does not fit is refused."""
+
+import functools
+
+import numpy as np
+import pytest
+
+from fedsparse_jax.core.errors import ArgumentError, UsageError
+from fedsparse_jax.data import Federation, federate, from_arrays, partitions
+from fedsparse_jax.data.federation import cohort_size
+
+
+def examples(count, shape=(2, 2, 1), start=0):
+    """Inputs that all hold their own number, counted from ``start``, and that number as a target."""
+    numbers = np.arange(start, start + count, dtype=float)
+    return np.broadcast_to(numbers.reshape(-1, *[1] * len(shape)), (count, *shape)), numbers
+
+
+# --- from arrays --------------------------------------------------------------------------------
+
+
+def test_arrays_become_a_federation():
+    data = from_arrays([examples(3), examples(1, start=3)], test=examples(2, start=4), classes=6)
+    assert [rows.tolist() for rows in data.members] == [[0, 1, 2], [3]] and data.test.tolist() == [4, 5]
+    assert data.inputs.shape == (6, 2, 2, 1) and data.inputs.dtype == data.targets.dtype == np.float32
+    assert data.inputs[:, 0, 0, 0].tolist() == data.targets.tolist() == [0, 1, 2, 3, 4, 5]
+    assert data.classes == 6 and data.train_targets.tolist() == [0, 1, 2, 3]
+    assert data.client_sizes([1, 0]).tolist() == [1, 3] and data.client_sizes([1]).dtype == np.float32
+
+
+def test_examples_of_arrays_have_names_of_their_own():
+    data = from_arrays([examples(2)], test=examples(1))
+    assert [row["participant_id"] for row in data.people] == ["example-000000", "example-000001", "example-000002"]
+    assert {row["session"] for row in data.people} == {""} and {row["site"] for row in data.people} == {"n/a"}
+
+
+@pytest.mark.parametrize(
+    ("clients", "test", "message"),
+    [
+        ([], examples(2), "^clients is empty: a federation needs at least one client"),
+        ([examples(2), examples(3, (2, 3, 1))], examples(2), r"differ in shape \(\(2, 2, 1\), \(2, 3, 1\)\)"),
+        ([examples(2)], examples(2, (5,)), r"differ in shape \(\(2, 2, 1\), \(5,\)\)"),
+        ([(examples(3)[0], np.ones(2))], examples(2), r"^3 inputs go with targets of shape \(2,\)"),
+        ([examples(2)], (examples(2)[0], np.ones((2, 1))), r"^2 inputs go with targets of shape \(2, 1\)"),
+        ([examples(2), examples(0)], examples(2), "holds no example; leave such a client out"),
+        ([examples(2)], examples(0), "holds no example"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_refused(clients, test, message):
+    with pytest.raises(UsageError, match=message):
+        from_arrays(clients, test)
+
+
+@pytest.mark.parametrize("start", [0.5, -1, 2])
+def test_targets_that_are_no_classes_are_refused(start):
+    with pytest.raises(UsageError, match=r"^Not all targets are classes, whole numbers from 0 to 3"):
+        from_arrays([examples(2, start=start), examples(3, start=start)], test=examples(1), classes=4)
+
+
+# --- classes ------------------------------------------------------------------------------------
+
+
+def test_own_classes_by_hand():
+    # The first client holds class 0, the second 1 and 2; the test set has one of each.
+    members, test = [np.array([0]), np.array([1, 2])], np.array([3, 4, 5])
+    data = Federation(np.zeros((6, 1)), np.array([0, 1, 2, 0, 1, 2.0]), members, test, [], 3)
+    assert data.test_of_own_classes(0).tolist() == [0] and data.test_of_own_classes(1).tolist() == [1, 2]
+
+
+def test_without_classes_the_whole_test_set_counts():
+    data = from_arrays([examples(2), examples(3)], test=examples(4))
+    assert data.test_of_own_classes(0).tolist() == [0, 1, 2, 3]
+
+
+# --- people, never scans ------------------------------------------------------------------------
+
+
+def uniform(num_clients):
+    return functools.partial(partitions.divide, partition=partitions.uniform_iid, num_clients=num_clients)
+
+
+def test_no_person_in_two_places():
+    rng = np.random.default_rng(0)
+    people = [
+        {"participant_id": f"sub-{i:02d}", "site": f"s{i % 3}", "session": str(k)}
+        for i in range(30)
+        for k in range(1 + i % 3)
+    ]
+    targets = rng.normal(60, 5, len(people))
+    data = federate(np.zeros((len(people), 2)), targets, people, divide=uniform(4), test_share=0.2, seed=1)
+    places = [{people[i]["participant_id"] for i in index} for index in [*data.members, data.test]]
+    assert sum(map(len, places)) == len(set.union(*places)) == 30
+    assert sum(map(len, data.members)) + len(data.test) == len(people)
+
+
+def test_a_test_set_of_their_own_is_taken_as_it_is():
+    # Three scans of two people, and one of a third, who is the test set.
+    names = ["a", "b", "a", "c"]
+    people = [{"participant_id": name, "site": "n/a", "session": ""} for name in names]
+    data = federate(np.zeros((4, 1)), np.arange(4.0), people, divide=uniform(1), test_share=0.5, seed=0, test=[2])
+    assert data.test.tolist() == [3] and data.members[0].tolist() == [0, 1, 2]
+
+
+# --- how many take part -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("participation", "size"), [(1.0, 8), (0.5, 4), (0.3, 2), (0.001, 1)])
+def test_the_cohort_is_the_nearest_whole_number_and_somebody(participation, size):
+    assert cohort_size(8, participation) == size
+
+
+@pytest.mark.parametrize("participation", [0.0, -0.5, 1.01])
+def test_an_impossible_participation_is_refused(participation):
+    with pytest.raises(ArgumentError, match=f"^participation is {participation}: it is a share of the clients"):
+        cohort_size(8, participation)

@@ -1,0 +1,76 @@
+"""What a run says: the line of a round, the time left, warnings."""
+
+import dataclasses
+
+import pytest
+
+from fedsparse_jax.core import tasks
+from fedsparse_jax.runs import RoundRecord
+from fedsparse_jax.runs.console import duration, quality_line, round_line, seconds_left, warnings
+
+RECORD = RoundRecord(
+    round=7,
+    target_sparsity=0.5,
+    sparsity=0.4994,
+    train_loss=31.256,
+    test={"mae": 6.504, "rmse": 8.0},
+    baseline=7.75,
+    seconds=2.34,
+)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.4, "0 s"),
+        (59.4, "59 s"),
+        (59.6, "1 min 0 s"),
+        (3599.4, "59 min 59 s"),
+        (3599.6, "1 h 0 min"),
+        (90_061, "25 h 1 min"),
+    ],
+)
+def test_durations_are_rounded_to_what_matters(seconds, text):
+    assert duration(seconds) == text
+
+
+def test_a_round_of_a_regression_is_one_line():
+    assert round_line(RECORD, tasks.REGRESSION, 40, 75) == (
+        "round  7/40  sparsity 0.499 (asked 0.500)  train loss    31.26  test MAE  6.50 y (mean 7.75)"
+        "   2.3 s, 1 min 15 s left"
+    )
+
+
+def test_a_round_of_a_classification_shows_own_classes_and_epsilon():
+    record = dataclasses.replace(
+        RECORD, train_loss=1.5, test={"accuracy": 0.75}, own={"accuracy": 0.875}, baseline=0.125, epsilon=1.2345
+    )
+    assert round_line(record, tasks.CLASSIFICATION, 7, 0) == (
+        "round 7/7  sparsity 0.499 (asked 0.500)  train loss  1.500  test accuracy 0.750 (commonest 0.125)"
+        "  own classes 0.875  epsilon 1.23   2.3 s, 0 s left"
+    )
+
+
+def test_the_time_left_is_the_median_of_the_last_five_rounds():
+    times = [60.0, 1.0, 2.0, 3.0, 9.0, 4.0]  # the first round compiles; of the last five the median is 3
+    records = [RoundRecord(i + 1, seconds=seconds) for i, seconds in enumerate(times)]
+    assert seconds_left(records, rounds=10) == 3.0 * 4
+    assert seconds_left(records[:1], rounds=10) == 60.0 * 9
+    assert seconds_left(records, rounds=6) == 0
+
+
+def test_a_collapsed_kernel_is_warned_of_when_it_is_new():
+    nothing, some = RoundRecord(1), RoundRecord(2, collapsed=["conv1/kernel"])
+    more = RoundRecord(3, collapsed=["conv1/kernel", "conv2/kernel", "head/kernel"])
+    assert warnings(nothing, None) == warnings(some, some) == warnings(nothing, some) == []
+    first = warnings(some, None)
+    assert first == warnings(some, nothing) and len(first) == 1
+    assert first[0].startswith("Warning: conv1/kernel keeps no weight any more") and "set pruning.floor" in first[0]
+    assert warnings(more, some)[0].startswith("Warning: conv2/kernel, head/kernel keep no weight any more")
+
+
+def test_error_measures_are_one_line():
+    quality = {"mae": 6.504, "rmse": 8.0, "r": 0.5, "r2": -0.25, "n": 12, "predict_mean_mae": 7.75}
+    assert quality_line(quality) == (
+        "MAE 6.50 y, RMSE 8.00 y, r 0.50, R2 -0.25 on 12 scans (predicting their own mean: MAE 7.75 y)"
+    )

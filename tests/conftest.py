@@ -10,18 +10,31 @@ os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")  # also in the proces
 os.environ.setdefault("JAX_NUMPY_DTYPE_PROMOTION", "strict")
 
 import jax
+import psutil
 import pytest
 
+from fedsparse_jax.reporting import html, report
+
 CACHE = Path(tempfile.gettempdir()) / f"fedsparse_jax-tests-{os.getuid()}"
+CACHE.mkdir(exist_ok=True)
 jax.config.update("jax_compilation_cache_dir", str(CACHE))
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
 
 
 @pytest.fixture(autouse=True, scope="module")
 def forget_compiled_programs():
-    """Compiled programs of a module are dropped after it, so that the process stays small; the cache on disk stays."""
+    """Compiled programs are dropped when the process has grown large; the cache on disk stays."""
     yield
-    jax.clear_caches()
+    if psutil.Process().memory_info().rss > 1.2e9:
+        jax.clear_caches()
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Figures of a report are made and not drawn, which takes most of its time."""
+    for module in (report, html):
+        monkeypatch.setattr(module, "render_figure", lambda *args, **kwargs: b"")
 
 
 @pytest.fixture(scope="session")

@@ -22,6 +22,7 @@ FORMS = {
     "fedsparsify_local": ["keepers", "nnz", "mean"],
     "centralized": ["dense"],
 }
+SLOW_FORMS = [pytest.param(f"{name}:{form}", marks=pytest.mark.slow) for name, forms in FORMS.items() for form in forms]
 DENSE = {"fedavg", "fedprox", "fedadam", "centralized:dense"}
 OUTCOME = {"prunefl", "lotteryfl", "fedsparsify_local"}  # whose sparsity is measured, not set
 
@@ -52,7 +53,11 @@ def check(records, name):
         assert 0.3 < last.sparsity < 1
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+QUICK = {"quickstart", "methods/fedsparsify_local"}
+SLOW = [pytest.param(name, marks=[pytest.mark.slow] * (name not in QUICK)) for name in CONFIGS]
+
+
+@pytest.mark.parametrize("name", SLOW)
 def test_smoke(name, cache, tmp_path):
     experiment = experiment_from_config(smoke(name, cache))
     records = run_experiment(experiment, tmp_path, print_fn=QUIET)
@@ -62,8 +67,8 @@ def test_smoke(name, cache, tmp_path):
     check(records, name.removeprefix("methods/"))
 
 
-@pytest.mark.parametrize("name", METHODS + [f"{name}:{form}" for name in FORMS for form in FORMS[name]])
-def test_smoke_on_digits(name, tmp_path):
+@pytest.mark.parametrize("name", [*METHODS, *SLOW_FORMS])
+def test_smoke_on_digits(name, tmp_path, undrawn):
     method, _, form = name.partition(":")
     config = load(f"methods/{method}", "smoke", "digits", form)
     records = run_experiment(experiment_from_config(config), tmp_path, print_fn=QUIET)
@@ -72,6 +77,7 @@ def test_smoke_on_digits(name, tmp_path):
     check(records, name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["lotteryfl", "feddst", "prunefl", "salient_grads"])
 def test_a_stopped_run_goes_on_bit_for_bit(name, tmp_path):
     config = load(f"methods/{name}", "digits", "smoke")
@@ -91,6 +97,7 @@ def test_a_stopped_run_goes_on_bit_for_bit(name, tmp_path):
     assert digests[0] == digests[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("forms", ["digits+cnn", "digits+iid+90"])
 def test_forms_of_the_second_task(forms, tmp_path):
     config = load("methods/fedsparsify_global", forms, "smoke")
@@ -126,6 +133,7 @@ def test_quickstart_variants_are_what_they_say(mode):
     assert config.aggregation.name == ("majority_vote" if mode == "local" else "mean")
 
 
+@pytest.mark.slow
 def test_half_of_the_clients_take_part(cache, tmp_path):
     config = smoke("quickstart", cache)
     config.participation = 0.5

@@ -226,6 +226,7 @@ def test_features_by_hand():
     assert values["change"] == pytest.approx([4, 2, -2, -12, -16, 4, -log2, -log2], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_features_do_not_depend_on_chunks_and_are_computed_once():
     network = flat_cnn((4, 5, 4), widths=(3, 4), poolings=1, output_mean=62.0, output_scale=10.0, zero_head=False)
     params = network.init(jax.random.key(0))

@@ -32,6 +32,7 @@ def test_ratios_by_hand(monkeypatch):
 WORK = {"select": "1000", "messages": "0.05", "large": "0"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", [what for what in BENCHMARKS if what not in ("peers", "start")])
 def test_every_benchmark_runs(what):
     result = run_benchmark(what, WORK.get(what, "tiny"), repeats=1)
@@ -74,6 +75,7 @@ def test_messages_hold_the_share_of_the_weights_that_is_said():
         assert remaining == pytest.approx(share * 2_948_801, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_peers_play_the_same_rounds(monkeypatch):
     # Ours twice, as two processes: the same weights, batches and losses, and another loss a round later.
     monkeypatch.setattr(peers.importlib.util, "find_spec", lambda package: package in ("jax", "torch"))

@@ -1,23 +1,49 @@
 """The scripts as processes, as a user starts them."""
 
+import json
 import os
 import subprocess
 import sys
+from subprocess import PIPE, CompletedProcess
 
+import jax
 import pytest
 
 
 @pytest.fixture(scope="session")
-def call(repository, tmp_path_factory):
-    """Runs a script in the repository with a cache of its own; returns the finished process."""
-    cache = tmp_path_factory.mktemp("scripts")
-    environment = {**os.environ, "XDG_CACHE_HOME": str(cache), "HOME": str(cache)}
+def surroundings(repository, tmp_path_factory):
+    """How a script is started: in the repository, with a home of its own, but the programs all tests have compiled."""
+    home = tmp_path_factory.mktemp("home")
+    (home / "fedsparse_jax").mkdir()
+    (home / "fedsparse_jax" / "xla").symlink_to(jax.config.jax_compilation_cache_dir)
+    return dict(cwd=repository, env={**os.environ, "XDG_CACHE_HOME": str(home), "HOME": str(home)}, text=True)
 
-    def run(script, *flags, start=False):
-        command = [sys.executable, f"scripts/{script}.py", *flags]
-        options = dict(cwd=repository, env=environment, text=True)
-        if start:
-            return subprocess.Popen(command, stdout=subprocess.PIPE, **options)
-        return subprocess.run(command, capture_output=True, timeout=300, **options)
+
+@pytest.fixture(scope="session")
+def start(surroundings):
+    """Starts a script as a process of its own."""
+
+    def run(script, *flags):
+        return subprocess.Popen(
+            [sys.executable, f"scripts/{script}.py", *flags], stdout=PIPE, stderr=PIPE, **surroundings
+        )
 
     return run
+
+
+@pytest.fixture(scope="session")
+def call(surroundings, tmp_path_factory):
+    """Runs a script in a fork of a process that has imported all packages; returns what it printed."""
+    folder = tmp_path_factory.mktemp("printed")
+    command = [sys.executable, "-m", "tests.helpers.script_server"]
+    with subprocess.Popen(command, stdin=PIPE, stdout=PIPE, **surroundings) as server:
+
+        def run(script, *flags):
+            files = dict(out=str(folder / "out"), err=str(folder / "err"))
+            server.stdin.write(json.dumps(dict(words=[f"scripts/{script}.py", *flags], **files)) + "\n")
+            server.stdin.flush()
+            code = int(server.stdout.readline())
+            return CompletedProcess(flags, code, (folder / "out").read_text(), (folder / "err").read_text())
+
+        yield run
+        server.stdin.close()

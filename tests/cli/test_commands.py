@@ -76,15 +76,17 @@ def test_the_flags_of_documented_commands_are_there(script):
     assert done.returncode == 0, done.stderr
 
 
-def test_the_commands_of_the_readme_run_one_after_the_other(call, tmp_path):
+@pytest.mark.slow
+def test_the_commands_of_the_readme_run_one_after_the_other(start, tmp_path):
     text = (ROOT / "README.md").read_text()
     for command in commands(text):
         for config, small in SMALL.items():
             command = command.replace(f"{config} ", f"{config}{small} ")
         command = command.replace("runs/", f"{tmp_path}/runs/").replace("=prepared", f"={tmp_path}/prepared")
         script, *flags = shlex.split(command.replace("BIDS_FOLDER", "tests/files/ds002748_small"))
-        done = call(Path(script).stem, *flags)
-        assert done.returncode == 0, f"{command}\n{done.stderr}"
+        process = start(Path(script).stem, *flags)
+        _, said = process.communicate(timeout=600)
+        assert process.returncode == 0, f"{command}\n{said}"
     for file in (
         "prepared/accepted.tsv",
         "runs/quickstart/report.html",

@@ -129,6 +129,7 @@ def test_other_scripts_refuse_in_one_sentence(call, tmp_path):
         assert done.returncode == 2 and str(tmp_path) in done.stderr and "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_an_audit_shows_a_table_and_adds_to_the_report(call, trained):
     workdir, _ = trained
     flags = ["--attacks=error_threshold,rmia", "--draws=20"]
@@ -141,6 +142,7 @@ def test_an_audit_shows_a_table_and_adds_to_the_report(call, trained):
     assert refused.returncode == 2 and len(refused.stderr.strip().splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_shadows_are_trained_from_a_run(call, trained, tmp_path):
     workdir, _ = trained
     done = call("train_shadows", f"--run={workdir}", "--shadows=2", f"--workdir={tmp_path / 'shadows'}")
@@ -151,6 +153,7 @@ def test_shadows_are_trained_from_a_run(call, trained, tmp_path):
     assert odd.returncode == 2 and "shadows is 3: it must be an even number" in odd.stderr
 
 
+@pytest.mark.slow
 def test_methods_are_compared_in_a_table_and_a_picture(call, tmp_path):
     (tmp_path / "list.txt").write_text("configs/methods/snip.py:digits+smoke  # sparse\n")
     specs = f"configs/methods/fedavg.py:digits+smoke,@{tmp_path / 'list.txt'}"
@@ -162,11 +165,12 @@ def test_methods_are_compared_in_a_table_and_a_picture(call, tmp_path):
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
-def test_a_killed_run_goes_on(call, trained, tmp_path, how):
+def test_a_killed_run_goes_on(call, start, trained, tmp_path, how):
     whole, _ = trained
     flags = ["--config=configs/quickstart.py:smoke", f"--workdir={tmp_path / 'run'}"]
-    process = call("train", *flags, start=True)
+    process = start("train", *flags)
     for line in process.stdout:
         if line.startswith("round 1/"):
             break

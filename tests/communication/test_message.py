@@ -497,6 +497,7 @@ def test_no_wounded_message_is_accepted():
     assert fuzz(100_000, sealed_again=False) > 99_000
 
 
+@pytest.mark.slow
 def test_wounds_behind_a_right_checksum_raise_nothing_but_a_message_error():
     """What is accepted is another message of the same shapes; nothing but a MessageError is ever raised."""
     assert 20_000 < fuzz(100_000, sealed_again=True) < 97_000

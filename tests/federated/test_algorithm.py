@@ -374,6 +374,7 @@ def test_regrowth_on_the_server_works_with_a_criterion_that_needs_no_batch():
     assert bool(info.finite) and int(info.kept.sum()) < FEATURES + 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["feddst", "prunefl", "fedsparsify_local", "lotteryfl", "salient_grads"])
 def test_four_devices_run_every_kind_of_method(name, repository, monkeypatch):
     monkeypatch.chdir(repository)

@@ -130,6 +130,7 @@ def methods(repository):
     return f"{repository}/configs/methods"
 
 
+@pytest.mark.slow
 def test_a_private_run_logs_what_its_busiest_client_has_spent(methods, tmp_path):
     pytest.importorskip("dp_accounting")
     config = load_config(f"{methods}/fedsparsify_global.py:smoke")

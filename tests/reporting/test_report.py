@@ -65,7 +65,7 @@ def text_of(page):
     return " ".join(" ".join(pieces).split())
 
 
-def test_the_headline_numbers_are_those_worked_by_hand(workdir):
+def test_the_headline_numbers_are_those_worked_by_hand(workdir, undrawn):
     text = text_of(write_report(workdir).read_text())
     assert "test MAE 3.00 y 50% below predicting the mean (6.00 y)" in text
     assert "sparsity 95.0% 50 of 1,000 weights kept" in text
@@ -95,12 +95,12 @@ def test_the_page_is_whole_and_loads_nothing(workdir):
 @pytest.mark.parametrize(
     ("file", "title"), [("federation.json", "Federation"), ("predictions.tsv", "Predictions"), ("slices.npz", "Scans")]
 )
-def test_a_missing_file_is_said(workdir, file, title):
+def test_a_missing_file_is_said(workdir, undrawn, file, title):
     (workdir / file).unlink()
     assert f"{title} Left out: the run folder holds no {file}." in text_of(write_report(workdir).read_text())
 
 
-def test_an_unfinished_run_with_undefined_numbers(workdir):
+def test_an_unfinished_run_with_undefined_numbers(workdir, undrawn):
     put(workdir, "metrics.jsonl", [metrics(1, test_r=None, test_r2=None, test_mae=None)])
     put(workdir, "config.json", {"config": {"rounds": 40}})
     text = text_of(write_report(workdir).read_text())
@@ -117,7 +117,7 @@ def test_an_unfinished_run_with_undefined_numbers(workdir):
         ("predictions.tsv", "age\tpredicted_age\n60\tnan\nn/a\t61\n", "predictions"),
     ],
 )
-def test_a_damaged_file_counts_as_missing(workdir, file, content, field):
+def test_a_damaged_file_counts_as_missing(workdir, undrawn, file, content, field):
     assert getattr(read_run_files(workdir), field)
     (workdir / file).write_text(content)
     assert getattr(read_run_files(workdir), field) == {}
@@ -129,19 +129,19 @@ def test_predictions_that_are_no_numbers_are_not_drawn(workdir):
     assert read_run_files(workdir).predictions["participant_id"].tolist() == ["sub-2"]
 
 
-def test_more_error_than_the_mean_is_said_to_be_above(workdir):
+def test_more_error_than_the_mean_is_said_to_be_above(workdir, undrawn):
     put(workdir, "metrics.jsonl", [metrics(1, test_mae=9.0)])
     text = text_of(write_report(workdir).read_text())
     assert "test MAE 9.00 y 50% above predicting the mean (6.00 y)" in text
 
 
-def test_a_collapsed_layer_is_warned_of_and_a_bias_is_not(workdir):
+def test_a_collapsed_layer_is_warned_of_and_a_bias_is_not(workdir, undrawn):
     last = metrics(3, density={"conv1/kernel": 0.0, "conv1/bias": 0.0, "head/kernel": 0.1})
     put(workdir, "metrics.jsonl", [metrics(1), metrics(2), last])
     assert "Collapsed: conv1/kernel keeps no weight" in text_of(write_report(workdir).read_text())
 
 
-def test_hostile_text_is_escaped(workdir):
+def test_hostile_text_is_escaped(workdir, undrawn):
     about = federation(method="<script>alert(1)</script>", dropped={"<b>": 1})
     about["clients"][0]["name"] = "<b>x</b>"
     put(workdir, "federation.json", about)
@@ -156,7 +156,7 @@ def test_a_folder_without_a_run_is_refused(tmp_path):
         write_report(tmp_path)
 
 
-def test_bytes_of_real_messages_replace_the_count_of_weights(workdir):
+def test_bytes_of_real_messages_replace_the_count_of_weights(workdir, undrawn):
     text = (workdir / "metrics.jsonl").read_text()
     rounds = [json.loads(line) for line in text.splitlines()]
     for i, entry in enumerate(rounds, 1):

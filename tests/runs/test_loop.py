@@ -57,6 +57,7 @@ def test_in_groups_the_largest_clients_come_first_and_padding_is_reported(tmp_pa
     assert record.cohort == [2, 1, 0] and record.padding == pytest.approx(1 - 9 / 10)
 
 
+@pytest.mark.slow
 def test_two_devices_give_what_one_gives(tmp_path):
     with_1 = run_experiment(toy_federation.experiment(), tmp_path / "1", print_fn=QUIET)
     with pytest.raises(Killed):

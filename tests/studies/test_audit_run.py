@@ -18,6 +18,8 @@ from fedsparse_jax.studies.audit_run import client_snapshots, global_snapshots, 
 from fedsparse_jax.studies.shadow_models import EVERYBODY, last_shadows
 from tests.helpers.interrupted import QUIET
 
+pytestmark = pytest.mark.slow  # runs of seconds, and many of them
+
 CONFIGS = Path(__file__).parents[2] / "configs"
 FEW = AuditOptions(attacks=("error_threshold", "white_box", "lira_offline"), draws=20)
 

@@ -71,6 +71,7 @@ def test_the_nearest_round_and_that_of_the_least_error():
     assert best_round(dense, 0) == 2 and dense.ends == [2]
 
 
+@pytest.mark.slow
 def test_smoke_and_resume(tmp_path):
     pytest.importorskip("dp_accounting")
     options = dict(percents=("0", "95"), noises=("0.1",), targets=2, form="smoke", draws=10)

@@ -1,6 +1,8 @@
 """Shared by all tests: four host devices, and one compilation cache so that nothing compiles twice."""
 
+import ctypes
 import os
+import platform
 import tempfile
 from pathlib import Path
 
@@ -22,12 +24,14 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
 
 
-@pytest.fixture(autouse=True, scope="module")
+@pytest.fixture(autouse=True)
 def forget_compiled_programs():
     """Compiled programs are dropped when the process has grown large; the cache on disk stays."""
     yield
-    if psutil.Process().memory_info().rss > 1.2e9:
+    if psutil.Process().memory_info().rss > 1.1e9:
         jax.clear_caches()
+        if platform.libc_ver()[0] == "glibc":
+            ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 @pytest.fixture

@@ -53,7 +53,7 @@ def check(records, name):
         assert 0.3 < last.sparsity < 1
 
 
-QUICK = {"quickstart", "methods/fedsparsify_local"}
+QUICK = {"quickstart"}
 SLOW = [pytest.param(name, marks=[pytest.mark.slow] * (name not in QUICK)) for name in CONFIGS]
 
 

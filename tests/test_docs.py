@@ -40,6 +40,7 @@ def test_the_example_of_a_whole_audit_runs(repository):
     exec(block, {})
 
 
+@pytest.mark.slow
 def test_own_arrays_reach_95_percent_sparsity_and_beat_predicting_the_mean(repository):
     script = repository / "docs/examples/own_arrays.py"
     assert len(script.read_text().splitlines()) < 60

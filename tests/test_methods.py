@@ -197,7 +197,7 @@ WITH_MOMENTUM = ("fedsparsify_global", "fedsparsify_local", "lotteryfl", "prunef
 
 @pytest.mark.parametrize(
     ("name", "optimizer"),
-    [pytest.param(name, ADAM, id=f"{name}-adam") for name in NESTED]
+    [pytest.param(name, ADAM, id=f"{name}-adam", marks=[pytest.mark.slow] * (name in WITH_MOMENTUM)) for name in NESTED]
     + [pytest.param(name, MOMENTUM, id=f"{name}-momentum") for name in WITH_MOMENTUM],
 )
 def test_masks_nest_and_what_is_pruned_stays_zero(name, optimizer, repository, monkeypatch):

@@ -14,7 +14,7 @@ from tests.helpers.xla_layers import agree, random, xla_conv
 
 @pytest.mark.parametrize("shape", [(6, 4, 2), (1, 3, 5)])
 @pytest.mark.parametrize("how", ["winograd", "direct"])
-@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("channels", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_formulations_in_three_dimensions(float64, shape, how, channels):
     args = random(2, *shape, channels), random(3, 3, 3, channels, 4, seed=1), random(4, seed=2)
     agree(lambda *a: layers.convolve(*a, how=how), xla_conv, *args)
@@ -27,7 +27,7 @@ def test_fewer_dimensions_agree_with_columns(float64, shape, how):
     agree(lambda *a: layers.convolve(*a, how=how), lambda *a: layers.convolve(*a, how="columns"), *args)
 
 
-@pytest.mark.parametrize("how", ["winograd", "direct"])
+@pytest.mark.parametrize("how", [pytest.param("winograd", marks=pytest.mark.slow), "direct"])
 def test_under_vmap_over_kernels(float64, how):
     inputs, kernels, bias = random(3, 2, 4, 5, 6, 2), random(3, 3, 3, 3, 2, 4, seed=1), random(4, seed=2)
     together = jax.vmap(lambda x, k: layers.convolve(x, k, bias, how))(inputs, kernels)
@@ -48,6 +48,7 @@ def test_second_derivatives_of_a_block(float64, how):
     np.testing.assert_allclose(*curved, rtol=1e-8, atol=1e-8)
 
 
+@pytest.mark.slow
 def test_a_block_shares_the_gradient_among_equal_voxels(float64):
     # A constant image is one tie; its kernel's gradient is that of the mean of the equals: zero after the norm.
     inputs, kernel = jnp.ones((1, 6, 6, 6, 1)), random(3, 3, 3, 1, 2)

@@ -31,6 +31,7 @@ MODELS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_bfloat16_products_with_float32_weights(name):
     whole = MODELS[name]()

@@ -40,7 +40,10 @@ def xla_block(inputs, kernel):
 
 @pytest.mark.parametrize("how", layers.FORMULATIONS)
 @pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("shape", [(6, 4, 2), (5, 4, 6), (3, 5, 7)])
+@pytest.mark.parametrize(
+    "shape",
+    [(6, 4, 2), pytest.param((5, 4, 6), marks=pytest.mark.slow), pytest.param((3, 5, 7), marks=pytest.mark.slow)],
+)
 def test_convolution_norm_and_pooling_as_one_block(float64, shape, channels, how):
     args = random(2, *shape, channels), random(3, 3, 3, channels, 4, seed=1)
     agree(lambda *a: layers.normed_pool(*a, how=how), xla_block, *args)

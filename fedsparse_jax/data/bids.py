@@ -2,6 +2,7 @@
 
 import fnmatch
 import os
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -69,23 +70,26 @@ def read_bids(
         raise ArgumentError("root", str(root), "there is no such folder")
     table = read_rows(_participants_file(root))
     people, dropped, notes = _people(table, id_col, age_col, site_col)
-    files = _select(_walk(root), space, desc)
+    images = list(_walk(root))
+    files = _select(images, space, desc)
     if not files:
         wanted = "".join(f" with {k}-{v}" for k, v in (("space", space), ("desc", desc)) if v)
         raise ArgumentError("root", str(root), f"it holds no T1w scan{wanted} (sub-*/**/sub-*_T1w.nii.gz)")
     ages = Ages(table, require_column(table, "age", age_col), cap_89)
     scans: list[Scan] = []
-    first: dict[str, str] = {}
+    baseline = _baselines(images)
     for path, extra in files:
-        of = entities(path.name)
-        later = first.setdefault(of["sub"], of.get("ses", "")) != of.get("ses", "")
-        found = _scan(path, people, ages, cap_89, later) if not extra else Drop(str(path), "extra run or image")
+        found = (
+            _scan(path, people, ages, cap_89, baseline[entities(path.name)["sub"]])
+            if not extra
+            else Drop(str(path), "extra run or image")
+        )
         scans += [found] if isinstance(found, Scan) else []
         dropped += [found] if isinstance(found, Drop) else []
     owners = [_find(people, "sub-" + entities(path.name)["sub"]) for path, _ in files]
     seen = {row["_id"] for row in owners if row}
     dropped += [Drop(name, "no T1w scan") for name in people if name not in seen]
-    notes += ages.notes(table.path) + _mixed_spaces(scans)
+    notes += ages.notes(table.path) + _mixed_spaces(scans) + _late_baselines(baseline)
     return finish_listing(root, scans, dropped, notes, strict)
 
 
@@ -179,7 +183,43 @@ def _preference(of: dict[str, str]) -> tuple:
     return (of.get("desc") != "preproc", "space" not in of, int(run) if run.isdigit() else 0)
 
 
-def _scan(path: Path, people, ages: Ages, cap_89: bool, later: bool) -> Scan | Drop:
+def first_session(labels: Iterable[str]) -> str | None:
+    """The first of some session labels as people order them; None where their order cannot be told.
+
+    Whole numbers, dates written as numbers, and numbers behind one common prefix have an order.
+
+    >>> first_session(["10", "9"]), first_session(["M12", "M06"]), first_session(["pre", "post"])
+    ('9', 'M06', None)
+    """
+    labels = sorted(set(labels))
+    if len(labels) == 1:
+        return labels[0]
+    parts = [re.fullmatch(r"(\D*)(\d+)", label) for label in labels]
+    if not all(parts) or len({part[1].lower() for part in parts if part}) > 1:
+        return None
+    return min(labels, key=lambda label: int(re.sub(r"\D", "", label)))
+
+
+def _baselines(images: Iterable[Path]) -> dict[str, str | None]:
+    """For each ``sub`` label the session of the age in ``participants.tsv``, of all images whether read or not."""
+    sessions: dict[str, set[str]] = {}
+    for path in images:
+        of = entities(path.name)
+        sessions.setdefault(of["sub"], set()).add(of.get("ses", ""))
+    return {sub: first_session(labels) for sub, labels in sessions.items()}
+
+
+def _late_baselines(baseline: dict[str, str | None]) -> list[str]:
+    """A note of people whose first session is a later one of others, so that the table's age may not be theirs."""
+    firsts = {label for label in baseline.values() if label}
+    lowest = first_session(firsts) if firsts else None
+    late = sum(label not in (lowest, None, "") for label in baseline.values())
+    if lowest is None or not late:
+        return []
+    return [f"people without a scan of ses-{lowest}, {late} in number: the table's age was taken for their first scan"]
+
+
+def _scan(path: Path, people, ages: Ages, cap_89: bool, baseline: str | None) -> Scan | Drop:
     """One file with its age; the age of ``participants.tsv`` is that of the first session alone."""
     of = entities(path.name)
     participant, session = f"sub-{of['sub']}", f"ses-{of['ses']}" if "ses" in of else ""
@@ -187,7 +227,9 @@ def _scan(path: Path, people, ages: Ages, cap_89: bool, later: bool) -> Scan | D
     if row is None:
         return Drop(str(path), "no row in participants.tsv", participant)
     age = _session_age(path, participant, session, cap_89)
-    if age is None and later:
+    if age is None and baseline is None:
+        return Drop(str(path), "age at which session is unknown", participant)
+    if age is None and of.get("ses", "") != baseline:
         return Drop(str(path), "age at a later session is unknown", participant)
     age = ages(row) if age is None else age
     if isinstance(age, str):

@@ -87,14 +87,14 @@ def test_months_become_years(tmp_path):
 
 
 def test_sessions_have_ages_of_their_own_and_the_lowest_run_counts(tmp_path):
-    files = ["sub-01/ses-a/anat/sub-01_ses-a_run-2_T1w.nii.gz", "sub-01/ses-a/anat/sub-01_ses-a_run-10_T1w.nii.gz",
-             "sub-01/ses-b/anat/sub-01_ses-b_T1w.nii.gz"]  # fmt: skip
+    files = ["sub-01/ses-1/anat/sub-01_ses-1_run-2_T1w.nii.gz", "sub-01/ses-1/anat/sub-01_ses-1_run-10_T1w.nii.gz",
+             "sub-01/ses-2/anat/sub-01_ses-2_T1w.nii.gz"]  # fmt: skip
     root = folder(tmp_path, "participant_id\tage\nsub-01\t60\n", files)
-    (root / "sub-01/sub-01_sessions.tsv").write_text("session_id\tage\nses-a\tn/a\nses-b\t63.5\n")
+    (root / "sub-01/sub-01_sessions.tsv").write_text("session_id\tage\nses-1\tn/a\nses-2\t63.5\n")
     listing = bids.read_bids(root)
     assert [(s.session, s.age, s.participant) for s in listing.scans] == [
-        ("ses-a", 60.0, "sub-01"),
-        ("ses-b", 63.5, "sub-01"),
+        ("ses-1", 60.0, "sub-01"),
+        ("ses-2", 63.5, "sub-01"),
     ]
     assert "run-2" in listing.scans[0].path.name and reasons(listing) == ["extra run or image"]
 
@@ -106,11 +106,49 @@ def test_people_are_neither_merged_nor_lost(tmp_path):
     assert reasons(listing) == ["id is missing", "no row in participants.tsv"]
 
 
-def test_the_age_of_a_person_is_that_of_the_first_session(tmp_path):
-    files = [f"sub-01/ses-{s}/anat/sub-01_ses-{s}_T1w.nii.gz" for s in "ab"]
-    listing = bids.read_bids(folder(tmp_path, "participant_id\tage\nsub-01\t60\n", files))
-    assert [scan.session for scan in listing.scans] == ["ses-a"]
-    assert reasons(listing) == ["age at a later session is unknown"]
+def sessions_of(subject, labels):
+    return [f"sub-{subject}/ses-{s}/anat/sub-{subject}_ses-{s}_T1w.nii.gz" for s in labels]
+
+
+@pytest.mark.parametrize(
+    ("labels", "first"),
+    [
+        (["1", "2"], "1"),
+        (["9", "10"], "9"),
+        (["2", "10"], "2"),
+        (["20231104", "20190102"], "20190102"),
+        (["M12", "M06"], "M06"),
+        (["baseline"], "baseline"),
+    ],
+)
+def test_the_age_of_a_person_is_that_of_the_first_session(tmp_path, labels, first):
+    listing = bids.read_bids(folder(tmp_path, "participant_id\tage\nsub-01\t60\n", sessions_of("01", labels)))
+    assert [(scan.session, scan.age) for scan in listing.scans] == [(f"ses-{first}", 60.0)]
+    assert reasons(listing) == ["age at a later session is unknown"] * (len(labels) - 1) and not listing.notes
+
+
+@pytest.mark.parametrize("labels", [["pre", "post"], ["initial", "followup"], ["a", "b"], ["v1", "w2"]])
+def test_where_the_order_of_sessions_cannot_be_told_nobody_guesses(tmp_path, labels):
+    files = [*sessions_of("01", labels), *anat("02")]
+    listing = bids.read_bids(folder(tmp_path, "participant_id\tage\nsub-01\t60\nsub-02\t50\n", files))
+    assert ages(listing) == {"sub-02": 50.0} and reasons(listing) == ["age at which session is unknown"] * 2
+
+
+def test_a_first_session_that_is_not_read_is_still_the_first(tmp_path):
+    files = ["sub-01/ses-1/anat/sub-01_ses-1_T1w.nii.gz", "sub-01/ses-2/anat/sub-01_ses-2_space-MNI_T1w.nii.gz",
+             "sub-02/ses-1/anat/sub-02_ses-1_space-MNI_T1w.nii.gz"]  # fmt: skip
+    root = folder(tmp_path, "participant_id\tage\nsub-01\t60\nsub-02\t50\n", files)
+    listing = bids.read_bids(root, space="MNI")
+    assert ages(listing) == {"sub-02": 50.0} and "age at a later session is unknown" in reasons(listing)
+
+
+def test_a_first_session_that_is_later_than_that_of_others_is_noted(tmp_path):
+    files = [*sessions_of("01", ["01", "02"]), *sessions_of("02", ["02"])]
+    listing = bids.read_bids(folder(tmp_path, "participant_id\tage\nsub-01\t60\nsub-02\t50\n", files))
+    assert ages(listing) == {"sub-01": 60.0, "sub-02": 50.0}
+    assert listing.notes == (
+        "people without a scan of ses-01, 1 in number: the table's age was taken for their first scan",
+    )
 
 
 def test_units_that_nobody_knows_are_refused(tmp_path):

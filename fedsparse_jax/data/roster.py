@@ -1,0 +1,151 @@
+"""Who was in which client and who in the test set, by name: the record that every later question about people reads.
+
+A split is drawn once. A run keeps it by participant and session, and whatever opens the run later takes it from there:
+data in which somebody is missing, or to which somebody came, are refused by name and never divided anew.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from fedsparse_jax.core.errors import UsageError
+from fedsparse_jax.core.files import read_tsv, write_tsv
+from fedsparse_jax.data.federation import Federation
+
+TEST = "test"
+TOLERANCE = 1e-3  # of a target in its table
+NAMED = 5  # people whom a sentence names, at most
+
+
+class RosterEntry(NamedTuple):
+    """One example of a run."""
+
+    participant_id: str
+    session: str  # empty if there is none
+    target: float  # years, or a class
+    set: str  # the client, "L1" and on, or "test"
+
+
+Roster = tuple[RosterEntry, ...]
+
+
+def roster_of(data: Federation) -> Roster:
+    """The record of a federation, in the order of its examples; who is in no set is not in it."""
+    sets = {int(row): TEST for row in data.test}
+    sets |= {int(row): client_name(client) for client, rows in enumerate(data.members) for row in rows}
+    return tuple(
+        RosterEntry(
+            data.people[row]["participant_id"], data.people[row]["session"], float(data.targets[row]), sets[row]
+        )
+        for row in sorted(sets)
+    )
+
+
+def client_name(client: int) -> str:
+    """How a client is called in tables and reports, from L1 on."""
+    return f"L{client + 1}"
+
+
+def write_roster(path: Path, roster: Roster) -> None:
+    """The record as a table of tab-separated values."""
+    write_tsv(path, RosterEntry._fields, ((e.participant_id, e.session, f"{e.target:.4f}", e.set) for e in roster))
+
+
+def read_roster(path: Path) -> Roster:
+    """The record of `write_roster`; empty where there is no such file."""
+    rows = read_tsv(path)
+    blank = lambda text: "" if text == "n/a" else text
+    return tuple(
+        RosterEntry(row["participant_id"], blank(row["session"]), float(row["target"]), row["set"]) for row in rows
+    )
+
+
+def federate_as_recorded(
+    inputs, targets, people: list[dict], *, roster: Roster, workdir: Path, classes: int = 0
+) -> Federation:
+    """The federation of a run that has begun: the recorded people, each where he was.
+
+    Args:
+        inputs, targets, people, classes: see `federation.federate`.
+        roster: of a run.
+        workdir: the run's folder.
+
+    Raises:
+        UsageError: a recorded scan is missing, or there is one that is not recorded; the sentence names them.
+    """
+    refuse_others(people, targets, roster, workdir)
+    sets = {entry.participant_id: entry.set for entry in roster}
+    of_row = np.array([sets[row["participant_id"]] for row in people])
+    clients = sorted({name for name in sets.values() if name != TEST}, key=lambda name: int(name[1:]))
+    members = [np.flatnonzero(of_row == name) for name in clients]
+    return Federation(inputs, np.asarray(targets, np.float32), members, np.flatnonzero(of_row == TEST), people, classes)
+
+
+def refuse_other_split(data: Federation, roster: Roster, workdir: Path) -> None:
+    """Refuses a federation that is not the recorded one of a run folder; an empty record is any federation's.
+
+    Raises:
+        UsageError: other people, or the same ones divided otherwise.
+    """
+    if not roster:
+        return
+    rows = np.concatenate([*data.members, data.test])
+    refuse_others([data.people[row] for row in rows], data.targets[rows], roster, workdir)
+    before, now = ({entry.participant_id: entry.set for entry in record} for record in (roster, roster_of(data)))
+    moved = [f"{name} from {before[name]} to {now[name]}" for name in before if before[name] != now[name]]
+    if moved:
+        raise UsageError(
+            f"{workdir} divided the people otherwise ({_some(moved)}); use the recorded split, people.tsv."
+        )
+
+
+def refuse_others(people: list[dict], targets, roster: Roster, workdir: Path) -> None:
+    """Refuses examples that are not those of a record.
+
+    Args:
+        people: one row an example, with ``participant_id`` and ``session``.
+        targets: of the examples.
+        roster: the record.
+        workdir: the run that it belongs to.
+
+    Raises:
+        UsageError: as `federate_as_recorded` says.
+    """
+    scans = [(row["participant_id"], row["session"]) for row in people]
+    there, recorded = Counter(scans), Counter(entry[:2] for entry in roster)
+    complaints = {"missing here": recorded - there, "new here": there - recorded, "of another age": Counter[tuple]()}
+    if there == recorded:
+        ages: dict[tuple, list[float]] = {}
+        for entry in roster:
+            ages.setdefault(entry[:2], []).append(entry.target)
+        same = lambda scan, target: any(abs(age - target) < TOLERANCE for age in ages[scan])
+        complaints["of another age"].update(s for s, t in zip(scans, targets, strict=True) if not same(s, t))
+    told = "; ".join(
+        f"{what}: {_some(name for name, _ in them.elements())}" for what, them in complaints.items() if them
+    )
+    if told:
+        raise UsageError(
+            f"{workdir} was trained on other people ({told}); give it the same scans, or choose another folder."
+        )
+
+
+def _some(names: Iterable[str]) -> str:
+    distinct = list(dict.fromkeys(names))
+    more = f" and {len(distinct) - NAMED} more" if len(distinct) > NAMED else ""
+    return ", ".join(distinct[:NAMED]) + more
+
+
+def sets_of(people: Sequence[dict], targets, roster: Roster) -> list[str]:
+    """For each example the set of the run that its person was in; empty for who was in none.
+
+    Names such as ``sub-01`` are in every cohort. They count as the same people if at least one scan agrees in name,
+    session and target; otherwise this is another cohort, and nobody in it was in the run.
+    """
+    scan = lambda name, session, target: (name, session, round(float(target), 2))
+    recorded = {scan(*entry[:3]) for entry in roster}
+    given = {scan(row["participant_id"], row["session"], age) for row, age in zip(people, targets, strict=True)}
+    sets = {entry.participant_id: entry.set for entry in roster} if recorded & given else {}
+    return [sets.get(row["participant_id"], "") for row in people]

@@ -26,6 +26,11 @@ def is_correct(predictions: Array, targets: Array) -> Array:
     return (predictions.argmax(-1) == targets.astype(jnp.int32)).astype(jnp.float32)
 
 
+def zero_invalid(values: Array, valid: Array) -> Array:
+    """``[B, ...]`` with zeros where ``valid bool[B]`` is not, so that not even NaN in padding reaches a gradient."""
+    return jnp.where(valid.reshape(-1, *[1] * (values.ndim - 1)), values, 0)
+
+
 def masked_mean(values: Array, valid: Array) -> Array:
     """Mean of the valid values; 0 if there are none. What is not valid may be anything, NaN included."""
     return jnp.where(valid, values, 0).sum() / jnp.maximum(valid.sum(), 1).astype(values.dtype)

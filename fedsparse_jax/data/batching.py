@@ -44,10 +44,11 @@ def plan_batches(seed: int, round_: int, client_ids, members, *, batch_size: int
     valid = np.zeros(rows.shape, bool)
     for place, client in enumerate(client_ids):
         own = members[client]
+        rows[place] = own[0]  # padding is the client's own, so that no other's example is even read
         per_epoch = num_steps(len(own), batch_size, 1)
         rng = np.random.default_rng([seed, Stream.BATCHES, round_, int(client)])
         for epoch in range(epochs):
-            flat = np.zeros(per_epoch * batch_size, np.int32)
+            flat = np.full(per_epoch * batch_size, own[0], np.int32)
             flat[: len(own)] = rng.permutation(own)
             flags = np.arange(flat.size) < len(own)
             when = slice(epoch * per_epoch, (epoch + 1) * per_epoch)
@@ -103,6 +104,7 @@ def plan_scored_batches(seed: int, round_: int, client_ids, members, *, batch_si
     valid = np.zeros(rows.shape, bool)
     for place, client in enumerate(client_ids):
         own = members[client]
+        rows[place] = own[0]
         count = min(len(own), batches * batch_size)
         rows[place, :count] = np.random.default_rng([seed, Stream.SCORED_BATCHES, round_, int(client)]).permutation(
             own
@@ -118,4 +120,5 @@ def split_plan(plan: BatchPlan, steps_per_chunk: int) -> Iterator[BatchPlan]:
         piece = BatchPlan(*(leaf[:, start : start + steps_per_chunk] for leaf in plan))
         if piece.valid.any():
             missing = steps_per_chunk - piece.rows.shape[1]
-            yield BatchPlan(*(np.pad(leaf, ((0, 0), (0, missing), (0, 0))) for leaf in piece))
+            more = ((0, 0), (0, missing), (0, 0))
+            yield BatchPlan(np.pad(piece.rows, more, mode="edge"), np.pad(piece.valid, more))

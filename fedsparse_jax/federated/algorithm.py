@@ -156,10 +156,10 @@ def update_server(
     params = masks.apply(merged.masks, params)
     if merged.updated is not None:  # what nobody holds keeps its old value: the global model stays dense
         params = where_held_by_someone(merged.updated, params, server.params)
-    mask = _hooks_after_aggregation(recipe, server, params, merged.masks, votes, client_scores, weights)
+    params, mask = _hooks_after_aggregation(recipe, server, params, merged.masks, votes, client_scores, weights)
     new = ServerState(
         round=t,
-        params=masks.apply(mask, params),
+        params=params,
         masks=mask,
         opt_state=mask_optimizer_state(recipe.server_tx, opt_state, mask),
         key=server.key,
@@ -168,14 +168,18 @@ def update_server(
     return new, describe_round(recipe, server, new, clients, client_masks, weights)
 
 
-def _hooks_after_aggregation(recipe: Recipe, server, params, mask, votes, client_scores, weights: Array) -> Masks:
-    """The new global mask. ``client_scores`` are in the order of the hooks that asked for some."""
+def _hooks_after_aggregation(recipe: Recipe, server, params, mask, votes, client_scores, weights: Array):
+    """The new global model and mask. ``client_scores`` are in the order of the hooks that asked for some.
+
+    Each hook sees what the one before it has left: a weight that one prunes and another lets grow starts from 0.
+    """
     context, mean_scores = _context(recipe, server, server.round + 1), iter(client_scores)
     for hook in recipe.hooks:
         scores = tree.weighted_mean(next(mean_scores), weights) if hook.upload_scores else None
         if hook.after_aggregation:
             mask = hook.after_aggregation(context, params, mask, votes, scores)
-    return mask
+            params = masks.apply(mask, params)
+    return masks.apply(mask, params), mask
 
 
 def _update_client_memory(

@@ -28,8 +28,8 @@ def make_objective(apply: Callable, loss: Callable) -> Callable[[Params, Chunk],
     """
 
     def objective(params: Params, batch: Chunk) -> Array:
-        per_example = loss(apply(params, batch.inputs), batch.targets)
-        return losses.masked_mean(per_example, batch.valid)
+        inputs, targets = (losses.zero_invalid(values, batch.valid) for values in (batch.inputs, batch.targets))
+        return losses.masked_mean(loss(apply(params, inputs), targets), batch.valid)
 
     return objective
 
@@ -37,7 +37,8 @@ def make_objective(apply: Callable, loss: Callable) -> Callable[[Params, Chunk],
 def private_loss_and_gradient(objective: Callable, private: PrivateSteps) -> Callable:
     """``(params, masks, batch, key) -> (loss f32[], gradient)``: examples clipped one by one, summed, noised, divided.
 
-    One example more or less in the batch moves the sum by at most ``clip``, wherever the others are. The noise is
+    One example more or less in the batch moves the sum by at most ``clip``, wherever the others are. An example whose
+    gradient has no finite norm is left out, as its clipped gradient would be no number. The noise is
     on kept weights only: no other leaves the client. How many examples a batch has is taken for public.
     """
 
@@ -48,6 +49,9 @@ def private_loss_and_gradient(objective: Callable, private: PrivateSteps) -> Cal
             return value, masks.apply(mask, gradient)
 
         values, gradients = jax.vmap(of_one_example)(batch)
+        squares = jax.tree.map(lambda leaf: jnp.square(leaf).reshape(len(leaf), -1).sum(1), gradients)
+        finite = jnp.isfinite(sum(jax.tree.leaves(squares))) & jnp.isfinite(values)
+        gradients, values = jax.tree.map(lambda leaf: losses.zero_invalid(leaf, finite), (gradients, values))
         leaves, structure = jax.tree.flatten(gradients)
         clipped, _ = optax.per_example_global_norm_clip(leaves, private.clip)
         noise_std, count = private.clip * private.noise, jnp.maximum(batch.valid.sum(), 1).astype(jnp.float32)

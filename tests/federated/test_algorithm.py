@@ -345,6 +345,17 @@ def test_hooks_act_in_their_order_and_keep_a_state_for_each_client():
         assert server.memory.state.tolist() == [expected, 0, expected]
 
 
+def test_what_one_hook_prunes_and_another_lets_grow_starts_from_zero():
+    first = lambda context, params, mask, votes, scores: {**mask, "w": jnp.arange(mask["w"].size) % 2 == 0}
+    other = lambda context, params, mask, votes, scores: {**mask, "w": ~mask["w"]}
+    algo = build_algorithm(recipe_with(Hook(after_aggregation=first), Hook(after_aggregation=other, regrows=True)))
+    server = algo.init(jax.random.key(0))
+    assert bool((server.params["w"] != 0).all())
+    server, _ = algo.update_server(server, algo.start_clients(server, jnp.arange(2)), jnp.ones(2))
+    assert server.masks["w"].tolist() == [i % 2 == 1 for i in range(server.masks["w"].size)]
+    assert server.params["w"].tolist() == [0] * server.masks["w"].size
+
+
 def test_a_hook_on_the_server_gets_the_mean_of_the_scores_it_asked_for():
     seen = []
 

@@ -78,6 +78,26 @@ def test_no_example_moves_the_sum_by_more_than_clip():
     assert np.linalg.norm(sums[1] - without) == pytest.approx(1.5, rel=1e-4)
 
 
+@pytest.mark.parametrize("bad", [1e25, np.inf, np.nan])
+def test_an_example_without_a_finite_gradient_is_left_out(bad):
+    chunk = batch()
+    broken = chunk._replace(inputs=chunk.inputs.at[2, 0].set(bad))
+    without = chunk._replace(valid=chunk.valid.at[2].set(False))
+    (loss, gradient), (other_loss, other) = (loss_and_gradient(0.0, chunk) for chunk in (broken, without))
+    # Counts are public: the sum over five examples is divided by six in one case and by five in the other.
+    np.testing.assert_allclose(flat(gradient) * 6, flat(other) * 5, rtol=1e-5)
+    assert float(loss) * 6 == pytest.approx(float(other_loss) * 5, rel=1e-5)
+
+
+@pytest.mark.parametrize("padding", [np.nan, np.inf, 1e30])
+def test_padding_reaches_no_gradient(padding):
+    chunk = batch(valid=4)
+    filled = chunk._replace(inputs=chunk.inputs.at[4:].set(padding), targets=chunk.targets.at[4:].set(padding))
+    for of in (jax.value_and_grad(OBJECTIVE), lambda params, chunk: loss_and_gradient(0.0, chunk)):
+        for a, b in zip(jax.tree.leaves(of(PARAMS, filled)), jax.tree.leaves(of(PARAMS, chunk))):
+            np.testing.assert_array_equal(a, b)
+
+
 def test_noise_has_the_spread_that_is_said_and_spares_what_is_pruned():
     draws = jax.vmap(lambda seed: loss_and_gradient(0.8, batch(), seed=seed)[1])(jnp.arange(4000))
     assert not np.asarray(draws["w"])[:, 1].any()

@@ -27,7 +27,12 @@ def main():
     scans = evaluate_run(workdir, SOURCE.value, root, ROUND.value, ALIGN.value, cli.show_progress)
     output = Path(OUTPUT.value or workdir / f"predictions-{Path(root).resolve().name}.tsv")
     write_whole(output, scans.table)
-    print(quality_line(scans.quality))
+    if scans.trained_quality:
+        print(f"People whom the model was trained on, no test: {quality_line(scans.trained_quality)}")
+    if scans.quality:
+        print(f"Other people: {quality_line(scans.quality)}" if scans.trained_quality else quality_line(scans.quality))
+    else:
+        print("Nobody else is left, so that this is no test; give scans of people whom the model was not trained on.")
     if scans.trained_on == "phantom":
         print("This model was trained on the phantom: it knows nothing about real brains.")
     print(f"Predictions: {output}")

@@ -19,7 +19,7 @@ def main():
 
     cli.cache_compilations()
     config, workdir = CONFIG.value, Path(WORKDIR.value)
-    run_experiment(experiment_from_config(config, cli.show_progress), workdir)
+    run_experiment(experiment_from_config(config, cli.show_progress, workdir=workdir), workdir)
     if config.log.report:
         from fedsparse_jax.reporting import write_report
 

@@ -19,8 +19,8 @@ def main():
     from fedsparse_jax.studies import train_shadows
 
     cli.cache_compilations()
-    config = load_run(Path(RUN.value))[0]
-    train_shadows(config, Path(WORKDIR.value), SHADOWS.value, progress=cli.show_progress)
+    run = Path(RUN.value)
+    train_shadows(load_run(run)[0], Path(WORKDIR.value), SHADOWS.value, run=run, progress=cli.show_progress)
     print(f"Shadows: {WORKDIR.value}")
 
 

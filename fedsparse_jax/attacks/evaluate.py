@@ -63,7 +63,7 @@ def evaluate_attacks(
 
 
 def log_leakage(
-    apply: Callable, inputs, targets, members: Sequence, test, names: Sequence[str] = ("error_threshold",)
+    apply: Callable, inputs, targets, members: Sequence, test, names: Sequence[str] = ("error_threshold",), who=None
 ) -> Callable[[Params, Masks], dict[str, float]]:
     """What a run may log of itself: how well an outsider who knows half of everybody tells members from others.
 
@@ -72,12 +72,13 @@ def log_leakage(
         inputs, targets: of everybody, ``[P, ...]`` and ``f32[P]``.
         members: rows of each client.
         test: rows of the central test set.
+        who: ``[P]``, the person of each row; None where every row is a person.
         names: members of ``ATTACKS``; one that lacks something, such as shadows, is left out.
 
     Returns:
         ``(params, masks) -> {"train_mae", "membership_auc_NAME", ...}``.
     """
-    threat, attacks = threats.outsider_attacks(members, test), {name: ATTACKS[name]() for name in names}
+    threat, attacks = threats.outsider_attacks(members, test, who=who), {name: ATTACKS[name]() for name in names}
 
     def measure(params: Params, masks: Masks) -> dict[str, float]:
         models = (Snapshot(params, masks),)

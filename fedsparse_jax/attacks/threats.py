@@ -1,8 +1,8 @@
 """Who attacks whom in a federation, and with what: threat models as plain data.
 
 A threat says which rows the attacker knows to be members and not to be, whom he scores, which models reach him, and,
-apart from all that, the truth. Known and scored people never overlap; non-members come from the central test set, of
-which the attacker holds one half and scores the other.
+apart from all that, the truth. Non-members come from the central test set, of which the attacker holds one half and
+scores the other. People are divided here, never scans, so that known and scored people never overlap.
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ class Threat(NamedTuple):
     inside: np.ndarray  # bool[N], the truth: for the judge, not for the attack
 
 
-def server_attacks_client(members: Sequence, test, victim: int, *, known=0.5, models=5, seed=0) -> Threat:
+def server_attacks_client(members: Sequence, test, victim: int, *, known=0.5, models=5, seed=0, who=None) -> Threat:
     """The server attacks a client: it sees the models which that client sends.
 
     Args:
@@ -37,17 +37,18 @@ def server_attacks_client(members: Sequence, test, victim: int, *, known=0.5, mo
             known members.
         models: how many of the client's models it keeps.
         seed: who is known.
+        who: ``[P]``, the person of each row; None where every row is a person.
     """
-    mine, theirs = _divide(members[victim], known, [seed, Stream.SERVER_KNOWN_MEMBERS, victim])
-    known_out, unseen = _divide(test, 0.5, [seed, Stream.SERVER_KNOWN_OUTSIDERS, victim])
+    mine, theirs = _divide(members[victim], known, [seed, Stream.SERVER_KNOWN_MEMBERS, victim], who)
+    known_out, unseen = _divide(test, 0.5, [seed, Stream.SERVER_KNOWN_OUTSIDERS, victim], who)
     return _threat(f"server->L{victim + 1}", models, mine, known_out, theirs, unseen)
 
 
-def client_attacks_client(members: Sequence, test, attacker: int, victim: int, *, models=5, seed=0) -> Threat:
+def client_attacks_client(members: Sequence, test, attacker: int, victim: int, *, models=5, seed=0, who=None) -> Threat:
     """A client attacks another from the community models of the last rounds: its own people are the known members."""
     if attacker == victim:
         raise UsageError(f"Client {attacker + 1} cannot attack itself; name another victim.")
-    known_out, unseen = _divide(test, 0.5, [seed, Stream.CLIENT_KNOWN_OUTSIDERS, attacker])
+    known_out, unseen = _divide(test, 0.5, [seed, Stream.CLIENT_KNOWN_OUTSIDERS, attacker], who)
     name, own, theirs = f"L{attacker + 1}->L{victim + 1}", members[attacker], members[victim]
     return _threat(name, models, np.asarray(own), known_out, np.asarray(theirs), unseen)
 
@@ -58,10 +59,10 @@ def every_pair_of_clients(members: Sequence, test, **options) -> list[Threat]:
     return [client_attacks_client(members, test, i, j, **options) for i in count for j in count if i != j]
 
 
-def outsider_attacks(members: Sequence, test, *, known=0.5, seed=0) -> Threat:
+def outsider_attacks(members: Sequence, test, *, known=0.5, seed=0, who=None) -> Threat:
     """Somebody outside who got the final model, and knows some of the people who took part, of whatever client."""
-    mine, theirs = _divide(np.concatenate(members), known, [seed, Stream.OUTSIDER_KNOWN_MEMBERS])
-    known_out, unseen = _divide(test, 0.5, [seed, Stream.OUTSIDER_KNOWN_OUTSIDERS])
+    mine, theirs = _divide(np.concatenate(members), known, [seed, Stream.OUTSIDER_KNOWN_MEMBERS], who)
+    known_out, unseen = _divide(test, 0.5, [seed, Stream.OUTSIDER_KNOWN_OUTSIDERS], who)
     return _threat("outsider", 1, mine, known_out, theirs, unseen)
 
 
@@ -92,10 +93,11 @@ def _threat(name: str, models: int, known_in, known_out, scored_in, scored_out) 
     return Threat(name, models, known_in, known_out, scored, inside)
 
 
-def _order(rows, seed) -> np.ndarray:
-    return np.random.default_rng(seed).permutation(np.asarray(rows))
-
-
-def _divide(rows, share: float, seed) -> tuple[np.ndarray, np.ndarray]:
-    order, count = _order(rows, seed), round(share * len(rows))
-    return np.sort(order[:count]), np.sort(order[count:])
+def _divide(rows, share: float, seed, who) -> tuple[np.ndarray, np.ndarray]:
+    """A share of the people of some rows and all others, each as their rows."""
+    rows = np.asarray(rows)
+    owners = rows if who is None else np.asarray(who)[rows]
+    people = np.array(list(dict.fromkeys(owners.tolist())))
+    order, count = np.random.default_rng(seed).permutation(people), round(share * len(people))
+    chosen = np.isin(owners, order[:count])
+    return np.sort(rows[chosen]), np.sort(rows[~chosen])

@@ -24,6 +24,7 @@ from fedsparse_jax.data import partitions
 from fedsparse_jax.data.federation import Federation, cohort_size, federate
 from fedsparse_jax.data.image_sources import IMAGE_SOURCES
 from fedsparse_jax.data.partitions import PARTITIONS
+from fedsparse_jax.data.roster import federate_as_recorded
 from fedsparse_jax.data.scan_cache import ScanSet, ingest
 from fedsparse_jax.data.scan_sources import SCAN_SOURCES
 from fedsparse_jax.federated.algorithm import build_algorithm
@@ -34,6 +35,7 @@ from fedsparse_jax.models import MODELS
 from fedsparse_jax.models.flops import multiply_adds_per_weight
 from fedsparse_jax.models.from_nnx import in_precision
 from fedsparse_jax.runs.experiment import Batching, Cohorts, Execution, Experiment, LeakageLog, Output
+from fedsparse_jax.runs.run_dir import recorded_people
 
 
 def load_config(spec: str) -> ConfigDict:
@@ -76,13 +78,19 @@ def people_of_scans(scan_set: ScanSet) -> list[dict]:
     return [{"participant_id": scan.participant, "session": scan.session, "site": scan.site} for scan in scan_set.scans]
 
 
-def federation_from_config(config: ConfigDict, progress=no_progress, test=None) -> tuple[Federation, dict[str, int]]:
+def federation_from_config(
+    config: ConfigDict, progress=no_progress, test=None, workdir: Path | None = None
+) -> tuple[Federation, dict[str, int]]:
     """Who holds which example, and the central test set; and why scans were left out, with counts.
 
     Args:
         config: of the run.
         progress: shown while scans are read.
         test: people of the central test set instead of a random share; all others are divided among the clients.
+        workdir: of the run, which may have begun; its recorded people are then taken, each where he was.
+
+    Raises:
+        UsageError: no federation can be made of the data, or not that of the run that has begun.
     """
     options = {key: value for key, value in config.partition.items() if key != "num_clients"}
     given = ("ages", "sites", "num_clients", "seed")
@@ -91,7 +99,10 @@ def federation_from_config(config: ConfigDict, progress=no_progress, test=None) 
         partition=bind_options(PARTITIONS, options, "partition", *given),
         num_clients=config.partition.num_clients,
     )
-    split = functools.partial(federate, divide=divide, test_share=config.data.test_share, seed=config.seed)
+    split: Callable = functools.partial(federate, divide=divide, test_share=config.data.test_share, seed=config.seed)
+    if workdir and (roster := recorded_people(workdir)):
+        as_recorded = functools.partial(federate_as_recorded, roster=roster, workdir=workdir)
+        split = lambda *arrays, test, classes=0: as_recorded(*arrays, classes=classes)  # the record knows who is tested
     with argument_path("partition", test_share="data.test_share", root="data.root", shape="data.shape"):
         if config.data.source in IMAGE_SOURCES:
             return _image_federation(config, split), {}
@@ -136,13 +147,15 @@ def algorithm_from_config(config: ConfigDict, network: Model) -> FedAlgorithm:
         return build_algorithm(recipe)
 
 
-def experiment_from_config(config: ConfigDict, progress=no_progress, test=None) -> Experiment:
+def experiment_from_config(
+    config: ConfigDict, progress=no_progress, test=None, workdir: Path | None = None
+) -> Experiment:
     """Everything that `runs.loop.run_experiment` folds.
 
     Args:
         config: complete.
         progress: shown while scans are read.
-        test: see `federation_from_config`.
+        test, workdir: see `federation_from_config`.
 
     Raises:
         UsageError: the config or the data cannot give a federation; nothing has been written to a run folder.
@@ -156,7 +169,7 @@ def experiment_from_config(config: ConfigDict, progress=no_progress, test=None) 
     if recipe.private:
         require_accountant()
     algorithm_from_config(config, recipe.model)  # refuses an impossible method or shape before any data are read
-    data, dropped = federation_from_config(config, progress, test)
+    data, dropped = federation_from_config(config, progress, test, workdir)
     network, resolved = model_from_config(config, data.train_targets)
     checks.check_outputs(network, data)
     params = jax.eval_shape(network.init, jax.random.key(0))
@@ -204,7 +217,7 @@ def _leakage_log(config: ConfigDict, network: Model, data: Federation) -> Leakag
     names = tuple(config.log.audit_attacks)
     for name in names:
         lookup(ATTACKS, name, "log.audit_attacks")
-    measure = log_leakage(network.apply, data.inputs, data.targets, data.members, data.test, names)
+    measure = log_leakage(network.apply, data.inputs, data.targets, data.members, data.test, names, data.person_of_row)
 
     def of_server(server: ServerState) -> dict[str, float]:
         return measure(masks.apply(server.masks, server.params), server.masks)

@@ -20,6 +20,11 @@ class Federation(NamedTuple):
     classes: int = 0  # number of classes; 0 where the target is a number
 
     @property
+    def person_of_row(self) -> np.ndarray:
+        """The person of each example, as a number, ``i64[N]``; several scans may be of one person."""
+        return np.unique([row["participant_id"] for row in self.people], return_inverse=True)[1]
+
+    @property
     def train_targets(self) -> np.ndarray:
         """Targets of all clients together."""
         return self.targets[np.concatenate(self.members)]

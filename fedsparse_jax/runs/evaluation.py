@@ -1,5 +1,6 @@
 """How good a model is on the central test set, and the tables of what it predicts."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -67,9 +68,12 @@ def write_predictions(data: Federation, predictions: np.ndarray, workdir: Path) 
     np.savez(workdir / "slices.npz", volumes=data.inputs[data.test[chosen], ..., 0], targets=targets[chosen])
 
 
-def ages_table(people: list[dict], ages: np.ndarray, predictions: np.ndarray) -> str:
-    """Predictions as TSV: participant_id, session, site, age, predicted_age, error (all ages in years)."""
-    rows = [
+def ages_table(people: list[dict], ages: np.ndarray, predictions: np.ndarray, sets: Sequence[str] = ()) -> str:
+    """Predictions as TSV: participant_id, session, site, age, predicted_age, error (all ages in years).
+
+    With ``sets`` there is a last column, set: the run's client who was trained on the person, or its test set.
+    """
+    rows: list[tuple] = [
         (
             *(str(person[key]) for key in ("participant_id", "session", "site")),
             f"{age:.2f}",
@@ -78,7 +82,10 @@ def ages_table(people: list[dict], ages: np.ndarray, predictions: np.ndarray) ->
         )
         for person, age, predicted in zip(people, ages, predictions, strict=True)
     ]
-    return tsv_text(("participant_id", "session", "site", "age", "predicted_age", "error"), rows)
+    head: tuple[str, ...] = ("participant_id", "session", "site", "age", "predicted_age", "error")
+    if sets:
+        head, rows = (*head, "set"), [(*row, name) for row, name in zip(rows, sets, strict=True)]
+    return tsv_text(head, rows)
 
 
 def classes_table(people: list[dict], labels: np.ndarray, logits: np.ndarray) -> str:

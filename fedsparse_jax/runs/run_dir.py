@@ -3,7 +3,8 @@
 The files::
 
     config.json         the resolved config                         environment.json  versions, machine, seed
-    federation.json     who holds what                              metrics.jsonl     a line a round (`records`)
+    federation.json     what each client holds, in numbers          metrics.jsonl     a line a round (`records`)
+    people.tsv          who was in which client or the test set
     checkpoints/        the server's state after the newest rounds  client_records/   masks that both sides know
     predictions.tsv     of the test set, by the final model         slices.npz        a few test examples
     tensorboard/        the same numbers as metrics.jsonl           report.html       and figures/, by `reporting`
@@ -21,19 +22,23 @@ import jax
 from fedsparse_jax.core import tree
 from fedsparse_jax.core.errors import UsageError
 from fedsparse_jax.core.files import read_json, write_json
+from fedsparse_jax.data import roster
 from fedsparse_jax.models.flops import flops_per_example
 from fedsparse_jax.runs.experiment import Experiment
 from fedsparse_jax.runs.migrations import CLIENT_RECORDS, upgrade_folder, upgrade_stored_config
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "nibabel", "fedsparse_jax")
+PEOPLE = "people.tsv"
+PLACES = ("root", "cache_dir", "workers")  # keys of the section data
 COST_ONLY = ("execution", "checkpoint", "log")  # sections that change no number, or only what is shown
 
 
 def open_run_dir(workdir: Path, experiment: Experiment) -> None:
     """Makes the folder and writes what the run is about; refuses a folder that holds another experiment."""
-    config_file = workdir / "config.json"
+    config_file, recorded = workdir / "config.json", recorded_people(workdir)
     if config_file.exists():
         _refuse_other(experiment.config, stored_config(workdir), workdir)
+        roster.refuse_other_split(experiment.federation, recorded, workdir)
         upgrade_folder(workdir)
     elif workdir.exists() and any(workdir.iterdir()):
         raise UsageError(f"{workdir} is not empty and holds no run; choose another --workdir.")
@@ -42,6 +47,13 @@ def open_run_dir(workdir: Path, experiment: Experiment) -> None:
     for name, value in about.items():  # of the run's first start
         if not (workdir / f"{name}.json").exists():
             write_json(workdir / f"{name}.json", value)
+    if not recorded:
+        roster.write_roster(workdir / PEOPLE, roster.roster_of(experiment.federation))
+
+
+def recorded_people(workdir: Path) -> roster.Roster:
+    """Who was in which client and in the test set of a run; empty for a folder that has no run, or an older one."""
+    return roster.read_roster(workdir / PEOPLE)
 
 
 def stored_config(workdir: Path) -> dict[str, Any]:
@@ -85,7 +97,8 @@ def describe_federation(experiment: Experiment) -> dict[str, Any]:
     kind = "labels" if data.classes else "ages"
     targets = data.targets.astype(int) if data.classes else data.targets.astype(float).round(1)
     clients = [
-        {"name": f"L{i + 1}", "n": len(rows), kind: targets[rows].tolist()} for i, rows in enumerate(data.members)
+        {"name": roster.client_name(i), "n": len(rows), kind: targets[rows].tolist()}
+        for i, rows in enumerate(data.members)
     ]
     params = jax.eval_shape(experiment.model.init, jax.random.key(0))
     sizes = [leaf.size for leaf in jax.tree.leaves(params)]
@@ -114,8 +127,11 @@ def _refuse_other(config: dict, stored: dict, workdir: Path) -> None:
 
 
 def _comparable(config: dict) -> dict[str, Any]:
-    """What decides the numbers."""
-    return {key: value for key, value in config.items() if key not in COST_ONLY}
+    """What decides the numbers; where the scans lie is not among it, for people.tsv says whose they are."""
+    numbers = {key: value for key, value in config.items() if key not in COST_ONLY}
+    if isinstance(numbers.get("data"), dict):
+        numbers["data"] = {key: value for key, value in numbers["data"].items() if key not in PLACES}
+    return numbers
 
 
 def _flat(config: dict, prefix: str = "") -> dict[str, Any]:

@@ -129,7 +129,7 @@ def load_audited_run(workdir: Path, progress=no_progress) -> LoadedRun:
         raise UsageError(f"{workdir} holds a classifier; the attacks are for regressors.")
     if "shadow" in config:
         raise UsageError(f"{workdir} holds a shadow; give the run that it is a shadow of.")
-    runner = make_runner(experiment_from_config(config, progress))
+    runner = make_runner(experiment_from_config(config, progress, workdir=workdir))
     return LoadedRun(runner, [load_run(workdir, round_)[2] for round_ in saved_rounds(workdir)])
 
 
@@ -171,19 +171,20 @@ def attackers(run: LoadedRun, threat: str, options: AuditOptions) -> Attackers:
         UsageError: an unknown threat, or a federation of one client, who has nobody to attack.
     """
     members, test, known, models = run.data.members, run.data.test, options.known, options.models
+    who = run.data.person_of_row
     if threat == "outsider":
-        outsider = threats.outsider_attacks(members, test, known=known)
+        outsider = threats.outsider_attacks(members, test, known=known, who=who)
         return [(outsider, global_snapshots(run.states, 1))]
     if threat == "client":
         if len(members) < 2:
             raise UsageError("This run has one client, who has nobody to attack; try --threat=outsider.")
         shared = global_snapshots(run.states, models)
-        return [(one, shared) for one in threats.every_pair_of_clients(members, test, models=models)]
+        return [(one, shared) for one in threats.every_pair_of_clients(members, test, models=models, who=who)]
     if threat != "server":
         raise UsageError(f"There is no threat {threat!r}; it must be one of {', '.join(THREATS)}.")
     return [
         (
-            threats.server_attacks_client(members, test, victim, known=known, models=models),
+            threats.server_attacks_client(members, test, victim, known=known, models=models, who=who),
             client_snapshots(run, victim, models),
         )
         for victim in range(len(members))

@@ -54,7 +54,8 @@ def run_comparison(
             path, _, forms = spec.partition(":")
             name = f"{Path(path).stem}-{forms or 'default'}-seed{seed}"
             print_fn(f"{spec}, seed {seed}")
-            results[spec].append(run_experiment(experiment_from_config(config), workdir / name, print_fn))
+            folder = workdir / name
+            results[spec].append(run_experiment(experiment_from_config(config, workdir=folder), folder, print_fn))
     return results
 
 

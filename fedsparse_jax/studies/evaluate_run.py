@@ -1,4 +1,8 @@
-"""A trained model on other scans: predictions for every scan of a folder or table, and their errors."""
+"""A trained model on the scans of a folder or table: what it predicts, and how wrong it is for whom.
+
+An error on people whom the model was trained on is no test. They are marked in the table, by the run's own record, and
+their error is given apart from that of all others.
+"""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,14 +16,20 @@ from fedsparse_jax.core.errors import UsageError
 from fedsparse_jax.core.tasks import predict_mean_mae, regression_measures
 from fedsparse_jax.data.image_sources import IMAGE_SOURCES
 from fedsparse_jax.data.loading import predict_batches, streamed_reader
+from fedsparse_jax.data.roster import TEST, sets_of
 from fedsparse_jax.runs.evaluation import ages_table
+from fedsparse_jax.runs.run_dir import recorded_people
 
 
 class OtherScans(NamedTuple):
-    """What a model makes of scans that the run did not have."""
+    """What a model makes of some scans.
+
+    Errors are measures by name, with the number of scans and the error of predicting their own mean.
+    """
 
     table: str  # predictions as TSV
-    quality: dict[str, Any]  # error measures, the number of scans, and the error of predicting their own mean
+    quality: dict[str, Any] | None  # errors on people whom the model was not trained on; None where there are none
+    trained_quality: dict[str, Any] | None  # errors on people whom it was trained on; None where there are none
     trained_on: str  # the run's data source
 
 
@@ -46,6 +56,15 @@ def evaluate_run(
     predictions = predict_batches(
         jax.jit(network.apply), server.params, read, np.arange(len(ages)), config.execution.eval_batch
     )
+    people = people_of_scans(scan_set)
+    sets = sets_of(people, ages, recorded_people(workdir))
+    trained = np.array([name not in ("", TEST) for name in sets])
+    quality, trained_quality = (_quality(predictions[rows], ages[rows]) for rows in (~trained, trained))
+    return OtherScans(ages_table(people, ages, predictions, sets), quality, trained_quality, trained_on)
+
+
+def _quality(predictions: np.ndarray, ages: np.ndarray) -> dict[str, Any] | None:
+    if not len(ages):
+        return None
     measures = regression_measures(predictions, ages)
-    quality = {**measures, "n": len(ages), "predict_mean_mae": predict_mean_mae(ages, ages)}
-    return OtherScans(ages_table(people_of_scans(scan_set), ages, predictions), quality, trained_on)
+    return {**measures, "n": len(ages), "predict_mean_mae": predict_mean_mae(ages, ages)}

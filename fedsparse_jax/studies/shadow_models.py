@@ -25,7 +25,13 @@ SHADOWS = "shadows.json"
 
 
 def train_shadows(
-    config, workdir: Path, count: int, *, print_fn: Callable[[str], None] = print, progress=no_progress
+    config,
+    workdir: Path,
+    count: int,
+    *,
+    run: Path | None = None,
+    print_fn: Callable[[str], None] = print,
+    progress=no_progress,
 ) -> None:
     """Trains ``count`` shadows, centralized or federated as the config says.
 
@@ -36,6 +42,7 @@ def train_shadows(
         config: of the target, complete.
         workdir: folder of the shadows, ``shadow-0`` and on.
         count: how many, even; more of them begin with the same ones.
+        run: folder of the target, if there is one; data of other people than it recorded are refused.
         print_fn: told what goes on.
         progress: shown while scans are read.
 
@@ -44,7 +51,7 @@ def train_shadows(
     """
     if config.task != "regression":
         raise UsageError(f"task is {config.task!r}; shadows are trained for attacks on regressors.")
-    data, _ = federation_from_config(config, progress)
+    data, _ = federation_from_config(config, progress, workdir=run)
     inside = shadow_halves(len({row["participant_id"] for row in data.people}), count, config.seed)
     for index, half in enumerate(inside):
         print_fn(f"shadow {index + 1} of {count}")
@@ -57,7 +64,7 @@ def _train_shadow(config, folder: Path, outside, index: int, print_fn, progress)
         return
     own = upgrade_config(config.to_dict())
     own.seed = config.seed + index
-    shadow = experiment_from_config(own, progress, test=outside)
+    shadow = experiment_from_config(own, progress, test=outside, workdir=folder)
     shadow = shadow._replace(config={**shadow.config, "shadow": index})
     run_experiment(shadow, folder, print_fn)
     write_everybody(shadow, folder)

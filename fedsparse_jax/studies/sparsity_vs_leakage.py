@@ -164,7 +164,8 @@ def _attack_target(context: StudyContext, group: ModelGroup, target: int, place:
 def attack_target(group: ModelGroup, target: int, place: int, data: Federation, draws: int) -> dict[str, Any]:
     """What every attack finds of one model, by an outsider who knows half of the people on either side."""
     inside = group.models[target]["inside"]
-    threat = threats.outsider_attacks([np.flatnonzero(inside)], np.flatnonzero(~inside), seed=target)
+    members, outside = [np.flatnonzero(inside)], np.flatnonzero(~inside)
+    threat = threats.outsider_attacks(members, outside, seed=target, who=data.person_of_row)
     folder = group.folder / f"shadow-{target}"
     _, network, _ = load_run(folder)
     models = (denser_and_last(folder, group.models[target]["rounds"][: place + 1].tolist()),)

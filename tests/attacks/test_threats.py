@@ -1,9 +1,13 @@
 """Who knows what, and who goes into which shadow."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from fedsparse_jax.attacks import statistics
 from fedsparse_jax.attacks.evidence import Snapshot, shadow_halves
+from fedsparse_jax.attacks.features import feature_cache
+from fedsparse_jax.attacks.membership import white_box
 from fedsparse_jax.attacks.threats import (
     client_attacks_client,
     every_pair_of_clients,
@@ -11,6 +15,7 @@ from fedsparse_jax.attacks.threats import (
     outsider_attacks,
     server_attacks_client,
 )
+from fedsparse_jax.core import masks
 from fedsparse_jax.core.errors import UsageError
 
 MEMBERS = [np.arange(start, start + 10 + client) for client, start in enumerate(range(0, 160, 20))]
@@ -34,6 +39,45 @@ def test_nobody_is_known_and_scored_and_the_truth_is_true():
         rows = np.concatenate([threat.members, threat.outsiders, threat.scored])
         assert len(rows) == len(set(rows.tolist()))
         assert threat.inside.any() and not threat.inside.all()
+
+
+@pytest.mark.parametrize("scans", [1, 2, 3])
+def test_people_are_divided_and_not_their_scans(scans):
+    """Row ``r`` is a scan of person ``r // scans``: whoever is known is known with all scans, and never scored."""
+    who = np.repeat(np.arange(240), scans)
+    rows = lambda people: np.flatnonzero(np.isin(who, people))
+    members, test = [rows(people) for people in MEMBERS], rows(TEST)
+    for threat, alone in zip(
+        [
+            server_attacks_client(members, test, victim=2, who=who),
+            client_attacks_client(members, test, 1, 4, who=who),
+            outsider_attacks(members, test, who=who),
+        ],
+        everything(),
+    ):
+        known, scored = who[np.concatenate([threat.members, threat.outsiders])], who[threat.scored]
+        assert not set(known) & set(scored) and (np.bincount(known)[np.unique(known)] == scans).all()
+        assert set(scored) == set(alone.scored)  # the people are chosen as where each has one scan
+
+
+@pytest.mark.parametrize("scans", [1, 2, 3])
+def test_a_model_that_nobody_trained_gives_nothing_away(scans):
+    def auc_of(seed, people=120):
+        rng = np.random.default_rng(seed)
+        who = np.repeat(np.arange(people), scans)
+        inputs = rng.normal(size=(people, 12))[who] + 0.05 * rng.normal(size=(len(who), 12))
+        ages, inside = rng.uniform(45, 80, people)[who], np.isin(who, rng.permutation(people)[: people // 2])
+        kernel = jnp.asarray(rng.normal(size=(12, 1)), jnp.float32)
+        params = {"head": {"bias": jnp.full((1,), 62.0), "kernel": kernel}}
+        models = (Snapshot(params, masks.ones(params)),)
+        apply = lambda p, x: (x @ p["head"]["kernel"])[:, 0] + p["head"]["bias"][0]
+        threat = outsider_attacks([np.flatnonzero(inside)], np.flatnonzero(~inside), seed=seed, who=who)
+        observe = feature_cache(apply, models, inputs.astype(np.float32), ages.astype(np.float32))
+        scores = white_box()(evidence_for(threat, models, observe, ages))
+        return statistics.auc(*statistics.split_scores(scores, threat.inside))
+
+    aucs = [auc_of(seed) for seed in range(6)]
+    assert abs(np.mean(aucs) - 0.5) < 2.6 * np.std(aucs, ddof=1) / 6**0.5 + 0.02  # .64 and .73 where scans were divided
 
 
 def test_56_pairs_among_8():

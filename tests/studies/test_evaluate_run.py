@@ -1,5 +1,6 @@
 """A trained model on scans that its run did not have."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,8 @@ import pytest
 from fedsparse_jax.config import experiment_from_config, load_config, load_run, saved_rounds
 from fedsparse_jax.config.saved_runs import with_other_scans
 from fedsparse_jax.core.errors import UsageError
-from fedsparse_jax.runs import run_experiment
+from fedsparse_jax.runs import read_records, run_experiment
+from fedsparse_jax.runs.run_dir import recorded_people
 from fedsparse_jax.studies import evaluate_run
 from tests.helpers.interrupted import QUIET
 
@@ -39,12 +41,39 @@ def columns(table):
 def test_every_scan_is_predicted_and_judged(workdir):
     scans = evaluate_run(workdir, "bids", SCANS)
     table = columns(scans.table)
-    assert list(table) == ["participant_id", "session", "site", "age", "predicted_age", "error"]
+    assert list(table) == ["participant_id", "session", "site", "age", "predicted_age", "error", "set"]
     assert table["participant_id"] == ("sub-01", "sub-10", "sub-19", "sub-23", "sub-31", "sub-58")
     ages, predicted = (np.array(table[name], float) for name in ("age", "predicted_age"))
     assert scans.quality["mae"] == pytest.approx(np.abs(predicted - ages).mean(), abs=1e-2)
     assert scans.quality["predict_mean_mae"] == pytest.approx(np.abs(ages - ages.mean()).mean(), abs=1e-2)
     assert scans.quality["n"] == 6 and scans.trained_on == "phantom"
+    assert scans.trained_quality is None and set(table["set"]) == {"n/a"}
+
+
+def phantom_folder(cache):
+    (folder,) = Path(cache).glob("phantom-*")
+    return folder
+
+
+def test_people_in_training_are_marked_and_judged_apart(workdir, cache):
+    scans, records = evaluate_run(workdir, "bids", str(phantom_folder(cache))), read_records(workdir)
+    table, where = columns(scans.table), {e.participant_id: e.set for e in recorded_people(workdir)}
+    assert [where[person] for person in table["participant_id"]] == list(table["set"])
+    trained, error = np.array(table["set"]) != "test", np.abs(np.array(table["error"], float))
+    assert 0 < scans.quality["n"] == (~trained).sum() and scans.trained_quality["n"] == trained.sum()
+    assert scans.quality["mae"] == pytest.approx(error[~trained].mean(), abs=1e-3)
+    assert scans.trained_quality["mae"] == pytest.approx(error[trained].mean(), abs=1e-3)
+    assert scans.quality["mae"] == pytest.approx(records[-1].test["mae"], rel=1e-4)  # the test set of the run
+
+
+def test_where_nobody_else_is_left_there_is_no_test(workdir, cache, tmp_path):
+    root, members = phantom_folder(cache), {e.participant_id for e in recorded_people(workdir) if e.set != "test"}
+    shutil.copytree(root, tmp_path / "bids")
+    for folder in (tmp_path / "bids").glob("sub-*"):
+        if folder.name not in members:
+            shutil.rmtree(folder)
+    scans = evaluate_run(workdir, "bids", str(tmp_path / "bids"))
+    assert scans.quality is None and scans.trained_quality["n"] == len(members)
 
 
 def test_any_kept_round_can_be_asked_for(workdir):

@@ -89,6 +89,13 @@ def test_scans_may_move_to_another_folder(copies):
     assert len(records) == 4 and {entry.set for entry in recorded_people(workdir)} == {"L1", "test"}
 
 
+def test_without_a_record_scans_may_not_move(copies):
+    workdir, root, go_on = copies
+    (workdir / "people.tsv").unlink()  # as in a run folder of an earlier version
+    with pytest.raises(UsageError, match=r"holds another experiment: there data.root is "):
+        go_on(root, workdir)
+
+
 def test_neither_audits_nor_shadows_divide_anew(copies, tmp_path):
     workdir, root, go_on = copies
     go_on(root, workdir)

@@ -72,8 +72,8 @@ def log_leakage(
         inputs, targets: of everybody, ``[P, ...]`` and ``f32[P]``.
         members: rows of each client.
         test: rows of the central test set.
-        who: ``[P]``, the person of each row; None where every row is a person.
         names: members of ``ATTACKS``; one that lacks something, such as shadows, is left out.
+        who: ``[P]``, the person of each row; None where every row is a person.
 
     Returns:
         ``(params, masks) -> {"train_mae", "membership_auc_NAME", ...}``.

@@ -37,7 +37,7 @@ def open_run_dir(workdir: Path, experiment: Experiment) -> None:
     """Makes the folder and writes what the run is about; refuses a folder that holds another experiment."""
     config_file, recorded = workdir / "config.json", recorded_people(workdir)
     if config_file.exists():
-        _refuse_other(experiment.config, stored_config(workdir), workdir)
+        _refuse_other(experiment.config, stored_config(workdir), workdir, may_move=bool(recorded))
         roster.refuse_other_split(experiment.federation, recorded, workdir)
         upgrade_folder(workdir)
     elif workdir.exists() and any(workdir.iterdir()):
@@ -116,8 +116,8 @@ def describe_federation(experiment: Experiment) -> dict[str, Any]:
     }
 
 
-def _refuse_other(config: dict, stored: dict, workdir: Path) -> None:
-    ours, theirs = _flat(_comparable(config)), _flat(_comparable(stored))
+def _refuse_other(config: dict, stored: dict, workdir: Path, may_move: bool) -> None:
+    ours, theirs = (_flat(_comparable(one, may_move)) for one in (config, stored))
     for key in sorted(ours.keys() | theirs.keys()):
         if ours.get(key) != theirs.get(key):
             raise UsageError(
@@ -126,10 +126,10 @@ def _refuse_other(config: dict, stored: dict, workdir: Path) -> None:
             )
 
 
-def _comparable(config: dict) -> dict[str, Any]:
-    """What decides the numbers; where the scans lie is not among it, for people.tsv says whose they are."""
+def _comparable(config: dict, may_move: bool) -> dict[str, Any]:
+    """What decides the numbers; where the scans lie is not among it if people.tsv says whose they are."""
     numbers = {key: value for key, value in config.items() if key not in COST_ONLY}
-    if isinstance(numbers.get("data"), dict):
+    if may_move and "data" in numbers:
         numbers["data"] = {key: value for key, value in numbers["data"].items() if key not in PLACES}
     return numbers
 

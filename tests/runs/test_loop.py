@@ -114,8 +114,8 @@ def test_divergence_is_one_sentence_and_loses_nothing(tmp_path):
     good = toy_federation.experiment()
     with pytest.raises(Killed):
         run_experiment(good, tmp_path, print_fn=stop_after(2))
-    no_ages = np.full_like(good.federation.targets, np.nan)
-    broken = good._replace(federation=good.federation._replace(targets=no_ages))
+    no_scans = np.full_like(good.federation.inputs, np.nan)
+    broken = good._replace(federation=good.federation._replace(inputs=no_scans))
     with pytest.raises(UsageError, match=r"diverged in round 3 .*client.optimizer.learning_rate"):
         run_experiment(broken, tmp_path, print_fn=QUIET)
     assert int(final_state(tmp_path).round) == 2 and len(read_records(tmp_path)) == 2

@@ -67,6 +67,7 @@ def test_smoke(name, cache, tmp_path):
     check(records, name.removeprefix("methods/"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*METHODS, *SLOW_FORMS])
 def test_smoke_on_digits(name, tmp_path, undrawn):
     method, _, form = name.partition(":")

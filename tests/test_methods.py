@@ -195,6 +195,7 @@ ADAM, MOMENTUM = optax.adam(0.05), optax.sgd(0.05, momentum=0.9)
 WITH_MOMENTUM = ("fedsparsify_global", "fedsparsify_local", "lotteryfl", "prunefl")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "optimizer"),
     [pytest.param(name, ADAM, id=f"{name}-adam", marks=[pytest.mark.slow] * (name in WITH_MOMENTUM)) for name in NESTED]
@@ -249,6 +250,7 @@ def test_an_absent_client_keeps_its_memory(repository, monkeypatch):
     assert info.params_down.tolist() == [19, 0] and info.params_up.tolist() == [15, 0]  # 12 of 15, 2 of 3, the bias
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("schedule", ["gradual", "one_shot", "step_wise"])
 def test_own_masks_reach_the_end_of_every_schedule(schedule, repository, monkeypatch):
     monkeypatch.chdir(repository)
@@ -345,6 +347,7 @@ def test_the_least_accuracy_of_lotteryfl_by_hand():
     assert clients.params["w"][0].ravel().tolist() == [1.0, -1.0, 0.0, pytest.approx(0.2)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["fedavg", "fedsparsify_local", "feddst", "prunefl", "lotteryfl"])
 def test_through_messages_every_kind_of_method_ends_with_the_same_bits(name):
     # Dense, masks of the clients, regrowth at the client, at the server (which asks for scores), masks of one's own.

@@ -82,6 +82,7 @@ def test_a_row_of_inputs_padded_for_its_tiles():
     assert tiles.pad(row[:, :2]).ravel().tolist() == [0, 1, 2, 0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("space", [(6, 4, 2), (3, 4, 5), (5,), (3, 3)])
 @pytest.mark.parametrize("convolve", [tiles.direct, winograd.tiled])
 def test_moments_are_those_of_the_image(float64, convolve, space):

@@ -38,6 +38,7 @@ def xla_block(inputs, kernel):
     return xla_pool((convolved - mean) / jnp.sqrt(variance + 1e-3))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", layers.FORMULATIONS)
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize(

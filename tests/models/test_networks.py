@@ -60,6 +60,7 @@ def test_every_model_maps_scans_to_ages_or_images_to_logits(name):
     assert predictions.dtype == jnp.float32
 
 
+@pytest.mark.slow
 def test_rematerialization_changes_no_gradient():
     inputs = jnp.asarray(np.random.default_rng(0).normal(size=(1, 8, 9, 8, 1)), jnp.float32)
     plain, again = (brain_age_cnn((8, 9, 8), widths=(4, 6, 4), remat=remat) for remat in (False, True))

@@ -72,12 +72,16 @@ class TestCriteria:
             assert all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(scores))
         assert traces() == 1
 
-    def test_batches_are_averaged_and_padding_is_ignored(self, name):
+    def test_batches_are_averaged_or_joined_and_padding_is_ignored(self, name):
         score, key = score_by(name), jax.random.key(0)
         both = score(params(), key, chunk())
         each = [score(params(), key, jax.tree.map(lambda leaf, i=i: leaf[i : i + 1], chunk())) for i in range(2)]
-        mean = jax.tree.map(lambda a, b: (a + b) / 2, *each)
-        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), both, mean)
+        if CRITERIA[name].joined:
+            one_batch = jax.tree.map(lambda leaf: leaf.reshape(1, 8, *leaf.shape[2:]), chunk())
+            expected = score(params(), key, one_batch)
+        else:
+            expected = jax.tree.map(lambda a, b: (a + b) / 2, *each)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), both, expected)
         padded = chunk(valid=jnp.array([[True] * 4, [False] * 4]))
         padded = padded._replace(inputs=padded.inputs.at[1].set(jnp.nan))
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), score(params(), key, padded), each[0])

@@ -54,7 +54,10 @@ def test_it_goes_on_from_where_it_stopped(old_run, repository):
         path = old_run / part
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     lines = []
-    records = run_experiment(experiment_from_config(todays_config(repository)), old_run, lines.append)
+    config = todays_config(repository)
+    with pytest.raises(UsageError, match=r"divided them otherwise \(federation.json, clients\)"):
+        run_experiment(experiment_from_config(config), old_run, lines.append)
+    records = run_experiment(experiment_from_config(config, workdir=old_run), old_run, lines.append)
     assert f"{old_run} holds 2 of 3 rounds: going on from there." in lines
     assert [record.round for record in records] == [1, 2, 3] and records[:2] == whole[:2]
     assert records[2].density == pytest.approx(whole[2].density, abs=1e-3)

@@ -17,5 +17,5 @@ def get_config(forms=""):
     config, _ = base_config(forms)
     config.method = "salient_grads"
     with config.unlocked():
-        config.pruning.update(placement="init", criterion="snip", scored_clients="all", prunable="kernels")
+        config.pruning.update(placement="init", criterion="salient_grads", scored_clients="all", prunable="kernels")
     return config

@@ -166,6 +166,42 @@ def tpr_estimate(members, outsiders, fpr: float, *, seed=0, draws=1000, level=0.
     return Estimate(drawn.value, min(float(exact.low), drawn.low), max(float(exact.high), drawn.high))
 
 
+def epsilon_lower_bound(inside, outside, delta: float, *, level: float = 0.95) -> float:
+    """The least epsilon that can be true of a mechanism, seen from outside: an audit with canaries.
+
+    Whoever tells trainings with an example from trainings without it so well refutes any smaller epsilon, since
+    ``TPR <= exp(epsilon) FPR + delta`` and the same with the two exchanged (Kairouz et al., 2015, arXiv 1311.0776;
+    Jagielski et al., 2020, arXiv 2006.07709). The threshold is chosen on the first half of the scores and judged on the
+    other, with one-sided Clopper-Pearson bounds on both rates.
+
+    Args:
+        inside: ``[n]``, a score of each training with the canary, in random order.
+        outside: ``[m]``, of each training without.
+        delta: of the promise.
+        level: the chance that what is returned is not above the truth.
+    """
+    halves = [np.array_split(np.asarray(scores, np.float64), 2) for scores in (inside, outside)]
+    chosen, judged = ([half[place] for half in halves] for place in (0, 1))
+    bound = lambda threshold, scores: max(_epsilon_bounds(threshold, *scores, delta, level))
+    candidates = np.quantile(np.concatenate(chosen), np.linspace(0, 1, 201)[1:-1])
+    best = max(candidates, key=lambda threshold: bound(threshold, chosen))
+    side = int(np.argmax(_epsilon_bounds(best, *chosen, delta, level)))
+    return max(0.0, _epsilon_bounds(best, *judged, delta, level)[side])
+
+
+def _epsilon_bounds(threshold: float, inside, outside, delta: float, level: float) -> tuple[float, float]:
+    """By those above a threshold, and by those not above it."""
+    above = [(int((scores > threshold).sum()), len(scores)) for scores in (inside, outside)]
+    below = [(count - hits, count) for hits, count in above[::-1]]
+
+    def of(hits, alarms):
+        least = binomtest(*hits, alternative="greater").proportion_ci((1 + level) / 2).low
+        most = binomtest(*alarms, alternative="less").proportion_ci((1 + level) / 2).high
+        return math.log(max(float(least) - delta, 1e-12) / max(float(most), 1e-12))
+
+    return of(*above), of(*below)
+
+
 def bootstrap(statistic: Callable, members, outsiders, *, seed=0, draws=1000, level=0.95, folds=False) -> Estimate:
     """Percentile interval of ``statistic(members, outsiders)``, each drawn anew from its own.
 

@@ -19,6 +19,7 @@ from fedsparse_jax.communication import message as codec
 from fedsparse_jax.communication.value_codecs import VALUE_CODECS
 from fedsparse_jax.core.errors import ArgumentError
 from fedsparse_jax.core.files import write_whole
+from fedsparse_jax.core.streams import Stream
 from fedsparse_jax.core.types import Masks, Params, Payload
 
 MODES = ("off", "measure", "transmit")
@@ -134,7 +135,7 @@ def transmit(
             contexts[id(known)] = codec.with_known_mask(layout, known)
         if (id(known), row) not in sent:
             own, start = jax.tree.map(lambda leaf, i=row: leaf[i], (on_host, bases))
-            seed = (settings.seed, *when, rounding)
+            seed = (settings.seed, Stream.MESSAGE_ROUNDING, *when, rounding)
             sent[id(known), row] = _send(settings, contexts[id(known)], known, residual, own, seed, start)
         size, decoded, lost = sent[id(known), row]
         records[client] = ClientRecord(decoded.masks, residual if bases is None else lost)

@@ -35,7 +35,7 @@ from fedsparse_jax.models import MODELS
 from fedsparse_jax.models.flops import multiply_adds_per_weight
 from fedsparse_jax.models.from_nnx import in_precision
 from fedsparse_jax.runs.experiment import Batching, Cohorts, Execution, Experiment, LeakageLog, Output
-from fedsparse_jax.runs.run_dir import recorded_people
+from fedsparse_jax.runs.run_dir import is_of_0_1, recorded_people
 
 
 def load_config(spec: str) -> ConfigDict:
@@ -99,7 +99,13 @@ def federation_from_config(
         partition=bind_options(PARTITIONS, options, "partition", *given),
         num_clients=config.partition.num_clients,
     )
-    split: Callable = functools.partial(federate, divide=divide, test_share=config.data.test_share, seed=config.seed)
+    split: Callable = functools.partial(
+        federate,
+        divide=divide,
+        test_share=config.data.test_share,
+        seed=config.seed,
+        split_test=partitions.split_test_by_order if workdir and is_of_0_1(workdir) else partitions.split_test,
+    )
     if workdir and (roster := recorded_people(workdir)):
         as_recorded = functools.partial(federate_as_recorded, roster=roster, workdir=workdir)
         split = lambda *arrays, test, classes=0: as_recorded(*arrays, classes=classes)  # the record knows who is tested
@@ -191,7 +197,8 @@ def experiment_from_config(
         dropped=dropped,
         remarks=remarks_on_config(config),
         leakage=_leakage_log(config, network, data) if config.log.audit_every else None,
-        epsilon=_epsilon_of_rounds(config, recipe.private) if recipe.private else None,
+        epsilon=_epsilon_of_rounds(config, recipe.private, data) if recipe.private else None,
+        noise_from_seed=config.privacy.noise_from_seed,
     )
 
 
@@ -207,9 +214,10 @@ def _execution(config: ConfigDict, data: Federation, size: int) -> Execution:
     )
 
 
-def _epsilon_of_rounds(config: ConfigDict, private: PrivateSteps) -> Callable[[int], float]:
-    """Rounds that a client took part in, to the epsilon of its data."""
-    return lambda rounds: epsilon_spent(private.noise, rounds * config.client.epochs, config.privacy.delta)
+def _epsilon_of_rounds(config: ConfigDict, private: PrivateSteps, data: Federation) -> Callable[[int], float]:
+    """Rounds that a client took part in, to the epsilon of one scan of its data, or of all scans of a person."""
+    scans = {"scan": 1, "person": data.most_scans_of_a_person}[config.privacy.unit]
+    return lambda rounds: epsilon_spent(private.noise, rounds * config.client.epochs, config.privacy.delta, scans)
 
 
 def _leakage_log(config: ConfigDict, network: Model, data: Federation) -> LeakageLog:

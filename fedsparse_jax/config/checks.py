@@ -56,6 +56,10 @@ def check_task(config: ConfigDict) -> Task:
             f"client.loss is {config.client.loss!r}, which does not fit task {config.task!r}; for classification it "
             "is 'cross_entropy', for regression any other."
         )
+    if classes and config.partition.name == "dirichlet":
+        raise UsageError(
+            "partition.name is 'dirichlet', which shares out bins of ages; with classes it is 'dirichlet_by_class'."
+        )
     return task
 
 

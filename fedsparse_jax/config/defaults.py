@@ -74,6 +74,8 @@ def defaults() -> ConfigDict:
     # Differentially private local steps (extra "privacy"): the largest norm of one example's gradient, the standard
     # deviation of the noise as a multiple of it (0 and 0: neither), and the delta for which the log has epsilon.
     config.privacy = dict(clip=0.0, noise=0.0, delta=1e-5)
+    config.privacy.unit = "scan"  # whom epsilon is about: one "scan", or a "person" with all scans
+    config.privacy.noise_from_seed = False  # True: the same noise in every run of the seed, for simulations only
     # Messages between server and clients: off | measure their lengths | transmit: what is decoded of them counts.
     # Values are float32, or lossy (transmit only): bfloat16 | float16 | int8; with feedback clients send the difference
     # from what they were sent, and with it the rounding error of their earlier messages (error feedback).

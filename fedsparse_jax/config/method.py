@@ -61,6 +61,7 @@ def private_steps_from_config(config: ConfigDict) -> PrivateSteps | None:
             raise UsageError(f"privacy.{key} is {value}: it must not be negative.")
     if not 0 < delta < 1:
         raise UsageError(f"privacy.delta is {delta}: it is a chance, between 0 and 1.")
+    lookup(dict.fromkeys(("scan", "person")), config.privacy.unit, "privacy.unit")
     if (clip > 0) != (noise > 0):
         raise UsageError(
             f"privacy.clip is {clip} and privacy.noise is {noise}: only both together hide anybody; set both, or "
@@ -165,6 +166,11 @@ def remarks_on_config(config: ConfigDict) -> tuple[str, ...]:
         )
     if config.solo_rounds >= config.rounds:
         remarks.append(f"Note: solo_rounds is {config.solo_rounds} of {config.rounds} rounds: one client trains alone.")
+    if config.privacy.noise and config.privacy.noise_from_seed:
+        remarks.append(
+            "Note: privacy.noise_from_seed: every run of this seed adds the same noise, and whoever knows the seed can "
+            "take it away; epsilon holds in a simulation of one run."
+        )
     return tuple(remarks)
 
 

@@ -12,7 +12,7 @@ import enum
 class Stream(enum.IntEnum):
     """What a stream decides."""
 
-    TEST_SPLIT = 1  # who is in the test set
+    TEST_SPLIT = 1  # who was in the test set of a run of version 0.1
     PARTITION_BY_CHANCE = 2  # whose scans each client holds
     PARTITION_BY_AGE = 3
     PARTITION_BY_DIRICHLET = 4
@@ -20,6 +20,7 @@ class Stream(enum.IntEnum):
     BATCHES = 6  # the order of a client's examples
     PARTITION_BY_CLASS = 7
     SCORED_BATCHES = 8  # the batches that a criterion looks at
+    MESSAGE_ROUNDING = 9  # which way a lossy message rounds
     SHADOW_HALVES = 11  # who is in which half of a pair of shadow models
     SERVER_KNOWN_MEMBERS = 21  # whom an attacker knows
     SERVER_KNOWN_OUTSIDERS = 22

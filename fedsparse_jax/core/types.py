@@ -116,7 +116,7 @@ class FedAlgorithm(NamedTuple):
     init: Callable[[Key], ServerState]
     prune_at_init: Callable[..., ServerState]  # (server, data, weights)
     download: Callable[[ServerState, Array], Payload]  # (server, client_ids [C])
-    start_clients: Callable[..., ClientState]  # (server, client_ids [C], data, received)
+    start_clients: Callable[..., ClientState]  # (server, client_ids [C], data, received, noise_key)
     local_steps: Callable[[ClientState, Chunk], tuple[ClientState, StepInfo]]
     upload: Callable[..., Payload]  # (server, clients, data)
     update_server: Callable[..., tuple[ServerState, RoundInfo]]  # (server, clients, weights, data, received)

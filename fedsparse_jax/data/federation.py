@@ -25,6 +25,11 @@ class Federation(NamedTuple):
         return np.unique([row["participant_id"] for row in self.people], return_inverse=True)[1]
 
     @property
+    def most_scans_of_a_person(self) -> int:
+        """Training examples of the person who has most."""
+        return int(np.bincount(self.person_of_row[np.concatenate(self.members)]).max())
+
+    @property
     def train_targets(self) -> np.ndarray:
         """Targets of all clients together."""
         return self.targets[np.concatenate(self.members)]
@@ -79,7 +84,16 @@ def from_arrays(
 
 
 def federate(
-    inputs, targets, people: list[dict], *, divide: Callable, test_share: float, seed: int, test=None, classes: int = 0
+    inputs,
+    targets,
+    people: list[dict],
+    *,
+    divide: Callable,
+    test_share: float,
+    seed: int,
+    test=None,
+    classes: int = 0,
+    split_test: Callable = partitions.split_test,
 ) -> Federation:
     """Splits the people, never the scans: nobody is in two clients, or in both train and test.
 
@@ -88,16 +102,17 @@ def federate(
         targets: ``[N]``, in years; a person's first scan stands for the person.
         people: one row an example, with ``participant_id`` and ``site``.
         divide: ``(ages [P], sites [P], seed) -> list of index arrays``, see `partitions.divide`.
-        test_share: share of the people in the central test set.
+        test_share: share of the people in the central test set, see `partitions.split_test`.
         seed: of the split.
         test: people of the central test set, by index, for data that come with one; ``test_share`` is not used then.
         classes: number of classes, 0 for none.
+        split_test: `partitions.split_test`, or that of an earlier version.
     """
     ids, first_scan, person_of_scan = np.unique(
         [row["participant_id"] for row in people], return_index=True, return_inverse=True
     )
     if test is None:
-        train, tested = partitions.split_test(len(ids), test_share, seed)
+        train, tested = split_test(ids.tolist(), test_share, seed)
     else:
         train, tested = np.setdiff1d(np.arange(len(ids)), test), np.asarray(test)
     sites = np.array([people[i]["site"] for i in first_scan])

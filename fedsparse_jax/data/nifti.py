@@ -18,7 +18,11 @@ from scipy import ndimage
 from fedsparse_jax.core.errors import UsageError
 
 FOV = (182.0, 218.0, 182.0)  # mm, the MNI152 box
-ORIGIN = (-90.0, -126.0, -72.0)  # RAS mm of its first voxel's centre at 1 mm
+CORNER = (-90.5, -126.5, -72.5)  # RAS mm, where the box begins
+ORIGINS = {  # RAS mm of the first voxel's centre of FSL's grids; the 2 mm grid takes every second voxel of the other
+    (182, 218, 182): (-91.0, -126.0, -72.0),
+    (91, 109, 91): (-90.0, -126.0, -72.0),
+}
 TEMPLATE_CENTRE = (0.0, -24.0, 12.0)  # RAS mm, centre of the phantom's brain, which sits in that box
 TEMPLATE_SPREAD = (30.5, 38.5, 28.5)  # mm, standard deviation of its voxels along each axis
 MAX_BYTES = 2**31  # of one image, uncompressed
@@ -222,10 +226,14 @@ def _short(error: Exception) -> str:
 
 
 def grid_affine(shape) -> np.ndarray:
-    """RAS affine, ``f64[4, 4]``, of a grid of ``shape`` voxels over the MNI152 box; 91x109x91 is its 2 mm grid."""
+    """RAS affine, ``f64[4, 4]``, of a grid of ``shape`` voxels over the MNI152 box.
+
+    182x218x182 and 91x109x91 are the 1 mm and the 2 mm grid of FSL, whose boxes lie half a millimetre apart. A grid of
+    any other shape fills the box from ``CORNER`` on.
+    """
     voxel = np.array(FOV) / shape
     affine = np.diag([*voxel, 1.0])
-    affine[:3, 3] = np.array(ORIGIN) - 0.5 + 0.5 * voxel
+    affine[:3, 3] = ORIGINS.get(tuple(shape), np.array(CORNER) + 0.5 * voxel)
     return affine
 
 
@@ -233,8 +241,7 @@ def to_grid(data: np.ndarray, affine: np.ndarray, shape, *, align: str = "affine
     """Resamples a volume in RAS onto the grid, linearly; outside the field of view it is 0.
 
     Where the grid is coarser than the volume, a Gaussian goes first whose width (FWHM) makes up the difference in
-    quadrature. A volume that is on the grid already is returned as it is; so is one on FSL's 2 mm grid, which lies
-    half a millimetre beside the one of the 1 mm box.
+    quadrature. A volume that is on the grid already is returned as it is.
 
     Args:
         data: ``f32[X, Y, Z]``.
@@ -256,7 +263,7 @@ def to_grid(data: np.ndarray, affine: np.ndarray, shape, *, align: str = "affine
 
 def _is_grid(affine: np.ndarray, target: np.ndarray) -> bool:
     same_axes = np.allclose(affine[:3, :3], target[:3, :3], atol=1e-3)
-    return same_axes and np.abs(affine[:3, 3] - target[:3, 3]).max() < 0.51
+    return same_axes and np.abs(affine[:3, 3] - target[:3, 3]).max() < 0.01
 
 
 def by_affine(data: np.ndarray, affine: np.ndarray) -> np.ndarray:

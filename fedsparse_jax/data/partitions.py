@@ -4,6 +4,8 @@ Everything here divides *people*, never scans: `expand` turns people into scans 
 is in two clients, or in both train and test.
 """
 
+import hashlib
+
 import numpy as np
 
 from fedsparse_jax.core.errors import ArgumentError, UsageError
@@ -14,14 +16,42 @@ AGE_MEANS = (90, 70, 50, 30)  # target ages of the paper's non-IID clients, in t
 AGE_SD = 10.0
 
 
-def split_test(count: int, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """People for training and people for the central test set, at random: ``(train i64[..], test i64[..])``."""
-    tested = round(share * count)
-    if not 0 < tested < count:
-        rule = f"of {count} people it puts {tested} into the test set; both sets need at least one person"
+def split_test(names, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """People for training and people for the central test set, at random: ``(train i64[..], test i64[..])``.
+
+    Each person's own lot decides, drawn from the seed and his name alone: whoever comes or goes moves nobody else. The
+    test set is therefore only nearly of the share asked for, give or take ``sqrt(share (1 - share) people)``.
+
+    >>> split_test(["sub-01", "sub-02", "sub-03", "sub-04"], 0.5, seed=1)[1]
+    array([1, 3])
+
+    Raises:
+        ArgumentError: one of the two sets is empty.
+    """
+    if not 0 < share < 1:
+        raise ArgumentError("test_share", share, "it is a share of the people, above 0 and below 1")
+    tested = np.array([_lot(name, seed) < share for name in names], bool)
+    if not 0 < tested.sum() < len(tested):
+        rule = f"of {len(tested)} people it puts {tested.sum()} into the test set; add people, or change it or the seed"
         raise ArgumentError("test_share", share, rule)
-    order = np.random.default_rng([seed, Stream.TEST_SPLIT]).permutation(count)
+    return np.flatnonzero(~tested), np.flatnonzero(tested)
+
+
+def split_test_by_order(names, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """As version 0.1 did it, for its runs, which have no record of their people: who is tested hangs on how many
+    people there are.
+
+    Arguments and results are those of `split_test`.
+    """
+    order = np.random.default_rng([seed, Stream.TEST_SPLIT]).permutation(len(names))
+    tested = round(share * len(names))
     return np.sort(order[tested:]), np.sort(order[:tested])
+
+
+def _lot(name: str, seed: int) -> float:
+    """A number in [0, 1) that only this name and this seed have."""
+    digest = hashlib.blake2b(f"{seed} {name}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") / 2**64
 
 
 def uniform_sizes(count: int, num_clients: int) -> list[int]:
@@ -124,11 +154,23 @@ def dirichlet(ages, sites, num_clients, seed, *, alpha=0.5, bins=5):
 
     A client that would stay empty takes one person from the largest.
     """
-    rng = np.random.default_rng([seed, Stream.PARTITION_BY_DIRICHLET])
     edges = np.quantile(ages, np.linspace(0, 1, bins + 1)[1:-1])
-    which = np.digitize(ages, edges)
+    return _dirichlet(np.digitize(ages, edges), num_clients, seed, alpha)
+
+
+def dirichlet_by_class(ages, sites, num_clients, seed, *, alpha=0.5):
+    """Each class is shared out by a Dirichlet draw of its own (Hsu et al., 2019, arXiv 1909.06335).
+
+    As `dirichlet`, for targets that are class labels.
+    """
+    return _dirichlet(np.unique(ages, return_inverse=True)[1], num_clients, seed, alpha)
+
+
+def _dirichlet(which, num_clients: int, seed: int, alpha: float) -> list[np.ndarray]:
+    """People of the same number in ``which [P]`` are shared out together."""
+    rng = np.random.default_rng([seed, Stream.PARTITION_BY_DIRICHLET])
     members: list[list[int]] = [[] for _ in range(num_clients)]
-    for b in range(bins):
+    for b in range(which.max() + 1):
         people = rng.permutation(np.flatnonzero(which == b))
         cuts = (np.cumsum(rng.dirichlet([alpha] * num_clients))[:-1] * len(people)).round().astype(int)
         for taken, part in zip(members, np.split(people, cuts), strict=True):
@@ -207,5 +249,6 @@ PARTITIONS = {
     "skewed_noniid": skewed_noniid,
     "site": by_site,
     "dirichlet": dirichlet,
+    "dirichlet_by_class": dirichlet_by_class,
     "classes_per_client": classes_per_client,
 }

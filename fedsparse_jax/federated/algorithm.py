@@ -96,9 +96,23 @@ def prune_before_round_1(
 
 
 def start_clients(
-    recipe: Recipe, server: ServerState, client_ids: Array, data: Chunk | None = None, received: Payload | None = None
+    recipe: Recipe,
+    server: ServerState,
+    client_ids: Array,
+    data: Chunk | None = None,
+    received: Payload | None = None,
+    noise_key: Key | None = None,
 ) -> ClientState:
-    """The cohort ``client_ids [C]`` as it starts its local training with what it ``received`` from the server."""
+    """The cohort ``client_ids [C]`` as it starts its local training with what it ``received`` from the server.
+
+    Args:
+        recipe, server: of the round.
+        client_ids: ``[C]``.
+        data: batches of the hooks that ask for some.
+        received: None for what the server holds.
+        noise_key: of the noise of private steps. It must be fresh for every training, as the promise of privacy holds
+            for noise that nobody has seen before; None takes the seed's, which is for simulations.
+    """
     memory, count, t = server.memory, client_ids.shape[0], server.round + 1
     params, mask, _ = recipe.mask_ownership.download(server, client_ids) if received is None else received
     anchor = (tree.zeros_like(params) if recipe.proximal_anchor == "zero" else params) if recipe.proximal else None
@@ -108,7 +122,8 @@ def start_clients(
     else:
         opt_state = tree.broadcast(recipe.client_tx.init(server.params), count)
     state = tree.gather(memory.state, client_ids)
-    keys = client_keys(jax.random.fold_in(jax.random.fold_in(server.key, _ROUNDS), t), client_ids)
+    key = server.key if noise_key is None else noise_key
+    keys = client_keys(jax.random.fold_in(jax.random.fold_in(key, _ROUNDS), t), client_ids)
     clients = ClientState(client_ids, params, mask, opt_state, keys, anchor, state)
     for hook in recipe.hooks:
         if hook.before_training:

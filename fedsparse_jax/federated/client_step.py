@@ -53,7 +53,8 @@ def private_loss_and_gradient(objective: Callable, private: PrivateSteps) -> Cal
         finite = jnp.isfinite(sum(jax.tree.leaves(squares))) & jnp.isfinite(values)
         gradients, values = jax.tree.map(lambda leaf: losses.zero_invalid(leaf, finite), (gradients, values))
         leaves, structure = jax.tree.flatten(gradients)
-        clipped, _ = optax.per_example_global_norm_clip(leaves, private.clip)
+        with jax.default_matmul_precision("highest"):  # the sum must keep the bound on GPUs too
+            clipped, _ = optax.per_example_global_norm_clip(leaves, private.clip)
         noise_std, count = private.clip * private.noise, jnp.maximum(batch.valid.sum(), 1).astype(jnp.float32)
         noised = [
             (leaf + noise_std * jax.random.normal(jax.random.fold_in(key, i), leaf.shape)) / count

@@ -74,3 +74,4 @@ class Experiment(NamedTuple):
     remarks: tuple[str, ...] = ()  # said before the first round
     leakage: LeakageLog | None = None
     epsilon: Callable[[int], float] | None = None  # of the data of a client who took part in so many rounds
+    noise_from_seed: bool = False  # the noise of private steps; by default each run folder draws its own

@@ -36,7 +36,7 @@ def run_experiment(experiment: Experiment, workdir: Path, print_fn: Print = prin
     run_dir.open_run_dir(workdir, experiment)
     for remark in experiment.remarks:
         print_fn(remark)
-    runner, output = make_runner(experiment), experiment.output
+    runner, output = make_runner(experiment, run_dir.noise_entropy(workdir)), experiment.output
     with contextlib.ExitStack() as stack:
         manager = stack.enter_context(checkpoint.open_manager(workdir, output.checkpoints_kept))
         server, records = _resume(runner, manager, workdir, print_fn)

@@ -38,6 +38,10 @@ def upgrade_stored_config(stored: dict[str, Any]) -> dict[str, Any]:
             value = config[old_section].pop(old_key)
             if section != "hooks" or "hooks" in config:  # only a method with that hook has its options
                 config.setdefault(section, {})[key] = RENAMED_VALUES.get((section, key), {}).get(value, value)
+    if "privacy" in config and "unit" not in config["privacy"]:
+        config["privacy"] |= {"unit": "scan", "noise_from_seed": config["privacy"].get("noise", 0) > 0}
+    if config.get("method") == "salient_grads" and config.get("pruning", {}).get("criterion") == "snip":
+        config["pruning"]["criterion"] = "salient_grads"
     if "pruning" in config:
         config.setdefault("hooks", {"name": "none"})
     return {key: value for key, value in config.items() if key != "wire" or value}

@@ -9,7 +9,7 @@ import numpy as np
 
 from fedsparse_jax.communication import transport
 from fedsparse_jax.communication.transport import SharedMasks, Traffic
-from fedsparse_jax.core.types import Chunk, ClientState, FedAlgorithm, Payload, RoundInfo, ServerState, StepInfo
+from fedsparse_jax.core.types import Chunk, ClientState, FedAlgorithm, Key, Payload, RoundInfo, ServerState, StepInfo
 from fedsparse_jax.data.batching import (
     BatchPlan,
     largest_first,
@@ -31,6 +31,7 @@ class Runner(NamedTuple):
     algorithm: FedAlgorithm  # jitted
     apply: Callable  # the network, jitted
     read: Reader
+    noise_key: Key | None = None  # of the noise of private steps; None: the seed's
 
 
 class TrainedClients(NamedTuple):
@@ -68,11 +69,22 @@ def jit_algorithm(algorithm: FedAlgorithm) -> FedAlgorithm:
     )
 
 
-def make_runner(experiment: Experiment) -> Runner:
-    """The only place where ``jax.jit`` meets an experiment's algorithm and network."""
+def make_runner(experiment: Experiment, noise_entropy: int | None = None) -> Runner:
+    """The only place where ``jax.jit`` meets an experiment's algorithm and network.
+
+    Args:
+        experiment: what is run.
+        noise_entropy: of the run, see `run_dir.noise_entropy`; None for the seed's noise.
+    """
     make_reader = resident_reader if experiment.execution.resident else streamed_reader
     algorithm, apply = jit_algorithm(experiment.algorithm), jax.jit(experiment.model.apply)
-    return Runner(experiment, algorithm, apply, make_reader(experiment.federation.inputs))
+    noise_key = None if noise_entropy is None else _key_of_entropy(noise_entropy)
+    return Runner(experiment, algorithm, apply, make_reader(experiment.federation.inputs), noise_key)
+
+
+def _key_of_entropy(entropy: int) -> Key:
+    """A key of 64 random bits, all that JAX's generator (Threefry 2x32) holds, whatever width integers have."""
+    return jax.random.wrap_key_data(jnp.array([entropy >> 32, entropy & 0xFFFFFFFF], jnp.uint32), impl="threefry2x32")
 
 
 def initial_server(runner: Runner) -> ServerState:
@@ -152,7 +164,7 @@ def train_clients(
     looks_at_data = needs.before_training or needs.after_training
     data = _scored_batches(runner, round_, ids) if looks_at_data else None
     clients = runner.algorithm.start_clients(
-        server, jnp.asarray(ids), data if needs.before_training else None, received
+        server, jnp.asarray(ids), data if needs.before_training else None, received, runner.noise_key
     )
     batch_size, epochs = batching.batch_size, batching.epochs
     steps = num_steps(max(map(len, members)), batch_size, epochs)

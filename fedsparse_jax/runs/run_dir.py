@@ -9,11 +9,14 @@ The files::
     predictions.tsv     of the test set, by the final model         slices.npz        a few test examples
     tensorboard/        the same numbers as metrics.jsonl           report.html       and figures/, by `reporting`
     attack.json         what an audit found, by `studies.audit_run`
+    noise_entropy.txt   of private training only, and secret: whoever knows it can take the noise away
 """
 
 import datetime
 import importlib.metadata
+import os
 import platform
+import secrets
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +32,7 @@ from fedsparse_jax.runs.migrations import CLIENT_RECORDS, upgrade_folder, upgrad
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "nibabel", "fedsparse_jax")
 PEOPLE = "people.tsv"
+NOISE = "noise_entropy.txt"
 PLACES = ("root", "cache_dir", "workers")  # keys of the section data
 COST_ONLY = ("execution", "checkpoint", "log")  # sections that change no number, or only what is shown
 
@@ -39,9 +43,13 @@ def open_run_dir(workdir: Path, experiment: Experiment) -> None:
     if config_file.exists():
         _refuse_other(experiment.config, stored_config(workdir), workdir, may_move=bool(recorded))
         roster.refuse_other_split(experiment.federation, recorded, workdir)
+        if is_of_0_1(workdir):
+            _refuse_other_numbers(describe_federation(experiment), workdir)
         upgrade_folder(workdir)
     elif workdir.exists() and any(workdir.iterdir()):
         raise UsageError(f"{workdir} is not empty and holds no run; choose another --workdir.")
+    elif experiment.epsilon and not experiment.noise_from_seed:
+        _draw_noise_entropy(workdir)
     write_json(config_file, {"config": experiment.config})
     about = {"environment": environment(experiment.seed), "federation": describe_federation(experiment)}
     for name, value in about.items():  # of the run's first start
@@ -54,6 +62,27 @@ def open_run_dir(workdir: Path, experiment: Experiment) -> None:
 def recorded_people(workdir: Path) -> roster.Roster:
     """Who was in which client and in the test set of a run; empty for a folder that has no run, or an older one."""
     return roster.read_roster(workdir / PEOPLE)
+
+
+def is_of_0_1(workdir: Path) -> bool:
+    """Whether the folder's run was begun by version 0.1, which recorded nobody."""
+    return (workdir / "config.json").exists() and not (workdir / PEOPLE).exists()
+
+
+def noise_entropy(workdir: Path) -> int | None:
+    """The random number behind the noise of a private run, drawn when its folder was made.
+
+    No two folders share it, so that no noise is added twice to different data; a run that goes on goes on with its own.
+    None for a run that takes its noise from the seed: one that is not private, or is older than version 0.2.
+    """
+    file = workdir / NOISE
+    return int(file.read_text(encoding="ascii"), 16) if file.exists() else None
+
+
+def _draw_noise_entropy(workdir: Path) -> None:
+    workdir.mkdir(parents=True, exist_ok=True)
+    with os.fdopen(os.open(workdir / NOISE, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(f"{secrets.token_hex(8)}\n")
 
 
 def stored_config(workdir: Path) -> dict[str, Any]:
@@ -123,6 +152,19 @@ def _refuse_other(config: dict, stored: dict, workdir: Path, may_move: bool) -> 
             raise UsageError(
                 f"{workdir} holds another experiment: there {key} is {theirs.get(key)!r}, here it is "
                 f"{ours.get(key)!r}; choose another --workdir."
+            )
+
+
+def _refuse_other_numbers(federation: dict[str, Any], workdir: Path) -> None:
+    """Of a run that recorded no names: whether the same ages or classes are in every client and in the test set."""
+    file = workdir / "federation.json"
+    recorded = read_json(file) if file.exists() else {}
+    for key in ("clients", "test"):
+        if key in recorded and recorded[key] != federation[key]:
+            raise UsageError(
+                f"{workdir} was trained by version 0.1 on other people, or divided them otherwise ({file.name}, "
+                f"{key}); give it the same scans, or choose another --workdir. From Python, build the experiment with "
+                "workdir= that folder."
             )
 
 

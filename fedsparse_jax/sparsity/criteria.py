@@ -1,8 +1,8 @@
 """Which weights matter: params to scores, the larger the more worth keeping.
 
-A score knows one model and one batch. A `Criterion` says beside it whether it looks at data: `pruning.make_scorer`
-averages such scores over the batches of a client, and the server over clients by their size. All score the very params
-that are trained, pruned weights being zero in them.
+A score knows one model and one batch. A `Criterion` says beside it whether it looks at data, and how the batches of a
+client count: `pruning.make_scorer` joins them into one, or averages their scores. The server averages over clients by
+their size. All score the very params that are trained, pruned weights being zero in them.
 """
 
 from collections.abc import Callable
@@ -19,6 +19,7 @@ class Criterion(NamedTuple):
 
     score: Score
     needs_batch: bool = False  # scored on batches, with ``objective``, ``apply`` and ``batch``
+    joined: bool = False  # a client's batches are scored as one: the score is of the mean loss, not a mean of scores
 
 
 def magnitude(params: Params, **unused):
@@ -40,7 +41,8 @@ def random(params: Params, *, key: Key, **unused):
 def snip(params: Params, *, objective: Callable, batch: Chunk, **unused):
     r"""Score :math:`|w\,\partial L/\partial w|`: how much the loss feels the connection (SNIP, arXiv 1810.02340).
 
-    Averaged over clients it is the saliency of SalientGrads (arXiv 2304.07488).
+    ``snip`` takes the gradient of the mean loss of all batches, as its paper does; ``salient_grads`` is the mean of the
+    batches' scores, and over clients the saliency of SalientGrads (arXiv 2304.07488).
     """
     gradient = jax.grad(objective)(params, batch)
     return jax.tree.map(lambda w, g: jnp.abs(w * g), params, gradient)
@@ -82,8 +84,9 @@ def squared_gradient(params: Params, *, objective: Callable, batch: Chunk, **unu
 CRITERIA: dict[str, Criterion] = {
     "magnitude": Criterion(magnitude),
     "random": Criterion(random),
-    "snip": Criterion(snip, needs_batch=True),
-    "grasp": Criterion(grasp, needs_batch=True),
+    "snip": Criterion(snip, needs_batch=True, joined=True),
+    "salient_grads": Criterion(snip, needs_batch=True),
+    "grasp": Criterion(grasp, needs_batch=True, joined=True),
     "synflow": Criterion(synflow, needs_batch=True),
     "squared_gradient": Criterion(squared_gradient, needs_batch=True),
 }

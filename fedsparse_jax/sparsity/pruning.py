@@ -33,10 +33,15 @@ def make_scorer(criterion: Criterion, objective: Callable, apply: Callable) -> C
         apply: the network.
 
     Returns:
-        The mean over the batches ``[T, B, ...]`` that hold a valid example; without data, the criterion itself.
+        The score of the batches ``[T, B, ...]`` joined, or the mean over those that hold a valid example, as the
+        criterion says; without data, the criterion itself.
     """
     if not criterion.needs_batch:
         return lambda params, key, chunk: criterion.score(params, key=key)
+
+    def score_joined(params: Params, key: Key, chunk: Chunk):
+        batch = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), chunk)
+        return criterion.score(params, key=key, objective=objective, apply=apply, batch=batch)
 
     def score(params: Params, key: Key, chunk: Chunk):
         def add(total, batch):
@@ -48,4 +53,4 @@ def make_scorer(criterion: Criterion, objective: Callable, apply: Callable) -> C
         count = jnp.maximum(present.sum(), 1)
         return jax.tree.map(lambda leaf: leaf / count.astype(leaf.dtype), total)
 
-    return score
+    return score_joined if criterion.joined else score

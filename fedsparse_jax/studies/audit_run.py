@@ -27,6 +27,7 @@ from fedsparse_jax.core.types import ServerState
 from fedsparse_jax.data.federation import Federation
 from fedsparse_jax.data.loading import predict_batches
 from fedsparse_jax.runs.metrics_log import read_records
+from fedsparse_jax.runs.run_dir import noise_entropy
 from fedsparse_jax.runs.round import Runner, make_runner, sample_cohort, train_clients
 from fedsparse_jax.studies.shadow_models import last_shadows
 
@@ -129,7 +130,7 @@ def load_audited_run(workdir: Path, progress=no_progress) -> LoadedRun:
         raise UsageError(f"{workdir} holds a classifier; the attacks are for regressors.")
     if "shadow" in config:
         raise UsageError(f"{workdir} holds a shadow; give the run that it is a shadow of.")
-    runner = make_runner(experiment_from_config(config, progress, workdir=workdir))
+    runner = make_runner(experiment_from_config(config, progress, workdir=workdir), noise_entropy(workdir))
     return LoadedRun(runner, [load_run(workdir, round_)[2] for round_ in saved_rounds(workdir)])
 
 

@@ -43,7 +43,7 @@ BAD = {
     ),
     "precision": (dict(precision="half"), r"^precision is 'half'"),
     "partition": (dict(partition__name="fair"), r"partition.name is 'fair'"),
-    "clients": (dict(partition__num_clients=50), r"partition.num_clients is 50: only 32 people are left"),
+    "clients": (dict(partition__num_clients=50), r"partition.num_clients is 50: only 30 people are left"),
     "skew": (dict(partition=dict(name="skewed_iid", num_clients=20)), r"leaves client \d+ of 20 without data"),
     "optimizer": (dict(client__optimizer=dict(name="adamm", learning_rate=1.0)), r"client.optimizer.name is 'adamm'"),
     "rate": (dict(client__optimizer=dict(name="sgd", rate=1.0)), r"client.optimizer.rate is not an option of 'sgd'"),
@@ -114,6 +114,7 @@ BAD = {
     ),
     "lossy": (dict(communication__dtype="int8"), r"communication.dtype is 'int8': that changes what is received"),
     "half private": (dict(privacy__clip=1.0), r"privacy.clip is 1.0 and privacy.noise is 0.0"),
+    "unit": (dict(privacy__unit="family"), r"privacy.unit is 'family': it must be one of scan, person"),
     "chance": (dict(privacy__delta=1.0), r"privacy.delta is 1.0: it is a chance"),
     "audit of nothing": (dict(log__audit_every=1, log__audit_attacks=("magic",)), r"log.audit_attacks is 'magic'"),
 }  # fmt: skip

@@ -258,9 +258,34 @@ def test_broken_files_are_refused_with_their_reason(tmp_path, kind):
 # --- the grid and the intensities -----------------------------------------------------------------
 
 
-def test_the_grid_at_2_mm_is_the_mni_grid():
-    expected = [[2, 0, 0, -89.5], [0, 2, 0, -125.5], [0, 0, 2, -71.5], [0, 0, 0, 1]]
-    np.testing.assert_allclose(nifti.grid_affine((91, 109, 91)), expected)
+def test_the_grids_of_fsl_begin_where_fsl_says():
+    # Its headers, whose x runs from right to left: [-2, 0, 0, 90] over 91 voxels, [-1, 0, 0, 90] over 182.
+    assert nifti.grid_affine((91, 109, 91))[:, 3].tolist() == [90 - 2 * 90, -126, -72, 1]
+    assert nifti.grid_affine((182, 218, 182))[:, 3].tolist() == [90 - 181, -126, -72, 1]
+    assert np.diag(nifti.grid_affine((91, 109, 91))).tolist() == [2, 2, 2, 1]
+
+
+def ball(shape, origin, voxel):
+    """A ball about a point of the head, in mm, on a grid of its own: ``(volume, affine)``."""
+    affine = np.diag([voxel, voxel, voxel, 1.0])
+    affine[:3, 3] = origin
+    where = np.indices(shape).transpose(1, 2, 3, 0) * voxel + origin
+    distance = np.linalg.norm((where - (3, -24, 12)) / (60, 80, 55), axis=-1)
+    return np.clip((1 - distance) * 30, 0, 1).astype(np.float32), affine
+
+
+def test_a_head_from_fsl_s_1_mm_grid_lies_where_the_one_from_its_2_mm_grid_does():
+    grid = (91, 109, 91)
+    centre = lambda volume: [np.average(where, weights=volume) for where in np.indices(grid)]
+    coarse = nifti.to_grid(*ball(grid, (-90, -126, -72), 2.0), grid)
+    fine = nifti.to_grid(*ball((182, 218, 182), (-91, -126, -72), 1.0), grid)
+    np.testing.assert_allclose(centre(coarse), centre(fine), atol=0.01)
+    assert np.abs(coarse - fine).max() < 0.3
+
+
+def test_fsl_s_1_mm_grid_passes_through_unchanged():
+    data, affine = ball((182, 218, 182), (-91, -126, -72), 1.0)
+    np.testing.assert_array_equal(nifti.to_grid(data, affine, data.shape), data)
 
 
 def test_a_volume_on_the_grid_passes_through_unchanged():

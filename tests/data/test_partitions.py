@@ -94,14 +94,43 @@ def test_a_partition_must_give_everybody_once(parts):
         partitions.divide(np.full(4, 60.0), ["a"] * 4, partition=partition, num_clients=2, seed=0)
 
 
-def test_the_test_set_is_a_share_of_the_people():
-    train, tested = partitions.split_test(20, 0.25, seed=3)
-    assert len(tested) == 5 and sorted([*train, *tested]) == list(range(20))
-    again, other = partitions.split_test(20, 0.25, seed=3)[1], partitions.split_test(20, 0.25, seed=4)[1]
-    assert tested.tolist() == again.tolist() != other.tolist()
+NAMES = [f"sub-{i:04d}" for i in range(2000)]
 
 
-@pytest.mark.parametrize(("share", "count"), [(0.0, 0), (1.0, 20), (0.01, 0)])
+def chosen(names, share=0.25, seed=3):
+    train, test = partitions.split_test(names, share, seed)
+    assert sorted([*train, *test]) == list(range(len(names)))
+    return {names[place] for place in test}
+
+
+@pytest.mark.parametrize("share", [0.1, 0.25, 0.5])
+def test_the_test_set_is_nearly_a_share_of_the_people(share):
+    sizes = np.array([len(chosen(NAMES, share, seed)) for seed in range(50)]) / len(NAMES)
+    spread = np.sqrt(share * (1 - share) / len(NAMES))
+    assert np.abs(sizes - share).max() < 4 * spread and abs(sizes.mean() - share) < 4 * spread / np.sqrt(50)
+    assert chosen(NAMES, seed=3) == chosen(NAMES, seed=3) != chosen(NAMES, seed=4)
+
+
+def test_whoever_comes_or_goes_moves_nobody_else_between_train_and_test():
+    before = chosen(NAMES)
+    for names in (NAMES[1:], NAMES[:-5], [*NAMES, "sub-new"], NAMES[::-1], ["a", *NAMES[::2]]):
+        assert chosen(names) & set(NAMES) == before & set(names)
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0, -0.5, 3])
+def test_what_is_no_share_is_refused(share):
+    with pytest.raises(ArgumentError, match=f"^test_share is {share}: it is a share of the people"):
+        partitions.split_test(NAMES, share, seed=0)
+
+
+@pytest.mark.parametrize(("share", "count"), [(0.001, 0), (0.999, 20)])
 def test_a_test_set_of_nobody_or_everybody_is_refused(share, count):
     with pytest.raises(ArgumentError, match=f"^test_share is {share}: of 20 people it puts {count} into"):
-        partitions.split_test(20, share, seed=0)
+        partitions.split_test(NAMES[:20], share, seed=0)
+
+
+def test_by_class_every_class_has_a_draw_of_its_own():
+    labels = np.repeat(np.arange(10), 200)
+    parts = partitions.divide(labels, labels, partition=partitions.dirichlet_by_class, num_clients=3, seed=1)
+    shares = np.array([[(labels[part] == label).sum() for part in parts] for label in range(10)]) / 200
+    assert np.unique(shares.round(2), axis=0).shape[0] == 10  # by quantiles in five bins they went in pairs

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 import sys
 
 import jax
@@ -11,7 +12,8 @@ import optax
 import pytest
 from scipy.stats import norm
 
-from fedsparse_jax.config import experiment_from_config, load_config
+from fedsparse_jax.attacks.statistics import epsilon_lower_bound
+from fedsparse_jax.config import experiment_from_config, load_config, load_run
 from fedsparse_jax.core import losses
 from fedsparse_jax.core.errors import UsageError
 from fedsparse_jax.core.types import Chunk, ClientState
@@ -22,6 +24,7 @@ from fedsparse_jax.federated.privacy_accounting import epsilon_spent, most_round
 from fedsparse_jax.reporting.audit_tables import audit_summary
 from fedsparse_jax.runs import run_experiment
 from fedsparse_jax.studies.audit_run import AuditOptions, audit_run
+from tests.helpers.interrupted import Killed, stop_after
 
 RNG = np.random.default_rng(0)
 INPUTS, TARGETS = RNG.normal(size=(6, 3)).astype(np.float32), RNG.normal(size=6).astype(np.float32) * 5
@@ -145,9 +148,100 @@ def test_epochs_compose_as_another_accountant_of_the_library_says():
     assert epsilon_spent(5.0, 25, 1e-5) == pytest.approx(accountant.get_epsilon(1e-5), rel=1e-3)
 
 
+def test_of_a_person_with_more_scans_more_is_said():
+    pytest.importorskip("dp_accounting")
+    assert epsilon_spent(3.0, 4, 1e-5, scans=3) == pytest.approx(epsilon_spent(1.0, 4, 1e-5))
+
+
+# --- seen from outside --------------------------------------------------------------------------
+
+STEPS, TRAININGS = 4, 40_000
+
+
+def canary_scores(noise, canary_target, clip=1.5):
+    """What a client sends after ``STEPS`` steps, along the direction of the canary's gradient, in many trainings.
+
+    The canary is example 2. Its target is so far off that its gradient has norm ``clip`` and one direction, or it is
+    what the first model predicts, so that it adds next to nothing.
+    """
+    tx, x = optax.sgd(1e-3), np.concatenate([[1], INPUTS[2] * MASK])
+    step = make_local_step(OBJECTIVE, tx, private=PrivateSteps(clip, noise))
+    at_start = float(apply(PARAMS, jnp.asarray(INPUTS[2])))
+    targets = np.full(6, 0.0, np.float32)
+    targets[2] = at_start if canary_target is None else canary_target
+
+    @jax.jit
+    @jax.vmap
+    def train(key):
+        client = ClientState(jnp.int32(0), PARAMS, MASKS, tx.init(PARAMS), key)
+        chunk = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (STEPS, *leaf.shape)), batch(targets=targets))
+        return jax.lax.scan(step, client, chunk)[0].params
+
+    sent = train(jax.random.split(jax.random.key(7 if canary_target is None else 8), TRAININGS))
+    moved = np.concatenate([(np.asarray(sent[n]) - np.asarray(PARAMS[n])).reshape(TRAININGS, -1) for n in "bw"], axis=1)
+    return moved.astype(np.float64) @ (x / np.linalg.norm(x))
+
+
+def audited_epsilon(noise, clip=1.5):
+    return epsilon_lower_bound(canary_scores(noise, 1e6, clip), canary_scores(noise, None, clip), 1e-5)
+
+
+def test_canaries_cannot_refute_the_promise_and_come_near_it():
+    pytest.importorskip("dp_accounting")
+    promised = epsilon_spent(2.0, STEPS, 1e-5)
+    assert 0.4 * promised < audited_epsilon(2.0) <= promised
+
+
+@pytest.mark.parametrize(("noise", "clip"), [(0.5, 1.5), (0.5, 6.0)])
+def test_canaries_refute_a_promise_that_is_not_kept(noise, clip):
+    """A quarter of the noise that is promised for, beside the same clipping norm and one four times as large."""
+    pytest.importorskip("dp_accounting")
+    assert audited_epsilon(noise, clip) > epsilon_spent(2.0, STEPS, 1e-5)
+
+
+# --- a whole run --------------------------------------------------------------------------------
+
+
 @pytest.fixture
 def methods(repository):
     return f"{repository}/configs/methods"
+
+
+def private_run(methods, workdir, print_fn=lambda _: None, **privacy):
+    config = load_config(f"{methods}/fedavg.py:digits+smoke")
+    config.privacy.update(clip=1.0, noise=0.5, **privacy)
+    config.log.tensorboard = False
+    return run_experiment(experiment_from_config(config), workdir, print_fn)
+
+
+def weights(workdir):
+    return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(load_run(workdir)[2].params)])
+
+
+def test_no_two_runs_share_their_noise_and_a_stopped_one_goes_on_with_its_own(methods, tmp_path):
+    pytest.importorskip("dp_accounting")
+    whole, other, stopped = (tmp_path / name for name in ("whole", "other", "stopped"))
+    private_run(methods, whole)
+    private_run(methods, other)
+    assert np.isclose(weights(whole), weights(other), atol=1e-5).mean() < 0.01
+    secret = (whole / "noise_entropy.txt").stat()
+    assert secret.st_mode & 0o077 == 0
+    with pytest.raises(Killed):
+        private_run(methods, stopped, stop_after(1))
+    (stopped / "noise_entropy.txt").write_text((whole / "noise_entropy.txt").read_text())  # before its second round
+    shutil.rmtree(stopped / "checkpoints")  # from the first round on, with the noise of `whole`
+    private_run(methods, stopped)
+    assert weights(stopped).tolist() == weights(whole).tolist()
+
+
+def test_a_simulation_may_take_its_noise_from_the_seed_and_says_so(methods, tmp_path):
+    pytest.importorskip("dp_accounting")
+    said = []
+    for name in ("one", "two"):
+        private_run(methods, tmp_path / name, said.append, noise_from_seed=True)
+    assert weights(tmp_path / "one").tolist() == weights(tmp_path / "two").tolist()
+    assert sum("every run of this seed adds the same noise" in line for line in said) == 2
+    assert not (tmp_path / "one/noise_entropy.txt").exists()
 
 
 @pytest.mark.slow

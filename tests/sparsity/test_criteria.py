@@ -24,6 +24,7 @@ BATCH = Chunk(jnp.array([[2.0]]), jnp.array([4.0]), jnp.ones(1, bool))
     [
         ("magnitude", 3.0),
         ("snip", 3 * 8.0),
+        ("salient_grads", 3 * 8.0),
         ("grasp", 3 * 8 * 8.0),
         ("synflow", 3 * 1.0),  # R = |w| for an input of one
         ("squared_gradient", 64.0),
@@ -66,9 +67,10 @@ def test_agrees_with_numpy(name, seed):
 
 def test_only_criteria_that_differentiate_need_a_batch():
     on_data = {name for name, criterion in criteria.CRITERIA.items() if criterion.needs_batch}
-    assert on_data == {"snip", "grasp", "synflow", "squared_gradient"}
+    assert on_data == {"snip", "salient_grads", "grasp", "synflow", "squared_gradient"}
+    assert {name for name, criterion in criteria.CRITERIA.items() if criterion.joined} == {"snip", "grasp"}
 
 
 def test_every_criterion_has_a_number_worked_by_hand():
-    named = {"magnitude", "snip", "grasp", "synflow", "squared_gradient", "random"}
+    named = {"magnitude", "snip", "salient_grads", "grasp", "synflow", "squared_gradient", "random"}
     assert set(criteria.CRITERIA) == named

@@ -26,7 +26,23 @@ def batches(*valid):
 )
 def test_scores_are_the_mean_over_batches_with_an_example(valid, score):
     # |w g| is 3 * 8 = 24 on the first batch and 3 * 2 = 6 on the second.
-    scorer = make_scorer(CRITERIA["snip"], OBJECTIVE, LINE)
+    scorer = make_scorer(CRITERIA["salient_grads"], OBJECTIVE, LINE)
+    assert scorer(WEIGHT, jax.random.key(0), batches(*valid))["w"].tolist() == [score]
+
+
+@pytest.mark.parametrize(
+    ("name", "valid", "score"),
+    [
+        # The mean loss of both examples has the gradient (8 - 2) / 2 = 3 and the Hessian (8 + 2) / 2 = 5.
+        ("snip", (True, True), 3 * 3.0),
+        ("grasp", (True, True), 3 * 5 * 3.0),
+        ("snip", (False, True), 3 * 2.0),
+        ("grasp", (True, False), 3 * 8 * 8.0),
+        ("grasp", (False, False), 0.0),
+    ],
+)
+def test_scores_of_the_mean_loss_see_all_batches_as_one(name, valid, score):
+    scorer = make_scorer(CRITERIA[name], OBJECTIVE, LINE)
     assert scorer(WEIGHT, jax.random.key(0), batches(*valid))["w"].tolist() == [score]
 
 

@@ -14,10 +14,11 @@ from fedsparse_jax.core.types import Masks, Params
 class Finding(NamedTuple):
     """One attack: its scores and how good they are, or why it could not be tried."""
 
-    scores: np.ndarray | None  # f64[N]
+    scores: np.ndarray | None  # f64[N], one a scored person
     everybody: statistics.Outcome | None
     age_matched: statistics.Outcome | None  # on pairs of like age; None also where nobody has a partner
     refused: str = ""
+    inside: np.ndarray | None = None  # bool[N], the truth about these people
 
 
 def default_attacks() -> dict[str, Attack]:
@@ -38,6 +39,9 @@ def evaluate_attacks(
 ) -> dict[str, Finding]:
     """Scores by every attack, judged on all scored people and on pairs of like age.
 
+    People are judged, never scans: the score of a person is the mean of his scans' scores, and his age that of the
+    first of them.
+
     Args:
         evidence: what the attacker holds.
         inside: ``bool[N]``, the truth about ``evidence.scored``.
@@ -47,19 +51,27 @@ def evaluate_attacks(
         draws: of the bootstrap.
         print_fn: told the name of each attack before it runs.
     """
-    inside = np.asarray(inside, bool)
-    places = controls.age_matched(evidence.targets[evidence.scored], inside, caliper).places
+    first, person = _people(evidence.people_of(evidence.scored))
+    inside = np.asarray(inside, bool)[first]
+    places = controls.age_matched(evidence.targets[evidence.scored][first], inside, caliper).places
     findings = {}
     for name, attack in (default_attacks() if attacks is None else attacks).items():
         print_fn(name)
         try:
-            scores = attack(evidence)
+            scores = np.bincount(person, attack(evidence)) / np.bincount(person)
         except MissingEvidence as reason:
             findings[name] = Finding(None, None, None, str(reason))
             continue
         judge = lambda at, scores=scores: statistics.judge_scores(scores[at], inside[at], seed=seed, draws=draws)
-        findings[name] = Finding(scores, judge(slice(None)), judge(places) if len(places) else None)
+        findings[name] = Finding(scores, judge(slice(None)), judge(places) if len(places) else None, "", inside)
     return findings
+
+
+def _people(owners) -> tuple[np.ndarray, np.ndarray]:
+    """For each person the first row, in that order; and for each row its place among them."""
+    _, first, person = np.unique(owners, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    return first[order], np.argsort(order)[person]
 
 
 def log_leakage(
@@ -83,7 +95,7 @@ def log_leakage(
     def measure(params: Params, masks: Masks) -> dict[str, float]:
         models = (Snapshot(params, masks),)
         observe = features.feature_cache(apply, models, inputs, targets)
-        evidence = threats.evidence_for(threat, models, observe, targets)
+        evidence = threats.evidence_for(threat, models, observe, targets, who=who)
         findings = evaluate_attacks(evidence, threat.inside, attacks, draws=1)
         errors = np.abs(observe(0, ("error",), np.concatenate(members))["error"][:, 0])
         ran = {name: finding.everybody.auc.value for name, finding in findings.items() if finding.everybody}

@@ -45,6 +45,11 @@ class Evidence(NamedTuple):
     members: np.ndarray = NOBODY  # i64[M], known to be members, none of them scored
     outsiders: np.ndarray = NOBODY  # i64[O], known not to be, none of them scored
     shadows: Shadows | None = None
+    who: np.ndarray | None = None  # i64[P], the person of each row; None where every row is a person
+
+    def people_of(self, rows: np.ndarray) -> np.ndarray:
+        """The persons of some rows, as numbers."""
+        return rows if self.who is None else self.who[rows]
 
 
 class MissingEvidence(UsageError):
@@ -52,7 +57,9 @@ class MissingEvidence(UsageError):
 
 
 class Attack(Protocol):
-    """``ATTACKS`` hold factories of these: the evidence to one score a person, higher where membership is likelier.
+    """``ATTACKS`` hold factories of these: the evidence to one score a row, higher where membership is likelier.
+
+    A row is a scan; where a person has several, their scores are averaged when they are judged.
 
     Contract: float64 ``[N]``, finite, the same for the same evidence; it reads no row that the evidence does not name,
     and the order of the scored people does not matter. AUC within chance on an untrained model and on one that never
@@ -79,8 +86,9 @@ def need_known(evidence: Evidence, attack: str, fewest: int = 5) -> None:
         MissingEvidence: fewer than ``fewest`` of either.
     """
     for what, rows in (("members", evidence.members), ("non-members", evidence.outsiders)):
-        if len(rows) < fewest:
-            raise MissingEvidence(f"{attack} needs at least {fewest} known {what}; this attacker knows {len(rows)}.")
+        people = len(np.unique(evidence.people_of(rows)))
+        if people < fewest:
+            raise MissingEvidence(f"{attack} needs at least {fewest} known {what}; this attacker knows {people}.")
 
 
 def need_shadows(evidence: Evidence, attack: str, fewest: int = 1, *, inside: bool = False) -> Shadows:
@@ -99,6 +107,27 @@ def need_shadows(evidence: Evidence, attack: str, fewest: int = 1, *, inside: bo
         kind = "with and without each person" if inside else "without each person"
         raise MissingEvidence(f"{attack} needs at least {fewest} shadow models {kind}; somebody has {least}.")
     return evidence.shadows
+
+
+def others_than(target: int, inside: np.ndarray) -> np.ndarray:
+    """The shadows of one of them as the target: without itself, and without the one that trained on all whom it left.
+
+    `shadow_halves` come in such pairs. Whoever is in how few of all shadows but the target would be known to be in the
+    target; without both, everybody is in half of those that are left.
+
+    Args:
+        target: its number.
+        inside: ``bool[S, P]``.
+
+    Returns:
+        Their numbers, ``i64[..]``.
+
+    >>> others_than(0, shadow_halves(6, 4, seed=0)).tolist()
+    [2, 3]
+    """
+    rest = (inside != ~inside[target]).any(1)
+    rest[target] = False
+    return np.flatnonzero(rest)
 
 
 def shadow_halves(people: int, shadows: int, seed: int) -> np.ndarray:

@@ -57,13 +57,15 @@ def scale_features(values: np.ndarray, how: Scaling) -> np.ndarray:
     return np.clip((np.arcsinh(values / how.unit) - how.mean) / how.std, -10, 10).astype(np.float32)
 
 
-def fit_classifier(known: list[tuple[Features, Features]], training: Training):
+def fit_classifier(known: list[tuple[Features, Features]], training: Training, owners=None):
     """Learns from known members and non-members.
 
     Args:
         known: one pair (members, non-members) of features for each model that the attacker received; the same people in
-            the same order under each, so that nobody stands in training and in validation.
+            the same order under each.
         training: see `Training`.
+        owners: the person of each row of the members, ``[M]``, and of the non-members, ``[O]``, so that nobody stands in
+            training and in validation; None where every row is a person.
 
     Returns:
         ``(features, model's place) -> logits f64[N]``.
@@ -71,7 +73,8 @@ def fit_classifier(known: list[tuple[Features, Features]], training: Training):
     names = sorted(known[0][0])
     scalings = [{n: fit_scaling(np.concatenate([m[n], o[n]])) for n in names} for m, o in known]
     rng = np.random.default_rng([training.seed, Stream.CLASSIFIER_VALIDATION])
-    validation = [_held_out(len(group[names[0]]), training.validation, rng) for group in known[0]]
+    owners = [np.arange(len(group[names[0]])) for group in known[0]] if owners is None else owners
+    validation = [_held_out(people, training.validation, rng) for people in owners]
     here, there = (_stack(known, scalings, validation, side) for side in (False, True))
     weights = _train(here, there, training)
 
@@ -153,11 +156,11 @@ def _train(rows, validation, training: Training):
     return best
 
 
-def _held_out(count: int, share: float, rng) -> np.ndarray:
-    """Which of ``count`` people are for validation: at least one, and never all."""
-    held = np.zeros(count, bool)
-    held[rng.permutation(count)[: min(max(1, round(share * count)), count - 1)]] = True
-    return held
+def _held_out(owners, share: float, rng) -> np.ndarray:
+    """Which rows are for validation, ``bool[N]``: those of a share of the people, of at least one and never of all."""
+    people = np.array(list(dict.fromkeys(owners.tolist())))
+    count = len(people)
+    return np.isin(owners, people[rng.permutation(count)[: min(max(1, round(share * count)), count - 1)]])
 
 
 def _stack(known, scalings, validation, side: bool):

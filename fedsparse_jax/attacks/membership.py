@@ -18,6 +18,7 @@ from fedsparse_jax.attacks.evidence import (
     Shadows,
     need_known,
     need_shadows,
+    others_than,
     residuals,
 )
 from fedsparse_jax.attacks.statistics import auc
@@ -69,7 +70,8 @@ def _classifier(name: str, features: tuple[str, ...], models: int) -> Attack:
         places = list(range(len(evidence.models)))[-models:]
         see = lambda rows: [evidence.observe(place, features, rows) for place in places]
         known = list(zip(see(evidence.members), see(evidence.outsiders), strict=True))
-        logits = feature_classifier.fit_classifier(known, feature_classifier.Training())
+        owners = evidence.people_of(evidence.members), evidence.people_of(evidence.outsiders)
+        logits = feature_classifier.fit_classifier(known, feature_classifier.Training(), owners)
         scored = see(evidence.scored)
         return np.mean([logits(shown, place) for place, shown in enumerate(scored)], axis=0)
 
@@ -235,22 +237,23 @@ def dominance(ratios: np.ndarray, references: np.ndarray, gamma: float) -> np.nd
 
 
 def tune(residual: np.ndarray, inside: np.ndarray, offsets, sigmas) -> tuple[float, float]:
-    """Offset and sigma of the best AUC when the first shadow is the target and the others are its shadows.
+    """Offset and sigma of the best AUC when the first shadow is the target and `others_than` it are its shadows.
 
     Args:
         residual: ``f64[S, N]``, of the shadows on the scored people, whose part in the shadows is known.
         inside: ``bool[S, N]``.
         offsets, sigmas: to choose from; where there is nothing to try them on, 0.3 if there are several, and the first.
     """
-    truth, rest = inside[0], inside[1:]
+    chosen = others_than(0, inside)
+    truth, rest = inside[0], inside[chosen]
     fair = (~rest).any(0)
-    if len(inside) < 3 or not truth[fair].any() or truth[fair].all():
+    if len(rest) < 2 or not truth[fair].any() or truth[fair].all():
         return (0.3 if len(offsets) > 1 else offsets[0]), sigmas[0]
     found = {}
     for s in sigmas:
         p = likelihood(residual[:, fair], s)
         for a in offsets:
-            values = ratio(p[0], p[1:], rest[:, fair], a)
+            values = ratio(p[0], p[chosen], rest[:, fair], a)
             found[a, s] = auc(values[truth[fair]], values[~truth[fair]])
     return max(found, key=lambda pair: found[pair])
 

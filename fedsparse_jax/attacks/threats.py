@@ -67,7 +67,7 @@ def outsider_attacks(members: Sequence, test, *, known=0.5, seed=0, who=None) ->
 
 
 def evidence_for(
-    threat: Threat, models: tuple[Snapshot, ...], observe, targets, shadows: Shadows | None = None
+    threat: Threat, models: tuple[Snapshot, ...], observe, targets, shadows: Shadows | None = None, who=None
 ) -> Evidence:
     """What the threat's attacker holds, once it is known what reached him; the truth stays behind.
 
@@ -77,12 +77,13 @@ def evidence_for(
         observe: of these models, by `features.feature_cache`; threats with the same models may share it.
         targets: ``f32[P]``.
         shadows: if he trained any.
+        who: ``i64[P]``, the person of each row; None where every row is a person.
     """
     if not 0 < len(models) <= threat.models:
         raise UsageError(
             f"{threat.name}: {len(models)} models are given, but this attacker sees 1 to {threat.models} of them."
         )
-    return Evidence(models, observe, targets, threat.scored, threat.members, threat.outsiders, shadows)
+    return Evidence(models, observe, targets, threat.scored, threat.members, threat.outsiders, shadows, who)
 
 
 def _threat(name: str, models: int, known_in, known_out, scored_in, scored_out) -> Threat:

@@ -43,6 +43,16 @@ class TrainedClients(NamedTuple):
     steps: list[StepInfo]  # of each chunk
 
 
+class Exchange(NamedTuple):
+    """The clients' half of a round, and what came through the messages."""
+
+    trained: TrainedClients
+    download: Payload | None  # before any message is made of it; None where nothing is measured
+    received: Payload  # by the server
+    shared_masks: SharedMasks
+    traffic: Traffic | None = None  # of messages that were sent
+
+
 class RoundResult(NamedTuple):
     """A round that was handed to the device, whose numbers may still be on their way."""
 
@@ -126,6 +136,24 @@ def play_round(
         ids: the cohort, ``i32[C]``.
         shared_masks: what server and clients know of one another.
     """
+    exchanged = exchange_models(runner, server, round_, ids, shared_masks)
+    clients, payload, plan, steps = exchanged.trained
+    measured = exchanged.download is not None and exchanged.traffic is None
+    payloads = (exchanged.download, payload) if measured else None
+    weights = jnp.asarray(runner.experiment.federation.client_sizes(ids))
+    server, info = runner.algorithm.update_server(server, clients, weights, None, exchanged.received)
+    info = info._replace(padding=_padding(runner.experiment, plan))
+    return RoundResult(server, info, steps, ids, exchanged.shared_masks, payloads, exchanged.traffic)
+
+
+def exchange_models(
+    runner: Runner, server: ServerState, round_: int, ids: np.ndarray, shared_masks: SharedMasks
+) -> Exchange:
+    """What the clients ``ids`` are sent in a round, train, and send, by messages where the run sends some.
+
+    Arguments are those of `play_round`. From a checkpoint and its client records this is what they sent in the round
+    after it.
+    """
     settings, algorithm = runner.experiment.messages, runner.algorithm
     same_for_all = server.memory.masks is None
     download = received = sent_down = None
@@ -134,26 +162,20 @@ def play_round(
     if settings.mode == "transmit" and download is not None:
         sent_down = transport.transmit(settings, shared_masks, (round_, 0), ids, download, same_for_all=same_for_all)
         received = sent_down.received
-    clients, payload, plan, steps = train_clients(runner, server, round_, ids, received)
-    traffic = payloads = None
-    if sent_down is not None:
-        sent_up = transport.transmit(
-            settings, sent_down.shared_masks, (round_, 1), ids, payload, base=sent_down.received.params
-        )
-        payload, shared_masks = sent_up.received, sent_up.shared_masks
-        traffic = Traffic(sent_down.sizes, sent_up.sizes)
-    elif download is not None:
-        payloads = (download, payload)
-    weights = jnp.asarray(runner.experiment.federation.client_sizes(ids))
-    server, info = algorithm.update_server(server, clients, weights, None, payload)
-    info = info._replace(padding=_padding(runner.experiment, plan))
-    return RoundResult(server, info, steps, ids, shared_masks, payloads, traffic)
+    trained = train_clients(runner, server, round_, ids, received)
+    if sent_down is None:
+        return Exchange(trained, download, trained.payload, shared_masks)
+    sent_up = transport.transmit(
+        settings, sent_down.shared_masks, (round_, 1), ids, trained.payload, base=sent_down.received.params
+    )
+    traffic = Traffic(sent_down.sizes, sent_up.sizes)
+    return Exchange(trained, download, sent_up.received, sent_up.shared_masks, traffic)
 
 
 def train_clients(
     runner: Runner, server: ServerState, round_: int, ids: np.ndarray, received: Payload | None = None
 ) -> TrainedClients:
-    """The clients' half of a round; from a checkpoint, also what they sent in the round after it.
+    """The clients' half of a round, before any message is made of it.
 
     Args:
         runner, server, round_, ids: see `play_round`.

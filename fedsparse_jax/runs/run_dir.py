@@ -17,6 +17,7 @@ import importlib.metadata
 import os
 import platform
 import secrets
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ def open_run_dir(workdir: Path, experiment: Experiment) -> None:
     """Makes the folder and writes what the run is about; refuses a folder that holds another experiment."""
     config_file, recorded = workdir / "config.json", recorded_people(workdir)
     if config_file.exists():
-        _refuse_other(experiment.config, stored_config(workdir), workdir, may_move=bool(recorded))
+        refuse_other_config(experiment.config, workdir, "choose another --workdir")
         roster.refuse_other_split(experiment.federation, recorded, workdir)
         if is_of_0_1(workdir):
             _refuse_other_numbers(describe_federation(experiment), workdir)
@@ -145,13 +146,25 @@ def describe_federation(experiment: Experiment) -> dict[str, Any]:
     }
 
 
-def _refuse_other(config: dict, stored: dict, workdir: Path, may_move: bool) -> None:
-    ours, theirs = (_flat(_comparable(one, may_move)) for one in (config, stored))
-    for key in sorted(ours.keys() | theirs.keys()):
+def refuse_other_config(config: dict, workdir: Path, remedy: str, but: Iterable[str] = ()) -> None:
+    """Refuses a run folder whose numbers come from another config.
+
+    Args:
+        config: resolved, or, with ``but``, not yet.
+        workdir: the run.
+        remedy: the end of the sentence.
+        but: keys that may differ, such as ``model.output_mean``.
+
+    Raises:
+        UsageError: a key that decides the numbers is another one there.
+    """
+    may_move = bool(recorded_people(workdir))
+    ours, theirs = (_flat(_comparable(one, may_move)) for one in (config, stored_config(workdir)))
+    for key in sorted((ours.keys() | theirs.keys()).difference(but)):
         if ours.get(key) != theirs.get(key):
             raise UsageError(
                 f"{workdir} holds another experiment: there {key} is {theirs.get(key)!r}, here it is "
-                f"{ours.get(key)!r}; choose another --workdir."
+                f"{ours.get(key)!r}; {remedy}."
             )
 
 

@@ -1,8 +1,8 @@
 """The audit of a finished run: who attacks whom, with the models that the run has kept, and what comes of it.
 
 The run folder is opened as it was trained: data, split and clients come from its ``config.json``, models from its
-checkpoints. What a client sent is not stored; it is trained again from the checkpoint before, which gives the same
-up to rounding.
+checkpoints. What a client sent is not stored; it is trained again from the checkpoint before, and sent through the same
+messages, which gives the same up to rounding.
 """
 
 import time
@@ -18,6 +18,7 @@ from fedsparse_jax.attacks.evaluate import Finding, default_attacks, evaluate_at
 from fedsparse_jax.attacks.evidence import Attack, Shadows, Snapshot
 from fedsparse_jax.attacks.features import feature_cache
 from fedsparse_jax.attacks.membership import ATTACKS
+from fedsparse_jax.communication.transport import load_records
 from fedsparse_jax.config.build import experiment_from_config, no_progress
 from fedsparse_jax.config.saved_runs import load_run, saved_rounds
 from fedsparse_jax.core import masks
@@ -27,8 +28,8 @@ from fedsparse_jax.core.types import ServerState
 from fedsparse_jax.data.federation import Federation
 from fedsparse_jax.data.loading import predict_batches
 from fedsparse_jax.runs.metrics_log import read_records
-from fedsparse_jax.runs.run_dir import noise_entropy
-from fedsparse_jax.runs.round import Runner, make_runner, sample_cohort, train_clients
+from fedsparse_jax.runs.round import Runner, exchange_models, make_runner, sample_cohort
+from fedsparse_jax.runs.run_dir import client_records, noise_entropy
 from fedsparse_jax.studies.shadow_models import last_shadows
 
 FILE = "attack.json"
@@ -41,6 +42,7 @@ Attackers = list[tuple[threats.Threat, tuple[Snapshot, ...]]]  # with the models
 class LoadedRun(NamedTuple):
     """A run folder, opened for an audit."""
 
+    workdir: Path
     runner: Runner
     states: list[ServerState]  # after each kept round, oldest first
 
@@ -84,12 +86,12 @@ def audit_run(
     options = options or AuditOptions()
     check_options(options)
     attacks, run, began = (choose_attacks(options.attacks), load_audited_run(workdir, progress), time.monotonic())
-    shadow_models = None if shadows is None else last_shadows(shadows, run.data.targets)
+    shadow_models = None if shadows is None else last_shadows(shadows, load_run(workdir)[0], run.data)
     who = attackers(run, threat, options)
     stand_ins = {"untrained": lambda models: untrained_snapshots(run, models)}
     if other is not None:
         control = load_control_run(other, run.data, progress)
-        stand_ins["other seed"] = lambda models: global_snapshots(control.states, len(models))
+        stand_ins["other seed"] = lambda models: _snapshots_like(models, control.states)
     attack = lambda print_fn, stand_in=None: _attack_all(run, who, shadow_models, attacks, options, print_fn, stand_in)
     findings = attack(print_fn)
     controls = {
@@ -108,7 +110,7 @@ def audit_run(
             control: {name: _to_json(found) for name, found in by_threat.items()}
             for control, by_threat in controls.items()
         },
-        "roc": _mean_curves(findings, {one.name: one.inside for one, _ in who}),
+        "roc": _mean_curves(findings),
         "seconds": round(time.monotonic() - began, 1),
     }
     before = read_json(workdir / FILE) if (workdir / FILE).exists() else {}
@@ -131,13 +133,14 @@ def load_audited_run(workdir: Path, progress=no_progress) -> LoadedRun:
     if "shadow" in config:
         raise UsageError(f"{workdir} holds a shadow; give the run that it is a shadow of.")
     runner = make_runner(experiment_from_config(config, progress, workdir=workdir), noise_entropy(workdir))
-    return LoadedRun(runner, [load_run(workdir, round_)[2] for round_ in saved_rounds(workdir)])
+    return LoadedRun(workdir, runner, [load_run(workdir, round_)[2] for round_ in saved_rounds(workdir)])
 
 
 def load_control_run(workdir: Path, data: Federation, progress) -> LoadedRun:
     """A run on the same people with another split, whose models know nothing of who was in this one."""
     control = load_audited_run(workdir, progress)
-    if not np.array_equal(control.data.targets, data.targets):
+    scans = lambda of: [(row["participant_id"], row["session"]) for row in of.people]
+    if scans(control.data) != scans(data) or not np.array_equal(control.data.targets, data.targets):
         raise UsageError(f"{workdir} was trained on other people; --other must differ in its seed only.")
     if np.array_equal(np.sort(control.data.test), np.sort(data.test)):
         raise UsageError(f"{workdir} has the same test set; --other must have another seed.")
@@ -175,7 +178,7 @@ def attackers(run: LoadedRun, threat: str, options: AuditOptions) -> Attackers:
     who = run.data.person_of_row
     if threat == "outsider":
         outsider = threats.outsider_attacks(members, test, known=known, who=who)
-        return [(outsider, global_snapshots(run.states, 1))]
+        return [(outsider, (global_snapshot(run.states[-1]),))]
     if threat == "client":
         if len(members) < 2:
             raise UsageError("This run has one client, who has nobody to attack; try --threat=outsider.")
@@ -192,11 +195,22 @@ def attackers(run: LoadedRun, threat: str, options: AuditOptions) -> Attackers:
     ]
 
 
+def global_snapshot(state: ServerState) -> Snapshot:
+    """A global model alone, as somebody outside gets it."""
+    return Snapshot(masks.apply(state.masks, state.params), state.masks)
+
+
 def global_snapshots(states: list[ServerState], models: int) -> tuple[Snapshot, ...]:
     """The newest global models, each with the one of the kept round before it, oldest first."""
     params = [masks.apply(state.masks, state.params) for state in states]
     chain = [Snapshot(p, s.masks, b) for p, s, b in zip(params[1:], states[1:], params[:-1], strict=True)]
     return tuple(chain[-models:]) or (Snapshot(params[-1], states[-1].masks),)
+
+
+def _snapshots_like(models: tuple[Snapshot, ...], states: list[ServerState]) -> tuple[Snapshot, ...]:
+    """The newest global models of another run, in which an attacker sees no more than in ``models``."""
+    others = global_snapshots(states, len(models))
+    return tuple(other if model.before else other._replace(before=None) for model, other in zip(models, others))
 
 
 def client_snapshots(run: LoadedRun, victim: int, models: int) -> tuple[Snapshot, ...]:
@@ -210,8 +224,9 @@ def client_snapshots(run: LoadedRun, victim: int, models: int) -> tuple[Snapshot
         round_ = int(state.round) + 1
         if victim not in sample_cohort(run.runner.experiment, round_):
             continue
-        trained = train_clients(run.runner, state, round_, np.array([victim], np.int32))
-        params, mask = jax.tree.map(lambda leaf: leaf[0], trained.payload[:2])
+        known = load_records(client_records(run.workdir), int(state.round), state.masks)
+        sent = exchange_models(run.runner, state, round_, np.array([victim], np.int32), known).received
+        params, mask = jax.tree.map(lambda leaf: leaf[0], sent[:2])
         snapshots.append(Snapshot(params, mask, masks.apply(state.masks, state.params)))
     if not snapshots:
         raise UsageError(
@@ -275,7 +290,7 @@ def _attack_all(
         if id(models) not in shown:  # threats that see the same models share what is computed of them
             seen = models if stand_in is None else stand_in(models)
             shown[id(models)] = seen, feature_cache(apply, seen, data.inputs, data.targets)
-        evidence = threats.evidence_for(threat, *shown[id(models)], data.targets, shadows)
+        evidence = threats.evidence_for(threat, *shown[id(models)], data.targets, shadows, data.person_of_row)
         tell = (lambda name: print_fn(f"attack: {name}")) if len(who) == 1 else lambda _: None
         findings[threat.name] = evaluate_attacks(
             evidence, threat.inside, attacks, caliper=options.caliper, draws=options.draws, print_fn=tell
@@ -308,15 +323,15 @@ def _outcome_to_json(outcome: statistics.Outcome | None) -> dict[str, Any] | Non
     }
 
 
-def _mean_curves(findings: Findings, inside: Mapping[str, np.ndarray]) -> dict[str, Any]:
+def _mean_curves(findings: Findings) -> dict[str, Any]:
     """TPR on a grid of FPRs, the mean over the threats; None where non-members are too few for the FPR."""
     curves: dict[str, Any] = {}
     for name in next(iter(findings.values())):
         rates = []
-        for threat, by_attack in findings.items():
+        for by_attack in findings.values():
             scores = by_attack[name].scores
             if scores is not None:
-                members, outsiders = statistics.split_scores(scores, inside[threat])
+                members, outsiders = statistics.split_scores(scores, by_attack[name].inside)
                 supported = FPR_GRID * len(outsiders) >= 1
                 tpr = [statistics.tpr_at(members, outsiders, fpr) for fpr in FPR_GRID]
                 rates.append(np.where(supported, tpr, np.nan))

@@ -15,13 +15,17 @@ from fedsparse_jax.config.build import experiment_from_config, federation_from_c
 from fedsparse_jax.config.saved_runs import load_run, saved_rounds, upgrade_config
 from fedsparse_jax.core.errors import UsageError
 from fedsparse_jax.core.files import read_json, write_json, write_whole
+from fedsparse_jax.data.federation import Federation
 from fedsparse_jax.data.loading import predict_batches
+from fedsparse_jax.data.roster import refuse_others
 from fedsparse_jax.runs.experiment import Experiment
 from fedsparse_jax.runs.loop import run_experiment
 from fedsparse_jax.runs.round import make_runner
+from fedsparse_jax.runs.run_dir import recorded_people, refuse_other_config, stored_config
 
 EVERYBODY = "everybody.npz"
 SHADOWS = "shadows.json"
+BY_HALF = ("model.output_mean", "model.output_scale")  # of the config: statistics of the people inside
 
 
 def train_shadows(
@@ -55,15 +59,17 @@ def train_shadows(
     inside = shadow_halves(len({row["participant_id"] for row in data.people}), count, config.seed)
     for index, half in enumerate(inside):
         print_fn(f"shadow {index + 1} of {count}")
-        _train_shadow(config, workdir / f"shadow-{index}", np.flatnonzero(~half), index, print_fn, progress)
+        _train_shadow(config, data, workdir / f"shadow-{index}", np.flatnonzero(~half), index, print_fn, progress)
     write_json(workdir / SHADOWS, {"count": count})
 
 
-def _train_shadow(config, folder: Path, outside, index: int, print_fn, progress) -> None:
-    if (folder / EVERYBODY).exists():
-        return
+def _train_shadow(config, data: Federation, folder: Path, outside, index: int, print_fn, progress) -> None:
     own = upgrade_config(config.to_dict())
-    own.seed = config.seed + index
+    own.seed = config.seed + 1 + index  # the target has the seed itself
+    if (folder / EVERYBODY).exists():
+        refuse_other_config({**own.to_dict(), "shadow": index}, folder, "choose another --workdir", BY_HALF)
+        refuse_others(data.people, data.targets, recorded_people(folder), folder)
+        return
     shadow = experiment_from_config(own, progress, test=outside, workdir=folder)
     shadow = shadow._replace(config={**shadow.config, "shadow": index})
     run_experiment(shadow, folder, print_fn)
@@ -83,27 +89,45 @@ def write_everybody(shadow: Experiment, folder: Path) -> None:
     write_whole(folder / EVERYBODY, buffer.getvalue())
 
 
-def read_shadows(workdir: Path, targets=None) -> list[dict[str, np.ndarray]]:
+def read_shadows(workdir: Path) -> list[dict[str, np.ndarray]]:
     """What the shadows of a folder predict for everybody; see `write_everybody`.
 
     Args:
         workdir: the folder that `train_shadows` filled.
-        targets: of the people who are attacked, to compare; None for no check.
 
     Raises:
-        UsageError: no shadows, unfinished ones, or shadows of other people.
+        UsageError: no shadows, or unfinished ones.
     """
     if not (workdir / SHADOWS).exists():
         raise UsageError(f"{workdir} holds no finished shadows; train them with scripts/train_shadows.py.")
     count = read_json(workdir / SHADOWS)["count"]
-    shadows = [dict(np.load(workdir / f"shadow-{index}" / EVERYBODY)) for index in range(count)]
-    if targets is not None and not all(np.array_equal(shadow["targets"], targets) for shadow in shadows):
-        raise UsageError(f"{workdir} holds shadows of other people; train them with the config of the run.")
-    return shadows
+    return [dict(np.load(folder / EVERYBODY)) for folder in shadow_folders(workdir, count)]
 
 
-def last_shadows(workdir: Path, targets=None) -> Shadows:
-    """The shadows after their last round, as an attacker holds them."""
-    shadows = read_shadows(workdir, targets)
+def shadow_folders(workdir: Path, count: int) -> list[Path]:
+    """The run folders of so many shadows."""
+    return [workdir / f"shadow-{index}" for index in range(count)]
+
+
+def last_shadows(workdir: Path, config, data: Federation) -> Shadows:
+    """The shadows after their last round, as an attacker of a run holds them.
+
+    Args:
+        workdir: the folder that `train_shadows` filled.
+        config: of the run that is attacked.
+        data: its people.
+
+    Raises:
+        UsageError: no shadows, or shadows of another config, of other people, or with the seed of the run.
+    """
+    shadows, remedy = read_shadows(workdir), "train shadows of this run with scripts/train_shadows.py"
+    scans = [(row["participant_id"], row["session"]) for row in data.people]
+    for folder in shadow_folders(workdir, len(shadows)):
+        refuse_other_config(config.to_dict(), folder, remedy, ("seed", "shadow", *BY_HALF))
+        if stored_config(folder)["seed"] == config.seed:
+            raise UsageError(f"{folder} has the seed of the run, {config.seed}, as shadows of version 0.1; {remedy}.")
+        refuse_others(data.people, data.targets, recorded_people(folder), folder)
+        if [entry[:2] for entry in recorded_people(folder)] != scans:
+            raise UsageError(f"{folder} holds the people of the run in another order; {remedy}.")
     predictions = np.stack([shadow["predictions"][-1] for shadow in shadows])
     return Shadows(predictions, np.stack([shadow["inside"] for shadow in shadows]))

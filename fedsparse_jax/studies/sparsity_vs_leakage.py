@@ -1,11 +1,14 @@
 """The claim, tested: does sparsity hide members, or only the accuracy that it costs?
 
 At each sparsity some models are trained on random halves of all people (`shadow_models`), and each is the target in its
-turn, with the others as its shadows. Beside each target stands the dense model of the same half, stopped in the round
+turn, with the others as its shadows, but for the one that trained on exactly the other half. The attacker is an
+outsider, who has the final model alone. Beside each target stands the dense model of the same half, stopped in the round
 whose test error is nearest. Two defences are measured in the same way: the dense model stopped where its test error is
 least, and differentially private training. Everything that is finished is kept in the folder and not done again.
 """
 
+import hashlib
+import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -15,11 +18,10 @@ import numpy as np
 
 from fedsparse_jax.attacks import threats
 from fedsparse_jax.attacks.evaluate import Finding, evaluate_attacks
-from fedsparse_jax.attacks.evidence import Shadows, Snapshot
+from fedsparse_jax.attacks.evidence import Shadows, others_than
 from fedsparse_jax.attacks.features import feature_cache
 from fedsparse_jax.config.build import federation_from_config, load_config, no_progress
 from fedsparse_jax.config.saved_runs import load_run
-from fedsparse_jax.core import masks, tree
 from fedsparse_jax.core.errors import UsageError
 from fedsparse_jax.core.files import read_json, write_json, write_whole
 from fedsparse_jax.data.federation import Federation
@@ -27,6 +29,8 @@ from fedsparse_jax.reporting.audit_tables import auc_by_sparsity
 from fedsparse_jax.reporting.markdown import markdown_table
 from fedsparse_jax.reporting.style import render_figure
 from fedsparse_jax.runs.metrics_log import read_records
+from fedsparse_jax.runs.run_dir import stored_config
+from fedsparse_jax.studies.audit_run import global_snapshot
 from fedsparse_jax.studies.intervals import half_width
 from fedsparse_jax.studies.shadow_models import read_shadows, train_shadows
 
@@ -154,7 +158,9 @@ def nearest_round(dense: ModelGroup, target: int, mae: float) -> int:
 def _attack_target(context: StudyContext, group: ModelGroup, target: int, place: int) -> dict[str, Any]:
     """What every attack finds of one model after one round; from the folder where it stands already."""
     round_, name = int(group.models[target]["rounds"][place]), group.folder.name
-    file = context.workdir / "audits" / f"{name}-round{round_}-target{target}.json"
+    about = [stored_config(group.folder / f"shadow-{target}"), len(group.models), context.draws]
+    digest = hashlib.blake2b(json.dumps(about, sort_keys=True, default=str).encode(), digest_size=6).hexdigest()
+    file = context.workdir / "audits" / f"{name}-round{round_}-target{target}-{digest}.json"
     if not file.exists():
         context.print_fn(f"attack: {name}, round {round_}, target {target + 1} of {len(group.models)}")
         write_json(file, attack_target(group, target, place, context.data, context.draws))
@@ -167,14 +173,15 @@ def attack_target(group: ModelGroup, target: int, place: int, data: Federation, 
     members, outside = [np.flatnonzero(inside)], np.flatnonzero(~inside)
     threat = threats.outsider_attacks(members, outside, seed=target, who=data.person_of_row)
     folder = group.folder / f"shadow-{target}"
-    _, network, _ = load_run(folder)
-    models = (denser_and_last(folder, group.models[target]["rounds"][: place + 1].tolist()),)
+    _, network, state = load_run(folder, int(group.models[target]["rounds"][place]))
+    models = (global_snapshot(state),)
     observe = feature_cache(network.apply, models, data.inputs, data.targets)
-    others = [model for t, model in enumerate(group.models) if t != target]
-    shadows = Shadows(
-        np.stack([model["predictions"][place] for model in others]), np.stack([model["inside"] for model in others])
-    )
-    evidence = threats.evidence_for(threat, models, observe, data.targets, shadows)
+    everybody = np.stack([model["inside"] for model in group.models])
+    others = others_than(target, everybody)
+    shadows = None
+    if len(others):
+        shadows = Shadows(np.stack([group.models[t]["predictions"][place] for t in others]), everybody[others])
+    evidence = threats.evidence_for(threat, models, observe, data.targets, shadows, data.person_of_row)
     findings = evaluate_attacks(evidence, threat.inside, draws=draws)
     train, test = group.errors(target, place)
     return {
@@ -194,21 +201,6 @@ def _numbers(finding: Finding) -> dict[str, Any]:
         "tpr": finding.everybody.tpr["0.01"].value,
         "age_matched_auc": None if matched is None else matched.auc.value,
     }
-
-
-def denser_and_last(folder: Path, rounds: list[int]) -> Snapshot:
-    """The model after the last of the rounds, with the newest that is denser, or, if none is, that of a round ago."""
-    state, before = load_run(folder, rounds[-1])[2], None
-    kept = lambda one: int(masks.count_kept(one.masks).sum())
-    whole = tree.size(state.masks)
-    for round_ in reversed(rounds[:-1]):
-        older = load_run(folder, round_)[2]
-        denser = kept(older) > kept(state)
-        if before is None or denser:
-            before = masks.apply(older.masks, older.params)
-        if denser or kept(state) == whole:
-            break
-    return Snapshot(masks.apply(state.masks, state.params), state.masks, before)
 
 
 def best_attack(records: list[dict], target: int) -> str:

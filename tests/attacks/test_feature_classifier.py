@@ -77,6 +77,6 @@ def test_early_stopping_gives_the_best_weights_back():
 
 @pytest.mark.parametrize("count", [2, 5, 100])
 def test_somebody_is_held_out_and_somebody_is_not(count):
-    chosen = feature_classifier._held_out(count, 0.2, np.random.default_rng(0))
+    chosen = feature_classifier._held_out(np.arange(count), 0.2, np.random.default_rng(0))
     assert chosen.shape == (count,) and 1 <= chosen.sum() < count
     assert chosen.sum() == max(1, round(0.2 * count))

@@ -6,8 +6,16 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from fedsparse_jax.attacks import controls, evaluate, features, membership, statistics
-from fedsparse_jax.attacks.evidence import NOBODY, MissingEvidence, Shadows, Snapshot
+from fedsparse_jax.attacks import controls, evaluate, feature_classifier, features, membership, statistics
+from fedsparse_jax.attacks.evidence import (
+    NOBODY,
+    Evidence,
+    MissingEvidence,
+    Shadows,
+    Snapshot,
+    others_than,
+    shadow_halves,
+)
 from fedsparse_jax.attacks.features import FEATURES, example_features, feature_cache
 from fedsparse_jax.attacks.membership import ATTACKS
 from fedsparse_jax.core import masks
@@ -311,3 +319,67 @@ def test_the_same_attack_on_a_model_of_nobody():
     other = evidence._replace(models=models, observe=observe)
     attack = MADE["error_threshold"]
     assert auc(attack(evidence), inside) > 0.9 > 0.65 > auc(attack(other), inside)
+
+
+# --- the truth is not in the evidence -----------------------------------------------------------
+
+
+def test_how_often_somebody_is_in_the_other_shadows_says_nothing_of_the_target():
+    inside = shadow_halves(200, 8, seed=3)
+    for target in range(8):
+        count = inside[others_than(target, inside)].sum(0)
+        assert (count == 3).all()  # without the target alone, members would be in 3 of 7 and all others in 4
+
+
+@pytest.mark.parametrize("name", ["lira_online", "lira_offline", "rmia"])
+def test_of_models_that_know_nothing_each_as_the_target_of_the_others_it_finds_nothing(name):
+    """Every one of eight shadows in its turn; where only the target was left out, LiRA had .477."""
+    aucs = []
+    for draw in range(60):
+        rng = np.random.default_rng(draw)
+        ages, easy = rng.uniform(45, 80, 320), rng.normal(0, 4, 320)
+        inside, target = shadow_halves(320, 8, seed=draw), draw % 8
+        predictions = ages + easy + rng.normal(0, 2, (8, 320))
+        others, truth, error = others_than(target, inside), inside[target], predictions[target] - ages
+        known = np.flatnonzero(~truth)[:80]
+        scored = np.setdiff1d(np.arange(320), known)
+        observe = lambda k, names, rows, error=error: {"error": np.stack([error[rows], error[rows] ** 2], 1)}
+        shadows = Shadows(predictions[others], inside[others])
+        evidence = Evidence((Snapshot({}, {}),), observe, ages, scored, outsiders=known, shadows=shadows)
+        aucs.append(auc(ATTACKS[name]()(evidence), truth[scored]))
+    assert abs(np.mean(aucs) - 0.5) < 3 * np.std(aucs, ddof=1) / 60**0.5
+
+
+def test_the_tuning_of_rmia_leaves_the_pair_out_too():
+    """Shadow 1 is the complement of shadow 0: with it, a person in few of the others would be in shadow 0."""
+    rng = np.random.default_rng(0)
+    inside = shadow_halves(100, 6, seed=1)
+    residual = rng.normal(0, 3, (6, 100))
+    changed = residual.copy()
+    changed[1] = rng.normal(0, 3, 100)
+    grid = ((0.0, 0.3, 1.0), (0.3, 1.0, 3.0))
+    assert membership.tune(residual, inside, *grid) == membership.tune(changed, inside, *grid)
+    assert membership.tune(residual[:2], inside[:2], *grid) == (0.3, 0.3)  # nothing to try them on
+
+
+# --- people, never scans ------------------------------------------------------------------------
+
+
+def test_a_person_with_several_scans_is_judged_once():
+    """Three scans of each of 40 people: intervals are those of 40, and a score is the mean of three."""
+    who = np.repeat(np.arange(40), 3)
+    rng = np.random.default_rng(0)
+    residual = rng.normal(0, 3, 120)
+    observe = lambda k, names, rows: {"error": np.stack([residual[rows], residual[rows] ** 2], 1)}
+    rows = np.arange(120)
+    evidence = Evidence((Snapshot({}, {}),), observe, np.full(120, 60.0), rows, who=who)
+    finding = evaluate.evaluate_attacks(evidence, who < 20, {"error_threshold": ATTACKS["error_threshold"]()})["error_threshold"]
+    np.testing.assert_allclose(finding.scores, -np.abs(residual).reshape(40, 3).mean(1))
+    assert finding.everybody.members == finding.everybody.outsiders == 20 and finding.inside.sum() == 20
+    assert finding.everybody.auc.value == auc(finding.scores, np.arange(40) < 20)
+
+
+def test_nobody_is_in_training_and_in_the_validation_of_the_classifier():
+    owners = np.repeat(np.arange(50), 3)
+    held = feature_classifier._held_out(owners, 0.2, np.random.default_rng(0))
+    assert set(np.bincount(owners, held)) == {0, 3} and held.sum() == 30

@@ -14,7 +14,7 @@ from fedsparse_jax.reporting import write_report
 from fedsparse_jax.reporting.audit_tables import attack_rows
 from fedsparse_jax.runs import read_records, run_experiment
 from fedsparse_jax.studies import AuditOptions, audit_run, train_shadows
-from fedsparse_jax.studies.audit_run import client_snapshots, global_snapshots, load_audited_run
+from fedsparse_jax.studies.audit_run import attackers, client_snapshots, global_snapshots, load_audited_run
 from fedsparse_jax.studies.shadow_models import EVERYBODY, last_shadows
 from tests.helpers.interrupted import QUIET
 
@@ -62,7 +62,7 @@ def test_all_pairs_are_reported_and_what_lacks_is_said(workdir):
         assert findings["lira_offline"]["refused"] == refusal
         auc = findings["error_threshold"]["everybody"]["auc"]
         assert 0 <= auc["low"] <= auc["value"] <= auc["high"] <= 1
-        assert "10 non-members cannot" in findings["white_box"]["everybody"]["tpr"]["0.01"]["refused"]
+        assert "11 non-members cannot" in findings["white_box"]["everybody"]["tpr"]["0.01"]["refused"]
     assert audit["gap"] == pytest.approx(audit["test_mae"] - audit["train_mae"])
     assert audit["test_mae"] == pytest.approx(read_records(workdir)[-1].test["mae"], rel=1e-5)
     page = write_report(workdir).read_text()
@@ -89,6 +89,50 @@ def test_the_server_sees_what_the_client_sent(workdir):
     assert {"client", "server"} <= threats.keys()  # side by side
 
 
+def test_each_attacker_sees_what_reaches_him(workdir):
+    """The table of docs/explanation/threats.md: somebody outside has the final model and none before it."""
+    run = load_audited_run(workdir)
+    [(_, final)] = attackers(run, "outsider", AuditOptions())
+    assert len(final) == 1 and final[0].before is None
+    for _, seen in attackers(run, "client", AuditOptions()) + attackers(run, "server", AuditOptions()):
+        assert 1 <= len(seen) <= 5 and all(model.before is not None for model in seen)
+
+
+def test_the_server_sees_what_lossy_messages_leave_of_an_update(tmp_path):
+    made = config()
+    made.communication.update(mode="transmit", dtype="int8", feedback=True)
+    made.pruning.placement = "none"
+    run_experiment(experiment_from_config(made), tmp_path / "run", QUIET)
+    run = load_audited_run(tmp_path / "run")
+    sent = [client_snapshots(run, victim, 1)[-1].params for victim in (0, 1)]
+    sizes = [len(rows) for rows in run.data.members]
+    for first, second, merged in zip(*map(jax.tree.leaves, (*sent, run.states[-1].params)), strict=True):
+        mean = (sizes[0] * np.asarray(first) + sizes[1] * np.asarray(second)) / sum(sizes)
+        np.testing.assert_allclose(np.asarray(merged), mean, atol=1e-5 * np.abs(mean).max())
+
+
+def test_shadows_of_another_run_are_refused(workdir, shadows, tmp_path):
+    """By what they hold, and not by the name of their folder."""
+    sparser = load_run(workdir)[0]
+    sparser.pruning.sparsity = 0.5
+    with pytest.raises(UsageError, match=r"shadow-0 holds another experiment: there pruning.*sparsity is"):
+        train_shadows(sparser, shadows, 2, print_fn=QUIET)
+    data = load_audited_run(workdir).data
+    with pytest.raises(UsageError, match=r"there pruning.* train shadows of this run with scripts/train_shadows.py"):
+        last_shadows(shadows, sparser, data)
+    with pytest.raises(UsageError, match=r"was trained on other people \(of another age: "):
+        last_shadows(shadows, load_run(workdir)[0], data._replace(targets=data.targets + 1))
+    same_seed = load_run(workdir)[0]
+    same_seed.seed += 1
+    with pytest.raises(UsageError, match=f"shadow-0 has the seed of the run, {same_seed.seed}"):
+        last_shadows(shadows, same_seed, data)
+
+
+def test_no_shadow_begins_where_the_target_did(workdir, shadows):
+    seed = load_run(workdir)[0].seed
+    assert [load_run(shadows / f"shadow-{index}")[0].seed for index in range(2)] == [seed + 1, seed + 2]
+
+
 def test_global_models_know_the_one_before(workdir):
     states = load_audited_run(workdir).states
     models = global_snapshots(states, 2)
@@ -107,7 +151,7 @@ def test_shadows_and_another_seed(workdir, other, shadows):
 
 def test_shadows_are_halves_and_not_trained_twice(workdir, shadows):
     data = experiment_from_config(config()).federation
-    known = last_shadows(shadows, data.targets)
+    known = last_shadows(shadows, load_run(workdir)[0], data)
     assert known.inside.shape == known.predictions.shape == (2, 40)
     assert (known.inside[0] != known.inside[1]).all() and known.inside[0].sum() == 20
     before = (shadows / "shadow-0" / EVERYBODY).stat().st_mtime_ns

@@ -74,7 +74,7 @@ def test_the_nearest_round_and_that_of_the_least_error():
 @pytest.mark.slow
 def test_smoke_and_resume(tmp_path):
     pytest.importorskip("dp_accounting")
-    options = dict(percents=("0", "95"), noises=("0.1",), targets=2, form="smoke", draws=10)
+    options = dict(percents=("0", "95"), noises=("0.1",), targets=4, form="smoke", draws=10)
     study = study_leakage(tmp_path, SPEC, print_fn=QUIET, **options)
     assert [level["sparsity"] for level in study["levels"]] == [0.0, 0.95]
     dense, sparse = study["levels"]
@@ -88,6 +88,11 @@ def test_smoke_and_resume(tmp_path):
     lines = []
     assert study_leakage(tmp_path, SPEC, print_fn=lines.append, **options) == study
     assert not any("round 1/" in line or line.startswith("attack") for line in lines)
+    # Another study in the same folder takes neither the models nor the audits of this one.
+    assert study_leakage(tmp_path, SPEC, print_fn=lines.append, **{**options, "draws": 11})
+    assert sum(line.startswith("attack") for line in lines) >= 12
+    with pytest.raises(UsageError, match="shadow-0 holds another experiment"):
+        study_leakage(tmp_path, SPEC, print_fn=QUIET, **{**options, "form": ""})
 
 
 def test_a_study_begins_dense(tmp_path):

@@ -7,7 +7,7 @@ plays the next. It is kept beside the checkpoints, so that a run that was stoppe
 """
 
 import io
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -193,8 +193,8 @@ def _message(settings: MessageSettings, update: codec.Update, context: codec.Con
     return len(message), codec.decode(message, context)
 
 
-def save_records(shared_masks: SharedMasks, folder: Path, round_: int, keep: int) -> None:
-    """Writes ``round.npz``, each distinct mask once, packed; leaves the newest ``keep`` files."""
+def save_records(shared_masks: SharedMasks, folder: Path, round_: int) -> None:
+    """Writes ``round.npz``, each distinct mask once, packed."""
     distinct = list({id(record.masks): record.masks for record in shared_masks.values()}.values())
     number = {id(masks): place for place, masks in enumerate(distinct)}
     flat = lambda tree: np.concatenate([leaf.ravel() for leaf in jax.tree.leaves(tree)])
@@ -205,8 +205,13 @@ def save_records(shared_masks: SharedMasks, folder: Path, round_: int, keep: int
     buffer = io.BytesIO()
     np.savez(buffer, masks=packed, clients=list(shared_masks), which=numbers, owing=owing, owed=owed)
     write_whole(folder / f"{round_}.npz", buffer.getvalue())
-    for old in sorted(folder.glob("*.npz"), key=lambda path: int(path.stem))[:-keep]:
-        old.unlink()
+
+
+def forget_records(folder: Path, rounds: Collection[int]) -> None:
+    """Deletes the records of all rounds but these; a record must not go before its checkpoint, nor stay behind it."""
+    for file in folder.glob("*.npz"):
+        if int(file.stem) not in rounds:
+            file.unlink()
 
 
 def load_records(folder: Path, round_: int, like: Masks) -> SharedMasks:

@@ -12,6 +12,7 @@ from fedsparse_jax.config.registry import argument_path, bind_options, lookup, o
 from fedsparse_jax.core.errors import UsageError
 from fedsparse_jax.core.losses import LOSSES
 from fedsparse_jax.core.types import Model
+from fedsparse_jax.data.federation import cohort_size
 from fedsparse_jax.federated import hooks
 from fedsparse_jax.federated.aggregation import AGGREGATORS
 from fedsparse_jax.federated.client_step import PrivateSteps
@@ -166,6 +167,13 @@ def remarks_on_config(config: ConfigDict) -> tuple[str, ...]:
         )
     if config.solo_rounds >= config.rounds:
         remarks.append(f"Note: solo_rounds is {config.solo_rounds} of {config.rounds} rounds: one client trains alone.")
+    options, size = dict(config.aggregation), cohort_size(config.partition.num_clients, config.participation)
+    trim = options.get("trim", inspect.signature(AGGREGATORS["trimmed_mean"]).parameters["trim"].default)
+    if options["name"] == "trimmed_mean" and trim * size + 1e-6 < 1:
+        remarks.append(
+            f"Note: aggregation.trim {trim} of {size} clients cuts nobody off; from {1 / size:.3f} on it cuts one at "
+            "either end."
+        )
     if config.privacy.noise and config.privacy.noise_from_seed:
         remarks.append(
             "Note: privacy.noise_from_seed: every run of this seed adds the same noise, and whoever knows the seed can "

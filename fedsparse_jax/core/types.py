@@ -85,6 +85,7 @@ class RoundInfo(NamedTuple):
     params_up: Array  # i32[C], kept weights that each client sent back, and scores that the server asked for
     agreement: Array  # f32[], Jaccard overlap of the clients' masks, pooled over all pairs of present clients
     finite: Array  # bool[], whether every weight of the new global model is a number
+    left_out: Array  # bool[C], clients that sent a number that is none, and did not count in this round
     padding: Any = 0.0  # share of computed local steps that no client needed; filled in by the host, who plans them
 
 

@@ -159,10 +159,15 @@ def update_server(
     data: Chunk | None = None,
     received: Payload | None = None,
 ) -> tuple[ServerState, RoundInfo]:
-    """Aggregation of what the server ``received`` from the clients, the server's step, and its hooks."""
+    """Aggregation of what the server ``received`` from the clients, the server's step, and its hooks.
+
+    A client that sent NaN or infinity is left out as if it had been absent, unless all did.
+    """
     if received is None:
         received = upload(recipe, server, clients, data)
     client_params, client_masks, client_scores = received
+    left_out = _clients_to_leave_out(received, weights)
+    weights = jnp.where(left_out, 0, weights)
     t, present = server.round + 1, weights > 0
     votes = _count_votes(recipe, server, client_masks, present)
     merged = recipe.mask_ownership.merge(server, *recipe.aggregate(client_params, client_masks, weights), votes)
@@ -180,7 +185,13 @@ def update_server(
         key=server.key,
         memory=_update_client_memory(recipe, server.memory, clients, client_masks, mask, present),
     )
-    return new, describe_round(recipe, server, new, clients, client_masks, weights)
+    return new, describe_round(recipe, server, new, clients, client_masks, weights)._replace(left_out=left_out)
+
+
+def _clients_to_leave_out(received: Payload, weights: Array) -> Array:
+    """Those present who sent a number that is none, ``bool[C]``; nobody where all did."""
+    sick = ~jax.vmap(tree.all_finite)((received.params, received.scores)) & (weights > 0)
+    return sick & (sick != (weights > 0)).any()
 
 
 def _hooks_after_aggregation(recipe: Recipe, server, params, mask, votes, client_scores, weights: Array):

@@ -40,6 +40,7 @@ def describe_round(
         params_up=jnp.where(present, params_up + _num_scores(recipe, new), 0),
         agreement=agreement,
         finite=tree.all_finite(new.params),
+        left_out=jnp.zeros(weights.shape, bool),
     )
 
 

@@ -46,6 +46,8 @@ def restore_checkpoint(
     like: ServerState,
     round_: int | None = None,
     print_fn: Callable[[str], None] = print,
+    *,
+    forget_damaged: bool = False,
 ) -> ServerState | None:
     """The newest sound checkpoint, or None if there is no checkpoint at all.
 
@@ -53,6 +55,7 @@ def restore_checkpoint(
         like: a state of the same structure, shapes and dtypes (arrays or ``jax.eval_shape`` of them).
         round_: exactly this round instead of the newest.
         print_fn: told which checkpoints cannot be used.
+        forget_damaged: delete the newer ones that cannot be used, so that their rounds can be saved again.
 
     Raises:
         UsageError: the round is not there, or there are checkpoints but none of them is sound.
@@ -64,13 +67,21 @@ def restore_checkpoint(
     for step in rounds if round_ is None else [round_]:
         server = _read(manager, like, step, print_fn)
         if server is not None:
-            _forget_after(manager, step, rounds if round_ is None else [])
+            for newer in rounds if forget_damaged else []:
+                if newer > step:
+                    manager.delete(newer)
             return server
     if rounds:
         raise UsageError(
             f"{manager.directory} holds no sound checkpoint of this model; delete that folder to start again."
         )
     return None
+
+
+def rounds_on_disk(workdir: Path) -> set[int]:
+    """The rounds whose checkpoints are complete, those included that Orbax is about to delete."""
+    folder = workdir / FOLDER
+    return {int(path.name) for path in folder.iterdir() if path.name.isdigit()} if folder.is_dir() else set()
 
 
 def state_digest(server: ServerState) -> str:
@@ -121,10 +132,3 @@ def _uncommitted(leaf):
     if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         return jax.random.wrap_key_data(_uncommitted(jax.random.key_data(leaf)), impl=jax.random.key_impl(leaf))
     return jnp.asarray(np.asarray(leaf))
-
-
-def _forget_after(manager, step: int, rounds: list[int]) -> None:
-    """Deletes newer checkpoints that turned out damaged, so that their rounds can be saved again."""
-    for newer in rounds:
-        if newer > step:
-            manager.delete(newer)

@@ -3,6 +3,7 @@
 import numpy as np
 
 from fedsparse_jax.core.tasks import Task
+from fedsparse_jax.data.roster import client_name
 from fedsparse_jax.runs.records import RoundRecord
 
 
@@ -43,14 +44,21 @@ def round_line(record: RoundRecord, task: Task, rounds: int, left: float) -> str
 
 
 def warnings(record: RoundRecord, before: RoundRecord | None) -> list[str]:
-    """What went wrong with the masks in this round and had not in the round before, as sentences."""
+    """What went wrong in this round, with clients, or with masks that were whole in the round before, as sentences."""
+    told = []
+    if record.left_out:
+        names = ", ".join(map(client_name, record.left_out))
+        told.append(
+            f"Warning: {names} sent weights that are not numbers, and did not count in round {record.round}; look at the "
+            "scans and ages there, or lower client.optimizer.learning_rate."
+        )
     new = [name for name in record.collapsed if before is None or name not in before.collapsed]
-    if not new:
-        return []
-    return [
-        f"Warning: {', '.join(new)} {'keep' if len(new) > 1 else 'keeps'} no weight any more, which cuts the network; "
-        "begin pruning later, set pruning.floor, or choose another pruning.scope."
-    ]
+    if new:
+        told.append(
+            f"Warning: {', '.join(new)} {'keep' if len(new) > 1 else 'keeps'} no weight any more, which cuts the network; "
+            "begin pruning later, set pruning.floor, or choose another pruning.scope."
+        )
+    return told
 
 
 def quality_line(quality: dict[str, float]) -> str:

@@ -41,7 +41,7 @@ def run_experiment(experiment: Experiment, workdir: Path, print_fn: Print = prin
         manager = stack.enter_context(checkpoint.open_manager(workdir, output.checkpoints_kept))
         server, records = _resume(runner, manager, workdir, print_fn)
         plot = stack.enter_context(metrics_log.tensorboard(workdir, records)) if output.tensorboard else None
-        shared_masks = transport.load_records(run_dir.client_records(workdir), int(server.round), server.masks)
+        shared_masks = _load_client_records(runner, server, workdir, print_fn)
         write_round = RoundWriter(runner, workdir, manager, records, shared_masks, plot, print_fn)
         writer_thread = stack.enter_context(ThreadPoolExecutor(1))  # the first to leave: it finishes what it keeps
         pending: Future = writer_thread.submit(lambda: None)
@@ -81,17 +81,19 @@ class RoundWriter:
         self.last = time.monotonic()
 
     def __call__(self, result: RoundResult) -> None:
-        """Keeps one round; its checkpoint is on disk before its line is in the log."""
+        """Keeps one round; its line is in the log before its checkpoint is on disk, since a run that goes on cuts the
+        log at its checkpoint but cannot write a line that is missing.
+        """
         experiment, records = self.runner.experiment, self.records
         evaluation, leakage = evaluate_server(self.runner, result.server), self._leakage(result.server)
         traffic = self._measure_messages(result)
         began, self.last = self.last, time.monotonic()
         record = make_record(experiment, result, evaluation, leakage, traffic, records, self.last - began)
         _refuse_divergence(experiment, record, self.workdir)
-        self._save(record.round, result.server, traffic)
         before = records[-1] if records else None
         records.append(record)
         metrics_log.append_record(self.workdir, record)
+        self._save(record.round, result.server, traffic)
         if self.plot:
             self.plot(record)
         left = console.seconds_left(records, experiment.rounds)
@@ -129,19 +131,35 @@ class RoundWriter:
             return
         if traffic:
             folder = run_dir.client_records(self.workdir)
-            transport.save_records(self.shared_masks, folder, round_, output.checkpoints_kept)
+            transport.save_records(self.shared_masks, folder, round_)
         checkpoint.save_checkpoint(self.manager, server)
+        if traffic:
+            transport.forget_records(folder, {round_, *checkpoint.rounds_on_disk(self.workdir)})
 
 
 def _resume(runner: Runner, manager, workdir: Path, print_fn: Print) -> tuple[ServerState, list[RoundRecord]]:
     """The state to go on from, and the records up to it."""
     experiment = runner.experiment
     like = jax.eval_shape(experiment.algorithm.init, jax.random.key(experiment.seed))
-    server = checkpoint.restore_checkpoint(manager, like, print_fn=print_fn)
+    server = checkpoint.restore_checkpoint(manager, like, print_fn=print_fn, forget_damaged=True)
     if server is None:
         return initial_server(runner), metrics_log.truncate_records(workdir, 0)
     print_fn(f"{workdir} holds {int(server.round)} of {experiment.rounds} rounds: going on from there.")
     return server, metrics_log.truncate_records(workdir, int(server.round))
+
+
+def _load_client_records(runner: Runner, server: ServerState, workdir: Path, print_fn: Print) -> SharedMasks:
+    """What server and clients knew of one another after the state's round; records of other rounds are forgotten."""
+    folder, round_ = run_dir.client_records(workdir), int(server.round)
+    transport.forget_records(folder, checkpoint.rounds_on_disk(workdir))
+    known = transport.load_records(folder, round_, server.masks)
+    if round_ and not known and runner.experiment.messages.mode != "off":
+        print_fn(
+            f"Note: {folder / f'{round_}.npz'} is missing. The next messages therefore hold whole masks, and what lossy "
+            "messages owed is lost: their bytes, and with communication.feedback the model, are not those of a run that "
+            "was never stopped."
+        )
+    return known
 
 
 def _refuse_divergence(experiment: Experiment, record: RoundRecord, workdir: Path) -> None:

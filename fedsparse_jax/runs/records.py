@@ -58,6 +58,9 @@ class RoundRecord:
     finite: Annotated[bool, "whether every weight is a number"] = True
     padding: Annotated[float, "share of the computed local steps that no client needed"] = NAN
     cohort: Annotated[list[int], "the clients that took part"] = dataclasses.field(default_factory=list)
+    left_out: Annotated[
+        list[int] | None, "those of them that sent a number that is none (NaN, infinity), and did not count"
+    ] = None
     epsilon: Annotated[float | None, "of the busiest client's data, where training is differentially private"] = None
     density: Annotated[dict[str, float], "share of weights kept, by leaf"] = dataclasses.field(default_factory=dict)
     dead_channels: Annotated[dict[str, int], "output channels without a kept weight, by kernel"] = dataclasses.field(
@@ -149,6 +152,7 @@ def make_record(
         finite=bool(info.finite),
         padding=round(info.padding, 4),
         cohort=result.client_ids.tolist(),
+        left_out=result.client_ids[np.asarray(info.left_out)].tolist() or None,
         epsilon=_epsilon(experiment, result, before),
         density={name: int(count) / size for name, count, size in zip(names, kept, sizes, strict=True)},
         dead_channels={name: int(dead) for name, _, dead in kernels},

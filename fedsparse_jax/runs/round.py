@@ -202,8 +202,11 @@ def train_clients(
 
 
 def mean_loss(steps: list[StepInfo]) -> float:
-    """Mean training loss of the examples of a round."""
-    return sum(float(info.loss.sum()) for info in steps) / sum(int(info.examples.sum()) for info in steps)
+    """Mean training loss of the examples of a round, over the clients whose loss is a number; NaN if none's is."""
+    sound = np.isfinite([np.asarray(info.loss).sum(1) for info in steps]).all(0)
+    of_sound = lambda values: jnp.where(sound[:, np.newaxis], values, 0).sum()
+    examples = sum(int(of_sound(info.examples)) for info in steps)
+    return sum(float(of_sound(info.loss)) for info in steps) / examples if sound.any() else float("nan")
 
 
 def _scored_batches(runner: Runner, round_: int, ids) -> Chunk:

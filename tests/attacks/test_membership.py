@@ -373,7 +373,9 @@ def test_a_person_with_several_scans_is_judged_once():
     observe = lambda k, names, rows: {"error": np.stack([residual[rows], residual[rows] ** 2], 1)}
     rows = np.arange(120)
     evidence = Evidence((Snapshot({}, {}),), observe, np.full(120, 60.0), rows, who=who)
-    finding = evaluate.evaluate_attacks(evidence, who < 20, {"error_threshold": ATTACKS["error_threshold"]()})["error_threshold"]
+    finding = evaluate.evaluate_attacks(evidence, who < 20, {"error_threshold": ATTACKS["error_threshold"]()})[
+        "error_threshold"
+    ]
     np.testing.assert_allclose(finding.scores, -np.abs(residual).reshape(40, 3).mean(1))
     assert finding.everybody.members == finding.everybody.outsiders == 20 and finding.inside.sum() == 20
     assert finding.everybody.auc.value == auc(finding.scores, np.arange(40) < 20)

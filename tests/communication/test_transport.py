@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fedsparse_jax.communication import MODES, ClientRecord, MessageSettings, Update, encode, make_context, transmit
-from fedsparse_jax.communication.transport import check_settings, load_records, save_records
+from fedsparse_jax.communication.transport import check_settings, forget_records, load_records, save_records
 from fedsparse_jax.core.errors import ArgumentError, UsageError
 from fedsparse_jax.core.types import Payload
 from fedsparse_jax.runs import checkpoint, run_experiment
@@ -103,7 +103,8 @@ def test_what_both_sides_know_survives_a_stop(tmp_path):
     residual = {"w": np.arange(12, dtype=np.float32).reshape(3, 4)}
     shared = {3: ClientRecord(mask), 8: ClientRecord(mask, residual), 5: ClientRecord(model(0, 2)[1])}
     for round_ in (1, 2, 3, 10):
-        save_records(shared, tmp_path / "client_records", round_, keep=2)
+        save_records(shared, tmp_path / "client_records", round_)
+    forget_records(tmp_path / "client_records", {3, 9, 10})
     assert sorted(path.name for path in (tmp_path / "client_records").iterdir()) == ["10.npz", "3.npz"]
     loaded = load_records(tmp_path / "client_records", 10, mask)
     assert loaded.keys() == shared.keys() and loaded[3].masks is loaded[8].masks

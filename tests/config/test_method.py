@@ -16,6 +16,15 @@ from fedsparse_jax.models import flat_cnn
 from fedsparse_jax.sparsity import REGROWTH, SCHEDULES
 
 
+@pytest.mark.parametrize(("trim", "said"), [(0.05, True), (0.1, False), (None, False)])
+def test_a_trim_that_cuts_nobody_off_is_said(repository, trim, said):
+    config = load_config(f"{repository}/configs/methods/fedavg.py:digits")  # ten clients
+    config.aggregation = {"name": "trimmed_mean"} | ({} if trim is None else {"trim": trim})
+    remarks = experiment_from_config(config).remarks
+    assert [remark for remark in remarks if "cuts nobody off; from 0.100 on it cuts one" in remark] == list(remarks)
+    assert bool(remarks) == said
+
+
 @pytest.mark.parametrize(
     ("spec", "rounds", "expected"),
     [

@@ -114,6 +114,15 @@ def test_a_damaged_checkpoint_is_passed_over(folder, capsys):
     assert "round 3" in capsys.readouterr().out
 
 
+def test_only_a_run_that_goes_on_deletes_what_is_damaged(folder):
+    damage(folder, 3)
+    restore(folder)
+    assert checkpoint.rounds_on_disk(folder) == {1, 2, 3}
+    with open_manager(folder) as manager:
+        restore_checkpoint(manager, jax.eval_shape(lambda: state(0)), forget_damaged=True)
+    assert checkpoint.rounds_on_disk(folder) == {1, 2}
+
+
 def test_what_is_said_of_damage_can_be_heard_elsewhere(folder, capsys):
     damage(folder, 3)
     lines = []

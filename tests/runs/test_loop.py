@@ -1,15 +1,17 @@
 """A whole run: resume bit for bit, the log, warnings, and a divergence that loses nothing."""
 
 import json
+import shutil
 import threading
 
 import jax
 import numpy as np
 import pytest
 
+from fedsparse_jax.communication import MessageSettings
 from fedsparse_jax.core import tree
 from fedsparse_jax.core.errors import UsageError
-from fedsparse_jax.runs import loop, metrics_log, read_records, run_experiment, sample_cohort
+from fedsparse_jax.runs import Output, checkpoint, loop, metrics_log, read_records, run_experiment, sample_cohort
 from fedsparse_jax.runs.checkpoint import open_manager, state_digest
 from fedsparse_jax.sparsity import step_wise
 from tests.helpers import toy_federation
@@ -28,6 +30,79 @@ def test_a_stopped_run_goes_on_bit_for_bit(tmp_path, placement):
     assert without_time(whole) == without_time(parts) == without_time(read_records(tmp_path / "parts"))
     tables = [(tmp_path / name / "predictions.tsv").read_text() for name in ("whole", "parts")]
     assert tables[0] == tables[1]
+
+
+def stored(experiment, workdir):
+    """Digest of the newest state, and the records without their times."""
+    with open_manager(workdir) as manager:
+        like = jax.eval_shape(experiment.algorithm.init, jax.random.key(0))
+        state = checkpoint.restore_checkpoint(manager, like)
+    return state_digest(state), without_time(read_records(workdir))
+
+
+SENDING = {"measure": MessageSettings("measure"), "int8 with feedback": MessageSettings("transmit", "int8", True, 3)}
+
+
+@pytest.mark.parametrize("keep", [1, 3])
+@pytest.mark.parametrize("messages", SENDING)
+def test_a_run_that_dies_before_its_checkpoint_is_on_disk_goes_on_bit_for_bit(tmp_path, monkeypatch, messages, keep):
+    experiment = toy_federation.experiment()
+    experiment = experiment._replace(messages=SENDING[messages], output=Output(1, keep, False))
+    run_experiment(experiment, tmp_path / "whole", print_fn=QUIET)
+    save = checkpoint.save_checkpoint
+
+    def dies(manager, server):
+        if int(server.round) == 4:
+            raise Killed
+        save(manager, server)
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(checkpoint, "save_checkpoint", dies)
+        run_experiment(experiment, tmp_path / "parts", print_fn=QUIET)
+    run_experiment(experiment, tmp_path / "parts", print_fn=QUIET)
+    assert stored(experiment, tmp_path / "whole") == stored(experiment, tmp_path / "parts")
+
+
+@pytest.mark.parametrize("messages", SENDING)
+def test_a_run_that_walks_back_from_damaged_checkpoints_is_the_same_run(tmp_path, messages):
+    experiment = toy_federation.experiment()
+    experiment = experiment._replace(messages=SENDING[messages], output=Output(1, 2, False))
+    run_experiment(experiment, tmp_path / "whole", print_fn=QUIET)
+    with pytest.raises(Killed):
+        run_experiment(experiment._replace(output=Output(1, 4, False)), tmp_path / "parts", print_fn=stop_after(4))
+    for round_ in (3, 4):
+        shutil.rmtree(tmp_path / f"parts/checkpoints/{round_}/state")
+    with pytest.raises(Killed):  # played again, round 3 has records of its own, and later ones are gone
+        run_experiment(experiment, tmp_path / "parts", print_fn=stop_after(3))
+    kept = {int(path.stem) for path in (tmp_path / "parts/client_records").iterdir()}
+    assert 3 in kept and 4 not in kept
+    run_experiment(experiment, tmp_path / "parts", print_fn=QUIET)
+    assert stored(experiment, tmp_path / "whole") == stored(experiment, tmp_path / "parts")
+
+
+def test_records_that_are_missing_are_said_to_be(tmp_path):
+    with pytest.raises(Killed):
+        run_experiment(toy_federation.experiment(), tmp_path, print_fn=stop_after(2))
+    shutil.rmtree(tmp_path / "client_records")
+    lines = []
+    run_experiment(toy_federation.experiment(), tmp_path, print_fn=lines.append)
+    assert sum("2.npz is missing" in line for line in lines) == 1
+
+
+def test_a_round_whose_line_was_not_written_is_played_again(tmp_path, monkeypatch):
+    """A promise of privacy is counted from the log, which must not lose a round whose checkpoint is there."""
+    append = metrics_log.append_record
+
+    def dies(workdir, record):
+        if record.round == 3:
+            raise Killed
+        append(workdir, record)
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(metrics_log, "append_record", dies)
+        run_experiment(toy_federation.experiment(), tmp_path, print_fn=QUIET)
+    records = run_experiment(toy_federation.experiment(), tmp_path, print_fn=QUIET)
+    assert [record.round for record in records] == [1, 2, 3, 4, 5]
 
 
 def test_a_round_is_kept_while_the_next_one_is_played(tmp_path, monkeypatch):
@@ -119,6 +194,34 @@ def test_divergence_is_one_sentence_and_loses_nothing(tmp_path):
     with pytest.raises(UsageError, match=r"diverged in round 3 .*client.optimizer.learning_rate"):
         run_experiment(broken, tmp_path, print_fn=QUIET)
     assert int(final_state(tmp_path).round) == 2 and len(read_records(tmp_path)) == 2
+
+
+@pytest.mark.parametrize("placement", ["server", "client"])
+def test_a_client_that_sends_nan_is_left_out_and_named(tmp_path, placement):
+    """The model is as if that client had been absent, and the loss is that of the others."""
+    experiment = toy_federation.experiment(rounds=2, placement=placement, cohort_size=3)
+    data = experiment.federation
+    inputs = data.inputs.copy()
+    inputs[data.members[1]] = np.nan
+    lines = []
+    records = run_experiment(
+        experiment._replace(federation=data._replace(inputs=inputs)), tmp_path / "sick", print_fn=lines.append
+    )
+    assert [record.left_out for record in records] == [[1], [1]]
+    assert sum(line.startswith("Warning: L2 sent weights that are not numbers") for line in lines) == 2
+    assert all(record.finite and np.isfinite(record.train_loss) for record in records)
+    state = final_state(tmp_path / "sick", rounds=2)
+    server, runner = loop.initial_server(loop.make_runner(experiment)), loop.make_runner(experiment)
+    for round_ in (1, 2):
+        healthy = loop.play_round(runner, server, round_, np.array([0, 2], np.int32), {})
+        server = healthy.server
+        assert records[round_ - 1].train_loss == pytest.approx(loop_loss(healthy), rel=1e-5)
+    for ours, expected in zip(jax.tree.leaves(state.params), jax.tree.leaves(server.params), strict=True):
+        np.testing.assert_allclose(ours, expected, rtol=1e-5, atol=1e-6)
+
+
+def loop_loss(result):
+    return sum(float(s.loss.sum()) for s in result.steps) / sum(int(s.examples.sum()) for s in result.steps)
 
 
 def test_mask_analytics_by_hand(tmp_path):

@@ -19,6 +19,7 @@ from fedsparse_jax.config import experiment_from_config, load_config, load_run
 from fedsparse_jax.core.errors import UsageError
 from fedsparse_jax.reporting import write_report
 from fedsparse_jax.runs import read_records, run_experiment
+from fedsparse_jax.studies import evaluate_run
 
 QUIET = lambda _: None
 
@@ -46,6 +47,11 @@ def test_it_is_loaded_with_the_new_names(old_run):
     assert config.client.proximal_anchor == "global" and "wire" not in config
     assert int(server.round) == 3 and server.memory.state.shape == (10,)
     assert np.isfinite(network.apply(server.params, np.zeros((1, 8, 8, 1), np.float32))).all()
+
+
+def test_it_is_not_judged_while_nobody_knows_whom_it_was_trained_on(old_run):
+    with pytest.raises(UsageError, match=r"recorded nobody.* Give the command that trained it once more"):
+        evaluate_run(old_run, "bids", "nowhere")
 
 
 def test_it_goes_on_from_where_it_stopped(old_run, repository):

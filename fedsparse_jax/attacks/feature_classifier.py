@@ -64,8 +64,8 @@ def fit_classifier(known: list[tuple[Features, Features]], training: Training, o
         known: one pair (members, non-members) of features for each model that the attacker received; the same people in
             the same order under each.
         training: see `Training`.
-        owners: the person of each row of the members, ``[M]``, and of the non-members, ``[O]``, so that nobody stands in
-            training and in validation; None where every row is a person.
+        owners: the person of each row of the members, ``[M]``, and of the non-members, ``[O]``, so that nobody stands
+            in training and in validation; None where every row is a person.
 
     Returns:
         ``(features, model's place) -> logits f64[N]``.

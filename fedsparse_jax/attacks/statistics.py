@@ -180,18 +180,18 @@ def epsilon_lower_bound(inside, outside, delta: float, *, level: float = 0.95) -
         delta: of the promise.
         level: the chance that what is returned is not above the truth.
     """
-    halves = [np.array_split(np.asarray(scores, np.float64), 2) for scores in (inside, outside)]
-    chosen, judged = ([half[place] for half in halves] for place in (0, 1))
-    bound = lambda threshold, scores: max(_epsilon_bounds(threshold, *scores, delta, level))
-    candidates = np.quantile(np.concatenate(chosen), np.linspace(0, 1, 201)[1:-1])
-    best = max(candidates, key=lambda threshold: bound(threshold, chosen))
-    side = int(np.argmax(_epsilon_bounds(best, *chosen, delta, level)))
-    return max(0.0, _epsilon_bounds(best, *judged, delta, level)[side])
+    first, other = zip(
+        *(np.array_split(np.asarray(scores, np.float64), 2) for scores in (inside, outside)), strict=True
+    )
+    candidates = np.quantile(np.concatenate(first), np.linspace(0, 1, 201)[1:-1])
+    best = max(candidates, key=lambda threshold: max(_epsilon_bounds(first, threshold, delta, level)))
+    side = int(np.argmax(_epsilon_bounds(first, best, delta, level)))
+    return max(0.0, _epsilon_bounds(other, best, delta, level)[side])
 
 
-def _epsilon_bounds(threshold: float, inside, outside, delta: float, level: float) -> tuple[float, float]:
-    """By those above a threshold, and by those not above it."""
-    above = [(int((scores > threshold).sum()), len(scores)) for scores in (inside, outside)]
+def _epsilon_bounds(scores: tuple, threshold: float, delta: float, level: float) -> tuple[float, float]:
+    """By the scores (inside, outside) above a threshold, and by those not above it."""
+    above = [(int((group > threshold).sum()), len(group)) for group in scores]
     below = [(count - hits, count) for hits, count in above[::-1]]
 
     def of(hits, alarms):

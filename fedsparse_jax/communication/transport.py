@@ -160,8 +160,11 @@ def _send(
     for tree in own.scores:
         tree = jax.tree.map(lambda leaf: leaf + np.float32(0), tree)  # -0 is 0
         nonzero = jax.tree.map(lambda leaf: leaf != 0, tree)  # a score of zero need not be sent
-        more, (tree, _) = _message(settings, codec.Update(tree, nonzero), plain)
-        size += more
+        if any(
+            leaf.any() for leaf in jax.tree.leaves(nonzero)
+        ):  # nor a message of none, as in rounds that ask for none
+            more, (tree, _) = _message(settings, codec.Update(tree, nonzero), plain)
+            size += more
         scores.append(tree)
     if known is not None and jax.tree.all(jax.tree.map(np.array_equal, masks, known)):
         masks = known  # one object for equal masks

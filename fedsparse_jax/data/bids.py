@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from fedsparse_jax.core.errors import ArgumentError, UsageError
+from fedsparse_jax.data.session_ages import SessionAge, SessionAges
 from fedsparse_jax.data.tables import (
     MISSING,
     Ages,
@@ -15,6 +16,7 @@ from fedsparse_jax.data.tables import (
     Rows,
     Scan,
     find_column,
+    find_person,
     finish_listing,
     participant_id,
     read_rows,
@@ -51,8 +53,8 @@ def read_bids(
 ) -> Listing:
     """The T1w scans of a BIDS folder, raw or of derivatives, with the ages of its tables.
 
-    An age in ``sub-*_sessions.tsv`` wins over the one in ``participants.tsv``; of several runs of a session the
-    lowest is taken.
+    An age at a session (`session_ages`) wins over the one in ``participants.tsv``, which is that of the first session;
+    of several runs of a session the lowest is taken.
 
     Args:
         root: the folder with ``participants.tsv``; a folder of derivatives may have it in the raw folder above.
@@ -63,33 +65,38 @@ def read_bids(
         id_col, age_col, site_col: columns of ``participants.tsv``, if not found by their usual names.
 
     Raises:
-        UsageError: no folder, no participants, no ages, no scans, or nothing left.
+        UsageError: no folder, no participants, no ages, ages that differ, no scans, or nothing left.
     """
     root = Path(root)
     if not root.is_dir():
         raise ArgumentError("root", str(root), "there is no such folder")
     table = read_rows(_participants_file(root))
+    at_sessions = SessionAges(list(dict.fromkeys((root, table.path.parent))), cap_89)
     people, dropped, notes = _people(table, id_col, age_col, site_col)
+    column = find_column(table, "age", age_col)
+    if column is None and not at_sessions.any(people):
+        column = require_column(table, "age")  # says what is missing
     images = list(_walk(root))
     files = _select(images, space, desc)
     if not files:
         wanted = "".join(f" with {k}-{v}" for k, v in (("space", space), ("desc", desc)) if v)
         raise ArgumentError("root", str(root), f"it holds no T1w scan{wanted} (sub-*/**/sub-*_T1w.nii.gz)")
-    ages = Ages(table, require_column(table, "age", age_col), cap_89)
+    ages = Ages(table, column, cap_89) if column else None
     scans: list[Scan] = []
     baseline = _baselines(images)
     for path, extra in files:
         found = (
-            _scan(path, people, ages, cap_89, baseline[entities(path.name)["sub"]])
+            _scan(path, people, ages, at_sessions, baseline[entities(path.name)["sub"]])
             if not extra
             else Drop(str(path), "extra run or image")
         )
         scans += [found] if isinstance(found, Scan) else []
         dropped += [found] if isinstance(found, Drop) else []
-    owners = [_find(people, "sub-" + entities(path.name)["sub"]) for path, _ in files]
-    seen = {row["_id"] for row in owners if row}
+    seen = {find_person(people, "sub-" + entities(path.name)["sub"]) for path, _ in files}
     dropped += [Drop(name, "no T1w scan") for name in people if name not in seen]
-    notes += ages.notes(table.path) + _mixed_spaces(scans) + _late_baselines(baseline)
+    if ages:
+        _refuse_other_ages(people, ages, at_sessions, baseline, table.path)
+    notes += (ages.notes(table.path) if ages else []) + _mixed_spaces(scans) + _late_baselines(baseline)
     return finish_listing(root, scans, dropped, notes, strict)
 
 
@@ -102,7 +109,7 @@ def _participants_file(root: Path) -> Path:
 
 def _people(table: Rows, id_col, age_col, site_col) -> tuple[dict[str, dict[str, str]], list[Drop], list[str]]:
     """Rows by person, with ``_id``, ``_sex`` and ``_site`` filled in; conflicting repetitions are refused."""
-    id_, age = require_column(table, "id", id_col), require_column(table, "age", age_col)
+    id_, age = require_column(table, "id", id_col), find_column(table, "age", age_col)
     sex, site = find_column(table, "sex"), find_column(table, "site", site_col)
     people: dict[str, dict[str, str]] = {}
     dropped, notes = [], []
@@ -113,22 +120,13 @@ def _people(table: Rows, id_col, age_col, site_col) -> tuple[dict[str, dict[str,
         name = participant_id(row[id_])
         row |= {"_id": name, "_sex": sex_of(value_of(row, sex)), "_site": value_of(row, site)}
         before = people.setdefault(name, row)
-        if before[age] != row[age]:
+        if age and before[age] != row[age]:
             raise UsageError(
                 f"{table.path} gives {name} the age {before[age]} in one row and {row[age]} in another; keep one row."
             )
         if before is not row:
             notes.append(f"{name} has more than one row")
     return people, dropped, notes
-
-
-def _find(people: dict[str, dict[str, str]], participant: str) -> dict[str, str] | None:
-    """The row of a person; lost leading zeros are forgiven where only one row can be meant."""
-    if participant in people:
-        return people[participant]
-    label = participant.removeprefix("sub-").lstrip("0")
-    candidates = [row for name, row in people.items() if name.removeprefix("sub-").lstrip("0") == label]
-    return candidates[0] if len(candidates) == 1 else None
 
 
 def _walk(root: Path) -> Iterator[Path]:
@@ -209,6 +207,17 @@ def _baselines(images: Iterable[Path]) -> dict[str, str | None]:
     return {sub: first_session(labels) for sub, labels in sessions.items()}
 
 
+def _refuse_other_ages(people, ages: Ages, at_sessions: SessionAges, baseline, table: Path) -> None:
+    """Refuses people whose age in ``participants.tsv`` is another one in a table of sessions."""
+    for sub in baseline:
+        name = find_person(people, f"sub-{sub}")
+        age = ages(people[name]) if name else "no such person"
+        if name and not isinstance(age, str):
+            sessions = {one.session for one in at_sessions.of(f"sub-{sub}")} | {baseline[sub] or ""}
+            told = SessionAge("", age, people[name][ages.column], table)
+            at_sessions.refuse_other(f"sub-{sub}", first_session(sessions), told)
+
+
 def _late_baselines(baseline: dict[str, str | None]) -> list[str]:
     """A note of people whose first session is a later one of others, so that the table's age may not be theirs."""
     firsts = {label for label in baseline.values() if label}
@@ -219,38 +228,24 @@ def _late_baselines(baseline: dict[str, str | None]) -> list[str]:
     return [f"people without a scan of ses-{lowest}, {late} in number: the table's age was taken for their first scan"]
 
 
-def _scan(path: Path, people, ages: Ages, cap_89: bool, baseline: str | None) -> Scan | Drop:
+def _scan(path: Path, people, ages: Ages | None, at_sessions: SessionAges, baseline: str | None) -> Scan | Drop:
     """One file with its age; the age of ``participants.tsv`` is that of the first session alone."""
     of = entities(path.name)
     participant, session = f"sub-{of['sub']}", f"ses-{of['ses']}" if "ses" in of else ""
-    row = _find(people, participant)
-    if row is None:
+    name = find_person(people, participant)
+    if name is None:
         return Drop(str(path), "no row in participants.tsv", participant)
-    age = _session_age(path, participant, session, cap_89)
-    if age is None and baseline is None:
-        return Drop(str(path), "age at which session is unknown", participant)
-    if age is None and of.get("ses", "") != baseline:
-        return Drop(str(path), "age at a later session is unknown", participant)
-    age = ages(row) if age is None else age
-    if isinstance(age, str):
-        return Drop(str(path), age, row[ages.column])
-    return Scan(path, row["_id"], session, age, row["_sex"], row["_site"], _mask(path))
-
-
-def _session_age(path: Path, participant: str, session: str, cap_89: bool) -> float | str | None:
-    """The age in ``sub-*_sessions.tsv``; None if the table does not say."""
-    if not session:
-        return None
-    folder = next((parent for parent in path.parents if parent.name == participant), path.parent)
-    file = folder / f"{participant}_sessions.tsv"
-    if not file.is_file():
-        return None
-    table = read_rows(file)
-    when, years = require_column(table, "session"), find_column(table, "age")
-    rows = [row for row in table.rows if row[when].removeprefix("ses-") == session.removeprefix("ses-")]
-    if years is None or not rows or rows[0][years].lower() in MISSING:
-        return None
-    return Ages(table, years, cap_89)(rows[0])
+    row, told = people[name], at_sessions(participant, of["ses"]) if session else None
+    if told is None or told.age == "age is missing":
+        if baseline is None:
+            return Drop(str(path), "age at which session is unknown", participant)
+        if of.get("ses", "") != baseline:
+            return Drop(str(path), "age at a later session is unknown", participant)
+        written = row[ages.column] if ages else ""
+        told = SessionAge("", ages(row) if ages else "age is missing", written, path)
+    if isinstance(told.age, str):
+        return Drop(str(path), told.age, told.written)
+    return Scan(path, row["_id"], session, told.age, row["_sex"], row["_site"], _mask(path))
 
 
 def _mixed_spaces(scans: list[Scan]) -> list[str]:

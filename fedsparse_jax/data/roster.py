@@ -14,9 +14,10 @@ import numpy as np
 from fedsparse_jax.core.errors import UsageError
 from fedsparse_jax.core.files import read_tsv, write_tsv
 from fedsparse_jax.data.federation import Federation
+from fedsparse_jax.data.tables import without_zeros
 
 TEST = "test"
-TOLERANCE = 1e-3  # of a target in its table
+SAME_TARGET = 1e-3  # of a target in its table
 NAMED = 5  # people whom a sentence names, at most
 
 
@@ -121,7 +122,7 @@ def refuse_others(people: list[dict], targets, roster: Roster, workdir: Path) ->
         ages: dict[tuple, list[float]] = {}
         for entry in roster:
             ages.setdefault(entry[:2], []).append(entry.target)
-        same = lambda scan, target: any(abs(age - target) < TOLERANCE for age in ages[scan])
+        same = lambda scan, target: any(abs(age - target) < SAME_TARGET for age in ages[scan])
         complaints["of another age"].update(s for s, t in zip(scans, targets, strict=True) if not same(s, t))
     told = "; ".join(
         f"{what}: {_some(name for name, _ in them.elements())}" for what, them in complaints.items() if them
@@ -141,11 +142,12 @@ def _some(names: Iterable[str]) -> str:
 def sets_of(people: Sequence[dict], targets, roster: Roster) -> list[str]:
     """For each example the set of the run that its person was in; empty for who was in none.
 
-    Names such as ``sub-01`` are in every cohort. They count as the same people if at least one scan agrees in name,
-    session and target; otherwise this is another cohort, and nobody in it was in the run.
+    Lost leading zeros are forgiven. Names such as ``sub-01`` are in every cohort. They count as the same people if at
+    least one scan agrees in name, session and target; otherwise this is another cohort, and nobody in it was in the
+    run.
     """
-    scan = lambda name, session, target: (name, session, round(float(target), 2))
+    scan = lambda name, session, target: (without_zeros(name), session, round(float(target), 2))
     recorded = {scan(*entry[:3]) for entry in roster}
     given = {scan(row["participant_id"], row["session"], age) for row, age in zip(people, targets, strict=True)}
-    sets = {entry.participant_id: entry.set for entry in roster} if recorded & given else {}
-    return [sets.get(row["participant_id"], "") for row in people]
+    sets = {without_zeros(entry.participant_id): entry.set for entry in roster} if recorded & given else {}
+    return [sets.get(without_zeros(row["participant_id"]), "") for row in people]

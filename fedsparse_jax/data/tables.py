@@ -5,8 +5,9 @@ Whatever is left out is listed with its reason: a cohort that shrinks in silence
 
 import csv
 import json
+import os
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -97,17 +98,22 @@ def _uses_comma(texts: Iterable[str]) -> bool:
     return bool(there) and all(re.fullmatch(r"\d+,\d+", text) for text in there)
 
 
-def _unit_years(table: Path, column: str) -> float:
-    """Length of the ages' unit in years, from the ``Units`` of the JSON file beside the table."""
-    sidecar = table.with_suffix(".json")
-    if not sidecar.exists():
-        return 1.0
+def _unit_years(table: Path, column: str, inherited: Iterable[Path] = ()) -> float:
+    """Length of the ages' unit in years, from the ``Units`` of the JSON file beside the table, or one it inherits."""
+    units = [_unit_in(sidecar, column) for sidecar in (table.with_suffix(".json"), *inherited) if sidecar.exists()]
+    return next((unit for unit in units if unit), 1.0)
+
+
+def _unit_in(sidecar: Path, column: str) -> float | None:
+    """The unit that a JSON file gives a column; None where it gives none."""
     try:
         fields = json.loads(sidecar.read_text(encoding="utf-8-sig"))
     except ValueError as error:
         raise UsageError(f"{sidecar} is not valid JSON ({error}); mend or remove it.") from error
     units = {name.lower(): entry for name, entry in fields.items()}.get(column)
-    unit = str(units.get("Units", "years") if isinstance(units, dict) else "years").lower().strip()
+    if not isinstance(units, dict) or "Units" not in units:
+        return None
+    unit = str(units["Units"]).lower().strip()
     if not UNIT.fullmatch(unit):
         raise UsageError(f"{sidecar} gives {column} in {unit!r}; use years, months, weeks or days.")
     return UNITS[unit[0]]
@@ -171,6 +177,24 @@ def participant_id(text: str) -> str:
     return text if text.startswith("sub-") else f"sub-{text}"
 
 
+def without_zeros(label: str) -> str:
+    """An id or a session without the leading zeros that spreadsheets lose.
+
+    >>> without_zeros("sub-007"), without_zeros("01"), without_zeros("sub-A01")
+    ('sub-7', '1', 'sub-A01')
+    """
+    prefix, number = ("sub-", label[4:]) if label.startswith("sub-") else ("", label)
+    return prefix + (number.lstrip("0") or number[-1:])
+
+
+def find_person(names: Collection[str], participant: str) -> str | None:
+    """A person among names; lost leading zeros are forgiven where only one name can be meant."""
+    if participant in names:
+        return participant
+    candidates = [name for name in names if without_zeros(name) == without_zeros(participant)]
+    return candidates[0] if len(candidates) == 1 else None
+
+
 def sex_of(text: str) -> str:
     """F, M or n/a."""
     return {"f": "F", "w": "F", "m": "M"}.get(text[:1].lower(), "n/a")
@@ -185,11 +209,12 @@ def value_of(row: dict[str, str], column: str | None) -> str:
 class Ages:
     """The ages of one table, parsed under what holds for the whole table."""
 
-    def __init__(self, table: Rows, column: str, cap_89: bool):
+    def __init__(self, table: Rows, column: str, cap_89: bool, inherited: Iterable[Path] = ()):
+        """``inherited`` are JSON files that hold the unit where the one beside the table does not."""
         self.column = column
         self.cap_89 = cap_89
         self.comma = _uses_comma(row[column] for row in table.rows)
-        self.unit = _unit_years(table.path, column)
+        self.unit = _unit_years(table.path, column, inherited)
 
     def __call__(self, row: dict[str, str]) -> float | str:
         """The age in years, or the reason why there is none."""
@@ -257,8 +282,9 @@ def read_table(
     ages = Ages(table, age, cap_89)
     scans: list[Scan] = []
     dropped: list[Drop] = []
+    names, notes = _people_of_a_table(row[id_] for row in table.rows)
     for row in table.rows:
-        name, years, where = participant_id(row[id_]), ages(row), _header_of(folder / row[file])
+        name, years, where = names[participant_id(row[id_])], ages(row), _header_of(folder / row[file])
         if row[id_].lower() in MISSING or row[file].lower() in MISSING or isinstance(years, str):
             reason = "id is missing" if row[id_].lower() in MISSING else "path is missing"
             dropped.append(Drop(str(where), years if isinstance(years, str) else reason, ", ".join(row.values())))
@@ -266,7 +292,17 @@ def read_table(
         when = "" if value_of(row, session) == "n/a" else value_of(row, session)
         scans.append(Scan(where, name, when, years, sex_of(value_of(row, sex)), value_of(row, site)))
     _refuse_twice(table, scans)
-    return finish_listing(table.path, scans, dropped, ages.notes(table.path), strict)
+    return finish_listing(table.path, scans, dropped, ages.notes(table.path) + notes, strict)
+
+
+def _people_of_a_table(ids: Iterable[str]) -> tuple[dict[str, str], list[str]]:
+    """The person behind each id: those that differ in leading zeros only are one, and a note says so."""
+    spellings: dict[str, list[str]] = {}
+    for name in dict.fromkeys(map(participant_id, ids)):
+        spellings.setdefault(without_zeros(name), []).append(name)
+    people = {name: max(same, key=len) for same in spellings.values() for name in same}
+    notes = [f"taken for one person: {', '.join(same)}" for same in spellings.values() if len(same) > 1]
+    return people, notes
 
 
 def _header_of(path: Path) -> Path:
@@ -275,8 +311,8 @@ def _header_of(path: Path) -> Path:
 
 
 def _refuse_twice(table: Rows, scans: list[Scan]) -> None:
-    seen: dict[Path, Scan] = {}
+    seen: dict[str, Scan] = {}
     for scan in scans:
-        before = seen.setdefault(scan.path, scan)
+        before = seen.setdefault(os.path.realpath(scan.path), scan)
         if before is not scan:
             raise UsageError(f"{table.path} names {scan.path} twice, for {before.participant} and {scan.participant}.")

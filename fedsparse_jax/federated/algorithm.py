@@ -166,7 +166,7 @@ def update_server(
     if received is None:
         received = upload(recipe, server, clients, data)
     client_params, client_masks, client_scores = received
-    left_out = _clients_to_leave_out(received, weights)
+    left_out = _clients_to_leave_out(recipe, received, weights)
     weights = jnp.where(left_out, 0, weights)
     t, present = server.round + 1, weights > 0
     votes = _count_votes(recipe, server, client_masks, present)
@@ -188,9 +188,10 @@ def update_server(
     return new, describe_round(recipe, server, new, clients, client_masks, weights)._replace(left_out=left_out)
 
 
-def _clients_to_leave_out(received: Payload, weights: Array) -> Array:
+def _clients_to_leave_out(recipe: Recipe, received: Payload, weights: Array) -> Array:
     """Those present who sent a number that is none, ``bool[C]``; nobody where all did."""
-    sick = ~jax.vmap(tree.all_finite)((received.params, received.scores)) & (weights > 0)
+    finite = map_over_clients(tree.all_finite, recipe.client_map)((received.params, received.scores))
+    sick = ~finite & (weights > 0)
     return sick & (sick != (weights > 0)).any()
 
 

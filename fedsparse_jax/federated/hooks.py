@@ -136,7 +136,7 @@ def prune_on_server(pruning: Pruning) -> Hook:
     on_data = pruning.criterion.needs_batch
 
     def upload_scores(context: HookContext, client: ClientState, chunk):
-        return context.scorer(pruning.criterion)(client.params, context.key, chunk)
+        return _of_prunable(pruning, context.scorer(pruning.criterion)(client.params, context.key, chunk))
 
     def after_aggregation(context: HookContext, params, mask, votes, scores):
         if scores is None:
@@ -184,7 +184,8 @@ def regrow_on_server(pruning: Pruning, regrowth: Regrowth) -> Hook:
 
     def upload_scores(context: HookContext, client: ClientState, chunk):
         score = lambda: context.scorer(regrowth.criterion)(client.params, context.key, chunk)
-        return jax.lax.cond(regrowth.due(context.t), score, lambda: tree.zeros_like(client.params))
+        scores = jax.lax.cond(regrowth.due(context.t), score, lambda: tree.zeros_like(client.params))
+        return _of_prunable(pruning, scores)
 
     def after_aggregation(context: HookContext, params, mask, votes, scores):
         return _regrow(pruning, regrowth, context.t, params, mask, lambda: scores)
@@ -198,6 +199,12 @@ def regrow_on_server(pruning: Pruning, regrowth: Regrowth) -> Hook:
         needs=DataNeeds(after_training=regrowth.criterion.needs_batch),
         regrows=True,
     )
+
+
+def _of_prunable(pruning: Pruning, scores):
+    """The scores of leaves that may change, and zeros, which are not sent, for all others."""
+    keep = lambda flag, leaf: leaf if flag else jnp.zeros_like(leaf)
+    return jax.tree.map(keep, pruning.prunable(scores), scores)
 
 
 def _regrow(pruning: Pruning, regrowth: Regrowth, t, params, mask, scores: Callable):

@@ -3,8 +3,9 @@
 Every example of a client enters one batch of every epoch, so that k epochs are k Gaussian mechanisms of that client's
 data, which together are one with the noise divided by the square root of k (its epsilon: Balle and Wang, 2018, arXiv
 1805.06530). No amplification by sampling is claimed: batches are shuffled, not drawn at random, and the server knows
-who takes part. Neighbours are data sets of which one has nothing in one example's place; or, where the unit is a person,
-nothing in the place of all examples of one person, which moves the sums of an epoch by at most so many times as much.
+who takes part. Neighbours are data sets of which one has nothing in one example's place; or, where the unit is a
+person, nothing in the place of all examples of one person, which moves the sums of an epoch by at most so many times as
+much.
 """
 
 import collections

@@ -49,14 +49,14 @@ def warnings(record: RoundRecord, before: RoundRecord | None) -> list[str]:
     if record.left_out:
         names = ", ".join(map(client_name, record.left_out))
         told.append(
-            f"Warning: {names} sent weights that are not numbers, and did not count in round {record.round}; look at the "
-            "scans and ages there, or lower client.optimizer.learning_rate."
+            f"Warning: {names} sent weights that are not numbers, and did not count in round {record.round}; look at "
+            "the scans and ages there, or lower client.optimizer.learning_rate."
         )
     new = [name for name in record.collapsed if before is None or name not in before.collapsed]
     if new:
         told.append(
-            f"Warning: {', '.join(new)} {'keep' if len(new) > 1 else 'keeps'} no weight any more, which cuts the network; "
-            "begin pruning later, set pruning.floor, or choose another pruning.scope."
+            f"Warning: {', '.join(new)} {'keep' if len(new) > 1 else 'keeps'} no weight any more, which cuts the "
+            "network; begin pruning later, set pruning.floor, or choose another pruning.scope."
         )
     return told
 

@@ -138,12 +138,12 @@ def play_round(
     """
     exchanged = exchange_models(runner, server, round_, ids, shared_masks)
     clients, payload, plan, steps = exchanged.trained
-    measured = exchanged.download is not None and exchanged.traffic is None
-    payloads = (exchanged.download, payload) if measured else None
+    download, traffic = exchanged.download, exchanged.traffic
+    payloads = None if download is None or traffic else (download, payload)
     weights = jnp.asarray(runner.experiment.federation.client_sizes(ids))
     server, info = runner.algorithm.update_server(server, clients, weights, None, exchanged.received)
     info = info._replace(padding=_padding(runner.experiment, plan))
-    return RoundResult(server, info, steps, ids, exchanged.shared_masks, payloads, exchanged.traffic)
+    return RoundResult(server, info, steps, ids, exchanged.shared_masks, payloads, traffic)
 
 
 def exchange_models(
@@ -203,7 +203,7 @@ def train_clients(
 
 def mean_loss(steps: list[StepInfo]) -> float:
     """Mean training loss of the examples of a round, over the clients whose loss is a number; NaN if none's is."""
-    sound = np.isfinite([np.asarray(info.loss).sum(1) for info in steps]).all(0)
+    sound = np.asarray(np.isfinite([np.asarray(info.loss).sum(1) for info in steps]).all(0))
     of_sound = lambda values: jnp.where(sound[:, np.newaxis], values, 0).sum()
     examples = sum(int(of_sound(info.examples)) for info in steps)
     return sum(float(of_sound(info.loss)) for info in steps) / examples if sound.any() else float("nan")

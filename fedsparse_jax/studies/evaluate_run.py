@@ -18,7 +18,7 @@ from fedsparse_jax.data.image_sources import IMAGE_SOURCES
 from fedsparse_jax.data.loading import predict_batches, streamed_reader
 from fedsparse_jax.data.roster import TEST, sets_of
 from fedsparse_jax.runs.evaluation import ages_table
-from fedsparse_jax.runs.run_dir import recorded_people
+from fedsparse_jax.runs.run_dir import is_of_0_1, recorded_people
 
 
 class OtherScans(NamedTuple):
@@ -47,6 +47,11 @@ def evaluate_run(
         progress: shown while scans are read.
     """
     config, network, server = load_run(workdir, round_)
+    if is_of_0_1(workdir):
+        raise UsageError(
+            f"{workdir} was trained by version 0.1, which recorded nobody, so that training people could pass for "
+            "others. Give the command that trained it once more: it trains no further and writes people.tsv."
+        )
     trained_on = config.data.source
     if trained_on in IMAGE_SOURCES:
         raise UsageError(f"{workdir} was trained on images; only a run on scans can be given other scans.")

@@ -2,9 +2,10 @@
 
 At each sparsity some models are trained on random halves of all people (`shadow_models`), and each is the target in its
 turn, with the others as its shadows, but for the one that trained on exactly the other half. The attacker is an
-outsider, who has the final model alone. Beside each target stands the dense model of the same half, stopped in the round
-whose test error is nearest. Two defences are measured in the same way: the dense model stopped where its test error is
-least, and differentially private training. Everything that is finished is kept in the folder and not done again.
+outsider, who has the final model alone. Beside each target stands the dense model of the same half, stopped in the
+round whose test error is nearest. Two defences are measured in the same way: the dense model stopped where its test
+error is least, and differentially private training. Everything that is finished is kept in the folder and not done
+again.
 """
 
 import hashlib

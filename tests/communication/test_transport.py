@@ -62,6 +62,15 @@ def test_scores_are_sent_too():
     np.testing.assert_array_equal(received.scores[1]["w"], rising["w"])
 
 
+@pytest.mark.parametrize("settings", [MEASURE, TRANSMIT])
+def test_where_no_score_was_asked_for_no_message_is_sent(settings):
+    params, masks = model(0, 5, 1)
+    none = {"w": jnp.zeros((1, 3, 4))}
+    without = transmit(settings, {}, (1, 1), [0], Payload(params, masks)).sizes
+    sizes, received, _ = transmit(settings, {}, (1, 1), [0], Payload(params, masks, (none,)))
+    assert sizes == without and not np.asarray(received.scores[0]["w"]).any()
+
+
 def of_client_0(scores):
     return {"w": np.asarray(scores["w"][0])}
 

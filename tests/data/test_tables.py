@@ -69,3 +69,20 @@ def test_reasons_are_counted_the_most_frequent_first():
     dropped = [tables.Drop(f"sub-{i}", reason) for i, reason in enumerate(reasons)]
     assert tables.count_reasons(dropped) == "3 x age is missing, 1 x no T1w scan"
     assert tables.count_reasons([]) == "nothing dropped"
+
+
+def test_ids_that_differ_in_lost_zeros_are_one_person(tmp_path):
+    (tmp_path / "t.csv").write_text("id,age,path,session\n1,60,a.nii,1\n001,62,b.nii,2\n2,50,c.nii,1\n")
+    listing = tables.read_table(tmp_path / "t.csv")
+    assert [scan.participant for scan in listing.scans] == ["sub-001", "sub-001", "sub-2"]
+    assert listing.notes == ("taken for one person: sub-1, sub-001",)
+
+
+@pytest.mark.parametrize("second", ["folder/../a.nii", "link.nii"])
+def test_one_image_by_two_names_is_refused(tmp_path, second):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "a.nii").touch()
+    (tmp_path / "link.nii").symlink_to(tmp_path / "a.nii")
+    (tmp_path / "t.csv").write_text(f"id,age,path\n1,60,a.nii\n2,62,{second}\n")
+    with pytest.raises(UsageError, match="twice, for sub-1 and sub-2"):
+        tables.read_table(tmp_path / "t.csv")

@@ -413,3 +413,15 @@ def test_four_devices_run_every_kind_of_method(name, repository, monkeypatch):
         states.append(server)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), states[0].params, states[1].params)
     jax.tree.map(np.testing.assert_array_equal, states[0].masks, states[1].masks)
+
+
+@pytest.mark.parametrize("hook", ["regrow", "prune"])
+def test_scores_of_what_may_not_change_are_not_sent(hook):
+    """What is counted as sent is one score a prunable weight."""
+    rule = Pruning(CRITERIA["salient_grads"], global_, constant(0.5), lambda params: {"b": False, "w": True})
+    grow = Regrowth(greedy(), CRITERIA["squared_gradient"], begin=1, every=1, end=3)
+    algo = build_algorithm(recipe_with(regrow_on_server(rule, grow) if hook == "regrow" else prune_on_server(rule)))
+    server = algo.init(jax.random.key(0))
+    batches = Chunk(jnp.ones((2, 1, 4, FEATURES)), jnp.ones((2, 1, 4)), jnp.ones((2, 1, 4), bool))
+    (scores,) = algo.upload(server, algo.start_clients(server, jnp.arange(2)), batches).scores
+    assert np.asarray(scores["w"]).all() and not np.asarray(scores["b"]).any()

@@ -2,6 +2,7 @@
 
 import shutil
 
+import nibabel as nib
 import numpy as np
 import pytest
 
@@ -64,6 +65,27 @@ def break_(root):
     file.write_bytes(file.read_bytes()[:200])
 
 
+def scan_again(root):
+    """A second session of somebody who was there; his table says when."""
+    person = root / "sub-0007"
+    first = next(person.rglob("*_T1w.nii.gz"))
+    second = person / "ses-2/anat/sub-0007_ses-2_T1w.nii.gz"
+    second.parent.mkdir(parents=True)
+    image = nib.load(first)
+    nib.save(nib.Nifti1Image(np.asarray(image.dataobj) * 1.5, image.affine), second)
+    (person / "sub-0007_sessions.tsv").write_text("session_id\tage\nses-2\t70\n")
+
+
+def copy_under_another_name(root):
+    """Somebody comes for a second time, as another person; the copy is left out, and the run goes on."""
+    shutil.copytree(root / "sub-0007", root / "sub-9999")
+    for file in (root / "sub-9999").rglob("*sub-0007*"):
+        file.rename(file.with_name(file.name.replace("sub-0007", "sub-9999")))
+    table = root / "participants.tsv"
+    (row,) = [line for line in table.read_text().splitlines() if line.startswith("sub-0007")]
+    table.write_text(table.read_text().rstrip("\n") + "\n" + row.replace("sub-0007", "sub-9999") + "\n")
+
+
 def swap_for_larger(root):
     shutil.rmtree(root)
     shutil.copytree(root.parent / "more", root)
@@ -71,7 +93,12 @@ def swap_for_larger(root):
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [(lose, r"missing here: sub-0007\)"), (break_, r"missing here: sub-0007\)"), (swap_for_larger, r"new here: sub-")],
+    [
+        (lose, r"missing here: sub-0007\)"),
+        (break_, r"missing here: sub-0007\)"),
+        (scan_again, r"new here: sub-0007\)"),
+        (swap_for_larger, r"new here: sub-"),
+    ],
 )
 def test_a_run_does_not_go_on_with_other_people(copies, cohort, change, message):
     workdir, root, go_on = copies
@@ -81,6 +108,13 @@ def test_a_run_does_not_go_on_with_other_people(copies, cohort, change, message)
     with pytest.raises(UsageError, match=message):
         go_on(root, workdir)
     assert (workdir / "people.tsv").read_text() == before and len(read_records(workdir)) == 2
+
+
+def test_a_copy_of_somebody_by_another_name_changes_nothing(copies):
+    workdir, root, go_on = copies
+    copy_under_another_name(root)
+    assert len(go_on(root, workdir)) == 4
+    assert "sub-9999" not in {entry.participant_id for entry in recorded_people(workdir)}
 
 
 def test_scans_may_move_to_another_folder(copies):

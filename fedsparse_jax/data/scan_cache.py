@@ -10,7 +10,7 @@ import collections
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -21,7 +21,7 @@ from fedsparse_jax.core.errors import ArgumentError, UsageError
 from fedsparse_jax.core.files import write_tsv, write_whole
 from fedsparse_jax.data import nifti, tables
 
-FORMAT = 1  # raise it when the cached numbers would change
+FORMAT = 2  # raise it when the cached numbers would change
 _EDGE = 2**20
 
 
@@ -106,6 +106,7 @@ def _write(listing, shape, align, normalise, array: Path, table: Path, progress,
     kept: list[int] = []
     quality, dropped = [], []
     results = _prepare_all(listing.scans, shape, align, normalise, workers)
+    results = _without_repetitions(listing.scans, results)
     volumes = np.lib.format.open_memmap(partial, "w+", np.float32, (len(listing.scans), *shape))
     try:
         for i, prepared in enumerate(progress(results, "Reading scans", len(listing.scans))):
@@ -125,6 +126,18 @@ def _write(listing, shape, align, normalise, array: Path, table: Path, progress,
         write_whole(table, json.dumps({"kept": kept, "quality": quality, "dropped": dropped}))
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _without_repetitions(scans, results: Iterable) -> Iterator:
+    """The results, where an image that was there before is dropped: one person by two names could be in train and test."""
+    seen: dict[bytes, tables.Scan] = {}
+    for scan, prepared in zip(scans, results, strict=True):
+        if not isinstance(prepared, tables.Drop):
+            before = seen.setdefault(hashlib.sha256(prepared[0].tobytes()).digest(), scan)
+            if before is not scan:
+                also = f"{before.path}, of {before.participant}"
+                prepared = tables.Drop(str(scan.path), "the same image as another scan's", also)
+        yield prepared
 
 
 def _shrink(path: Path, count: int, shape) -> None:

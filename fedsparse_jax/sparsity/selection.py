@@ -10,21 +10,29 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
+from fedsparse_jax.core.errors import ArgumentError
 from fedsparse_jax.core.types import Array
 
 BLOCK = 2**18  # scores that a selection looks at at a time
+MOST_WEIGHTS = 2**30  # of a network, not included
 
 
 def share_of(share: Array, count: int) -> Array:
     """The whole number nearest to ``share * count``, as ``i32[]``.
 
     The product is taken in 24-bit fixed point with whole numbers: a float32 product is wrong by several units
-    beyond 16 million.
+    beyond 16 million. A share below one half is rounded to a multiple of 2**-24 first, which moves the product by up to
+    ``count / 2**25``: nothing for networks of some million weights, 16 weights of 2**29.
 
     Args:
         share: ``f32[]`` in [0, 1], traced or not.
         count: a whole number below 2**30, traced or not.
+
+    Raises:
+        ArgumentError: a count from 2**30 on.
     """
+    if isinstance(count, int) and count >= MOST_WEIGHTS:
+        raise ArgumentError("count", count, f"so many weights cannot be counted here; it must be below {MOST_WEIGHTS}")
     fixed = jnp.round(jnp.clip(share, 0, 1) * 2.0**24).astype(jnp.uint32)
     high, low = fixed >> 12, fixed & 0xFFF
     whole = jnp.asarray(count, jnp.uint32)

@@ -35,6 +35,18 @@ def test_the_cache_holds_what_the_files_hold(listing, tmp_path):
         np.testing.assert_allclose(volume, (raw - raw.mean()) / raw.std(), atol=1e-5)
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_one_image_by_two_names_is_one_scan(listing, tmp_path, workers):
+    """Copied and named anew, as somebody who is twice in a cohort; else he could be in training and in the test set."""
+    twin = tmp_path / "another.nii.gz"
+    twin.write_bytes(listing.scans[1].path.read_bytes())
+    scans = (*listing.scans, tables.Scan(twin, "sub-9", "", 61.0, "F", "n/a"))
+    scan_set = read(listing._replace(scans=scans), tmp_path, workers=workers)
+    assert [scan.participant for scan in scan_set.scans] == ["sub-0", "sub-1", "sub-2"]
+    (drop,) = scan_set.dropped
+    assert drop.reason == "the same image as another scan's" and drop.detail.endswith("1.nii.gz, of sub-1")
+
+
 def test_the_second_time_no_image_is_read(listing, tmp_path, monkeypatch):
     first = read(listing, tmp_path)
     monkeypatch.setattr(nifti, "prepare_scan", lambda *_: pytest.fail("an image was read"))

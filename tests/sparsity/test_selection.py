@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fedsparse_jax.core.errors import ArgumentError
 from fedsparse_jax.sparsity import selection
 from tests.helpers import numpy_reference
 
@@ -69,6 +70,17 @@ def test_agrees_with_a_sort_on_many(num_pruned):
 def test_share_is_exact(share, count):
     fixed = round(float(np.float32(share)) * 2**24)
     assert int(selection.share_of(jnp.float32(share), count)) == pytest.approx(fixed * count / 2**24, abs=0.502)
+
+
+@pytest.mark.parametrize("count", [2_948_801, 2**29])
+def test_a_small_share_is_near_the_nearest(count):
+    exact = round(float(np.float32(0.001)) * count)
+    assert abs(int(selection.share_of(jnp.float32(0.001), count)) - exact) <= 1 + count / 2**25
+
+
+def test_more_weights_than_can_be_counted_are_refused():
+    with pytest.raises(ArgumentError, match="^count is 1073741824"):
+        selection.share_of(0.5, 2**30)
 
 
 def test_share_of_the_paper():

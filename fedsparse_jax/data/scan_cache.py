@@ -129,7 +129,7 @@ def _write(listing, shape, align, normalise, array: Path, table: Path, progress,
 
 
 def _without_repetitions(scans, results: Iterable) -> Iterator:
-    """The results, where an image that was there before is dropped: one person by two names could be in train and test."""
+    """The results, without an image that was there before: one person by two names could be in train and test."""
     seen: dict[bytes, tables.Scan] = {}
     for scan, prepared in zip(scans, results, strict=True):
         if not isinstance(prepared, tables.Drop):

@@ -96,7 +96,8 @@ def read_bids(
     dropped += [Drop(name, "no T1w scan") for name in people if name not in seen]
     if ages:
         _refuse_other_ages(people, ages, at_sessions, baseline, table.path)
-    notes += (ages.notes(table.path) if ages else []) + _mixed_spaces(scans) + _late_baselines(baseline)
+    notes += (ages.notes(table.path) if ages else []) + _mixed_spaces(scans)
+    notes += _late_baselines({sub: label for sub, label in baseline.items() if not at_sessions.of(f"sub-{sub}")})
     return finish_listing(root, scans, dropped, notes, strict)
 
 

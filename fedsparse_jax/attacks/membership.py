@@ -52,22 +52,19 @@ def sparsity_aware(*, features=SPARSE, models: int = 0) -> Attack:
     """The same classifier on what pruning shows: the mask, and the model before the pruning beside the one after.
 
     Sees how far error and gradients rose by pruning, how much of that the gradient foretold, and how hard the loss of
-    an example still pulls at pruned weights. Arguments are those of `white_box`.
+    an example still pulls at pruned weights. A model without an earlier one is left out. Arguments are those of
+    `white_box`.
     """
-    attack = _classifier("sparsity_aware", tuple(features), models)
-
-    def score(evidence: Evidence):
-        if any(model.before is None for model in evidence.models[-models:]):
-            raise MissingEvidence("sparsity_aware needs the model before pruning; this attacker has none.")
-        return attack(evidence)
-
-    return score
+    return _classifier("sparsity_aware", tuple(features), models, needs_before=True)
 
 
-def _classifier(name: str, features: tuple[str, ...], models: int) -> Attack:
+def _classifier(name: str, features: tuple[str, ...], models: int, needs_before: bool = False) -> Attack:
     def score(evidence: Evidence):
         need_known(evidence, name)
-        places = list(range(len(evidence.models)))[-models:]
+        places = [k for k, model in enumerate(evidence.models) if model.before is not None or not needs_before]
+        if not places:
+            raise MissingEvidence(f"{name} needs a model from before the pruning; this attacker has none.")
+        places = places[-models:]
         see = lambda rows: [evidence.observe(place, features, rows) for place in places]
         known = list(zip(see(evidence.members), see(evidence.outsiders), strict=True))
         owners = evidence.people_of(evidence.members), evidence.people_of(evidence.outsiders)

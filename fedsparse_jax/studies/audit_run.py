@@ -201,10 +201,12 @@ def global_snapshot(state: ServerState) -> Snapshot:
 
 
 def global_snapshots(states: list[ServerState], models: int) -> tuple[Snapshot, ...]:
-    """The newest global models, each with the one of the kept round before it, oldest first."""
-    params = [masks.apply(state.masks, state.params) for state in states]
-    chain = [Snapshot(p, s.masks, b) for p, s, b in zip(params[1:], states[1:], params[:-1], strict=True)]
-    return tuple(chain[-models:]) or (Snapshot(params[-1], states[-1].masks),)
+    """The newest global models, oldest first, each but the first with the one of the kept round before it."""
+    received = [global_snapshot(state) for state in states[-models:]]
+    return tuple(
+        one._replace(before=earlier.params if earlier else None)
+        for one, earlier in zip(received, [None, *received[:-1]], strict=True)
+    )
 
 
 def _snapshots_like(models: tuple[Snapshot, ...], states: list[ServerState]) -> tuple[Snapshot, ...]:

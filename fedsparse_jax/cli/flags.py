@@ -1,5 +1,6 @@
 """Flags of the scripts, and their errors as one sentence with exit code 2."""
 
+import errno
 import re
 import signal
 import sys
@@ -14,6 +15,16 @@ from fedsparse_jax.core.errors import UsageError
 flags.disclaim_key_flags()  # the flags defined here belong to the script that asks for them
 
 
+REMEDIES = {  # of what a file system refuses
+    errno.ENOSPC: "free some space, then give the same command again: what was saved is whole",
+    errno.EDQUOT: "free some of your quota, then give the same command again: what was saved is whole",
+    errno.EACCES: "choose a folder that you may write into",
+    errno.EPERM: "choose a folder that you may write into",
+    errno.EROFS: "choose a folder that can be written",
+    errno.ENOTDIR: "a part of that path is a file; choose another folder",
+}
+
+
 def run_main(main: Callable[[], None]) -> None:
     """Parses the flags, calls ``main()`` and ends the process.
 
@@ -26,6 +37,10 @@ def run_main(main: Callable[[], None]) -> None:
         main()
     except UsageError as error:
         _leave(str(error), 2)
+    except OSError as error:
+        if error.errno not in REMEDIES:
+            raise
+        _leave(f"{error.filename or 'A file'}: {error.strerror}; {REMEDIES[error.errno]}.", 2)
     except KeyboardInterrupt:
         _leave("Stopped. Finished rounds are safe, and the same command goes on from there.", 130)
 

@@ -3,13 +3,17 @@
 Stands at the bottom of the house because the data, the communication and the run folder all write files.
 """
 
+import contextlib
 import csv
+import fcntl
 import io
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
+
+from fedsparse_jax.core.errors import UsageError
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
@@ -29,8 +33,35 @@ def write_json(path: Path, value: Any, indent: int = 1) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """The value of a JSON file."""
-    return json.loads(path.read_text(encoding="utf-8"))
+    """The value of a JSON file.
+
+    Raises:
+        UsageError: it is damaged.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # no JSON, or no UTF-8
+        raise UsageError(f"{path} is damaged ({error}); put a sound copy in its place.") from error
+
+
+@contextlib.contextmanager
+def lock(path: Path, who: str) -> Iterator[None]:
+    """Holds a file for this process alone; a process that dies, however it does, holds nothing any more.
+
+    Args:
+        path: made if missing, and left behind empty.
+        who: for the sentence, such as ``"Another process trains in runs/a"``.
+
+    Raises:
+        UsageError: another process holds it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UsageError(f"{who}; wait for it to end, or stop it.") from error
+        yield
 
 
 def tsv_text(head: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:

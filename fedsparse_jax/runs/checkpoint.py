@@ -30,12 +30,19 @@ def open_manager(workdir: Path, keep: int | None = None) -> ocp.CheckpointManage
     return ocp.CheckpointManager((workdir / FOLDER).resolve(), options=options)
 
 
-def save_checkpoint(manager: ocp.CheckpointManager, server: ServerState) -> None:
-    """Starts to write the state after ``server.round`` rounds; returns before it is on disk."""
+def save_checkpoint(manager: ocp.CheckpointManager, server: ServerState, log: list[dict] | None = None) -> None:
+    """Starts to write the state after ``server.round`` rounds; returns before it is on disk.
+
+    Args:
+        manager: from `open_manager`.
+        server: the state.
+        log: the lines of the log up to this round. What later rounds count on (bytes, epsilon) stands in them, so that
+            a log that is lost or damaged can be written anew.
+    """
     round_ = int(server.round)
     args = ocp.args.Composite(
         state=ocp.args.StandardSave(_to_stored(server)),
-        meta=ocp.args.JsonSave({"round": round_, "digest": state_digest(server)}),
+        meta=ocp.args.JsonSave({"round": round_, "digest": state_digest(server), "log": log}),
     )
     if round_ not in manager.all_steps() and not manager.save(round_, args=args):
         raise RuntimeError(f"Orbax refused to save round {round_}.")
@@ -48,6 +55,7 @@ def restore_checkpoint(
     print_fn: Callable[[str], None] = print,
     *,
     forget_damaged: bool = False,
+    usable: Callable[[int], bool] = lambda round_: True,
 ) -> ServerState | None:
     """The newest sound checkpoint, or None if there is no checkpoint at all.
 
@@ -56,6 +64,7 @@ def restore_checkpoint(
         round_: exactly this round instead of the newest.
         print_fn: told which checkpoints cannot be used.
         forget_damaged: delete the newer ones that cannot be used, so that their rounds can be saved again.
+        usable: whether what lies beside a round's checkpoint is sound; else an older one is tried.
 
     Raises:
         UsageError: the round is not there, or there are checkpoints but none of them is sound.
@@ -65,7 +74,7 @@ def restore_checkpoint(
         there = ", ".join(map(str, sorted(rounds))) or "none"
         raise UsageError(f"{manager.directory} holds no checkpoint of round {round_}; it holds: {there}.")
     for step in rounds if round_ is None else [round_]:
-        server = _read(manager, like, step, print_fn)
+        server = _read(manager, like, step, print_fn) if usable(step) else None
         if server is not None:
             for newer in rounds if forget_damaged else []:
                 if newer > step:
@@ -76,6 +85,12 @@ def restore_checkpoint(
             f"{manager.directory} holds no sound checkpoint of this model; delete that folder to start again."
         )
     return None
+
+
+def read_log(manager: ocp.CheckpointManager, round_: int) -> list[dict] | None:
+    """The lines of the log that a checkpoint holds; None for one of version 0.1."""
+    meta = manager.restore(round_, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
+    return meta.get("log")
 
 
 def rounds_on_disk(workdir: Path) -> set[int]:

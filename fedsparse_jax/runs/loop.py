@@ -33,9 +33,15 @@ def run_experiment(experiment: Experiment, workdir: Path, print_fn: Print = prin
     Raises:
         UsageError: the folder holds another experiment, or training diverged. What was finished stays.
     """
-    run_dir.open_run_dir(workdir, experiment)
-    for remark in experiment.remarks:
-        print_fn(remark)
+    with run_dir.lock_run_dir(workdir):
+        run_dir.open_run_dir(workdir, experiment)
+        for remark in experiment.remarks:
+            print_fn(remark)
+        return _run(experiment, workdir, print_fn)
+
+
+def _run(experiment: Experiment, workdir: Path, print_fn: Print) -> list[RoundRecord]:
+    """Folds the rounds of an open folder."""
     runner, output = make_runner(experiment, run_dir.noise_entropy(workdir)), experiment.output
     with contextlib.ExitStack() as stack:
         manager = stack.enter_context(checkpoint.open_manager(workdir, output.checkpoints_kept))
@@ -132,7 +138,7 @@ class RoundWriter:
         if traffic:
             folder = run_dir.client_records(self.workdir)
             transport.save_records(self.shared_masks, folder, round_)
-        checkpoint.save_checkpoint(self.manager, server)
+        checkpoint.save_checkpoint(self.manager, server, [record.to_json() for record in self.records])
         if traffic:
             transport.forget_records(folder, {round_, *checkpoint.rounds_on_disk(self.workdir)})
 
@@ -141,23 +147,43 @@ def _resume(runner: Runner, manager, workdir: Path, print_fn: Print) -> tuple[Se
     """The state to go on from, and the records up to it."""
     experiment = runner.experiment
     like = jax.eval_shape(experiment.algorithm.init, jax.random.key(experiment.seed))
-    server = checkpoint.restore_checkpoint(manager, like, print_fn=print_fn, forget_damaged=True)
+    usable = _rounds_with_records(runner, workdir, print_fn)
+    server = checkpoint.restore_checkpoint(manager, like, print_fn=print_fn, forget_damaged=True, usable=usable)
     if server is None:
         return initial_server(runner), metrics_log.truncate_records(workdir, 0)
     print_fn(f"{workdir} holds {int(server.round)} of {experiment.rounds} rounds: going on from there.")
-    return server, metrics_log.truncate_records(workdir, int(server.round))
+    log = checkpoint.read_log(manager, int(server.round))
+    if log is None:
+        return server, metrics_log.truncate_records(workdir, int(server.round))
+    return server, metrics_log.restore_records(workdir, log, print_fn)
+
+
+def _rounds_with_records(runner: Runner, workdir: Path, print_fn: Print) -> Callable[[int], bool]:
+    """Whether a round can be gone on from as if the run had not been stopped; any round, if none can."""
+    folder = run_dir.client_records(workdir)
+    sound = transport.sound_records(folder)
+    if runner.experiment.messages.mode == "off" or not sound & checkpoint.rounds_on_disk(workdir):
+        return lambda round_: True
+
+    def usable(round_: int) -> bool:
+        if round_ not in sound:
+            print_fn(f"{folder / f'{round_}.npz'} is missing or damaged; trying the round before.")
+        return round_ in sound
+
+    return usable
 
 
 def _load_client_records(runner: Runner, server: ServerState, workdir: Path, print_fn: Print) -> SharedMasks:
     """What server and clients knew of one another after the state's round; records of other rounds are forgotten."""
     folder, round_ = run_dir.client_records(workdir), int(server.round)
     transport.forget_records(folder, checkpoint.rounds_on_disk(workdir))
-    known = transport.load_records(folder, round_, server.masks)
+    sound = round_ in transport.sound_records(folder)
+    known = transport.load_records(folder, round_, server.masks) if sound else {}
     if round_ and not known and runner.experiment.messages.mode != "off":
         print_fn(
-            f"Note: {folder / f'{round_}.npz'} is missing. The next messages therefore hold whole masks, and what "
-            "lossy messages owed is lost: their bytes, and with communication.feedback the model, are not those of a "
-            "run that was never stopped."
+            f"Note: {folder / f'{round_}.npz'} is missing or damaged. The next messages therefore hold whole masks, and "
+            "what lossy messages owed is lost: their bytes, and with communication.feedback the model, are not those "
+            "of a run that was never stopped."
         )
     return known
 

@@ -20,15 +20,27 @@ def append_record(workdir: Path, record: RoundRecord) -> None:
 
 
 def read_records(workdir: Path) -> list[RoundRecord]:
-    """All rounds of ``metrics.jsonl``, oldest first; a last line that was cut off is left out."""
+    """All rounds of ``metrics.jsonl``, oldest first, up to the first line that was cut off or damaged."""
     path = workdir / METRICS
     records = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []:
         try:
             records.append(RoundRecord.from_json(json.loads(line)))
-        except json.JSONDecodeError:
+        except (ValueError, TypeError, AttributeError, KeyError):
             break
     return records
+
+
+def restore_records(workdir: Path, lines: list[dict], print_fn: Callable[[str], None]) -> list[RoundRecord]:
+    """Makes the log what its checkpoint says it was, and says so where it had been something else."""
+    path, expected = workdir / METRICS, "".join(json.dumps(line) + "\n" for line in lines)
+    found = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+    if not found.startswith(expected):  # rounds behind the checkpoint are played again
+        print_fn(
+            f"{path} had lost rounds or was damaged; it is written anew from the checkpoint of round {len(lines)}."
+        )
+    write_whole(path, expected)
+    return [RoundRecord.from_json(line) for line in lines]
 
 
 def truncate_records(workdir: Path, last_round: int) -> list[RoundRecord]:

@@ -12,6 +12,7 @@ The files::
     noise_entropy.txt   of private training only, and secret: whoever knows it can take the noise away
 """
 
+import contextlib
 import datetime
 import importlib.metadata
 import os
@@ -25,7 +26,7 @@ import jax
 
 from fedsparse_jax.core import tree
 from fedsparse_jax.core.errors import UsageError
-from fedsparse_jax.core.files import read_json, write_json
+from fedsparse_jax.core.files import lock, read_json, write_json
 from fedsparse_jax.data import roster
 from fedsparse_jax.models.flops import flops_per_example
 from fedsparse_jax.runs.experiment import Experiment
@@ -34,35 +35,53 @@ from fedsparse_jax.runs.migrations import CLIENT_RECORDS, upgrade_folder, upgrad
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "nibabel", "fedsparse_jax")
 PEOPLE = "people.tsv"
 NOISE = "noise_entropy.txt"
+LOCK = ".lock"
+BEFORE_CONFIG = {LOCK, NOISE, PEOPLE, "environment.json", "federation.json"}  # what a start that was stopped may leave
 PLACES = ("root", "cache_dir", "workers")  # keys of the section data
 COST_ONLY = ("execution", "checkpoint", "log")  # sections that change no number, or only what is shown
 
 
 def open_run_dir(workdir: Path, experiment: Experiment) -> None:
-    """Makes the folder and writes what the run is about; refuses a folder that holds another experiment."""
-    config_file, recorded = workdir / "config.json", recorded_people(workdir)
-    if config_file.exists():
+    """Makes the folder and writes what the run is about; refuses a folder that holds another experiment.
+
+    ``config.json`` comes last when the folder is made, so that a folder that has it has everything.
+    """
+    config_file, recorded, data = workdir / "config.json", recorded_people(workdir), experiment.federation
+    begun = config_file.exists()
+    if begun:
         refuse_other_config(experiment.config, workdir, "choose another --workdir")
-        roster.refuse_other_split(experiment.federation, recorded, workdir)
+        roster.refuse_other_split(data, recorded, workdir)
         if is_of_0_1(workdir):
             _refuse_other_numbers(describe_federation(experiment), workdir)
         upgrade_folder(workdir)
-    elif workdir.exists() and any(workdir.iterdir()):
-        raise UsageError(f"{workdir} is not empty and holds no run; choose another --workdir.")
     elif experiment.epsilon and not experiment.noise_from_seed:
         _draw_noise_entropy(workdir)
-    write_json(config_file, {"config": experiment.config})
     about = {"environment": environment(experiment.seed), "federation": describe_federation(experiment)}
     for name, value in about.items():  # of the run's first start
-        if not (workdir / f"{name}.json").exists():
+        if not (begun and (workdir / f"{name}.json").exists()):
             write_json(workdir / f"{name}.json", value)
     if not recorded:
-        roster.write_roster(workdir / PEOPLE, roster.roster_of(experiment.federation))
+        roster.write_roster(workdir / PEOPLE, roster.roster_of(data))
+    write_json(config_file, {"config": experiment.config})
+
+
+def lock_run_dir(workdir: Path) -> contextlib.AbstractContextManager:
+    """Keeps a second process out of the folder while this one trains.
+
+    Raises:
+        UsageError: another process trains in it, or it cannot become a run folder.
+    """
+    if workdir.exists() and not workdir.is_dir():
+        raise UsageError(f"{workdir} is a file; choose another --workdir.")
+    others = {path.name for path in workdir.iterdir()} - BEFORE_CONFIG if workdir.exists() else set()
+    if any(not name.endswith(".partial") for name in others) and not (workdir / "config.json").exists():
+        raise UsageError(f"{workdir} is not empty and holds no run; choose another --workdir.")
+    return lock(workdir / LOCK, f"Another process trains in {workdir}")
 
 
 def recorded_people(workdir: Path) -> roster.Roster:
     """Who was in which client and in the test set of a run; empty for a folder that has no run, or an older one."""
-    return roster.read_roster(workdir / PEOPLE)
+    return roster.read_roster(workdir / PEOPLE) if (workdir / "config.json").exists() else ()
 
 
 def is_of_0_1(workdir: Path) -> bool:
@@ -82,7 +101,7 @@ def noise_entropy(workdir: Path) -> int | None:
 
 def _draw_noise_entropy(workdir: Path) -> None:
     workdir.mkdir(parents=True, exist_ok=True)
-    with os.fdopen(os.open(workdir / NOISE, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+    with os.fdopen(os.open(workdir / NOISE, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
         file.write(f"{secrets.token_hex(8)}\n")
 
 

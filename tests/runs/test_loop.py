@@ -51,10 +51,10 @@ def test_a_run_that_dies_before_its_checkpoint_is_on_disk_goes_on_bit_for_bit(tm
     run_experiment(experiment, tmp_path / "whole", print_fn=QUIET)
     save = checkpoint.save_checkpoint
 
-    def dies(manager, server):
+    def dies(manager, server, log):
         if int(server.round) == 4:
             raise Killed
-        save(manager, server)
+        save(manager, server, log)
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
         patch.setattr(checkpoint, "save_checkpoint", dies)
@@ -86,7 +86,61 @@ def test_records_that_are_missing_are_said_to_be(tmp_path):
     shutil.rmtree(tmp_path / "client_records")
     lines = []
     run_experiment(toy_federation.experiment(), tmp_path, print_fn=lines.append)
-    assert sum("2.npz is missing" in line for line in lines) == 1
+    assert sum("2.npz is missing or damaged. The next messages" in line for line in lines) == 1
+
+
+def flip(file):
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    file.write_bytes(bytes(content))
+
+
+@pytest.mark.parametrize("damage", [lambda file: file.unlink(), lambda file: file.write_bytes(b""), flip])
+def test_from_damaged_records_the_run_walks_back_a_round_and_is_the_same_run(tmp_path, damage):
+    experiment = toy_federation.experiment()
+    run_experiment(experiment, tmp_path / "whole", print_fn=QUIET)
+    with pytest.raises(Killed):
+        run_experiment(experiment, tmp_path / "parts", print_fn=stop_after(3))
+    damage(tmp_path / "parts/client_records/3.npz")
+    lines = []
+    run_experiment(experiment, tmp_path / "parts", print_fn=lines.append)
+    assert any("3.npz is missing or damaged; trying the round before" in line for line in lines)
+    assert any("holds 2 of 5 rounds" in line for line in lines)
+    assert stored(experiment, tmp_path / "whole") == stored(experiment, tmp_path / "parts")
+
+
+def lose_a_line(lines):
+    return [lines[0], *lines[2:]]
+
+
+DAMAGE = {
+    "deleted": None,
+    "emptied": lambda lines: [],
+    "a line lost": lose_a_line,
+    "a line doubled": lambda lines: [lines[0], *lines],
+    "no JSON": lambda lines: [lines[0], "{" + lines[1], lines[2]],
+    "null": lambda lines: [lines[0], "null", lines[2]],
+    "no round": lambda lines: [lines[0], "{}", lines[2]],
+    "a digit": lambda lines: [lines[0].replace("1", "7"), *lines[1:]],
+    "no text": lambda lines: [lines[0] + "\udcff", *lines[1:]],
+}
+
+
+@pytest.mark.parametrize("what", DAMAGE)
+def test_a_damaged_log_is_written_anew_from_the_checkpoint(tmp_path, what):
+    experiment = toy_federation.experiment()
+    whole = run_experiment(experiment, tmp_path / "whole", print_fn=QUIET)
+    with pytest.raises(Killed):
+        run_experiment(experiment, tmp_path / "parts", print_fn=stop_after(3))
+    log, said = tmp_path / "parts/metrics.jsonl", []
+    if what == "deleted":
+        log.unlink()
+    else:
+        lines = DAMAGE[what](log.read_text().splitlines())
+        log.write_bytes("".join(line + "\n" for line in lines).encode(errors="surrogateescape"))
+    records = run_experiment(experiment, tmp_path / "parts", print_fn=said.append)
+    assert any("metrics.jsonl had lost rounds or was damaged; it is written anew" in line for line in said)
+    assert without_time(records) == without_time(whole)
 
 
 def test_a_round_whose_line_was_not_written_is_played_again(tmp_path, monkeypatch):

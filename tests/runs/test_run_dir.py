@@ -2,12 +2,14 @@
 
 import json
 import shutil
+import subprocess
+import sys
 
 import pytest
 
 from fedsparse_jax.core.errors import UsageError
 from fedsparse_jax.core.files import read_json, write_json
-from fedsparse_jax.runs import run_experiment, stored_config
+from fedsparse_jax.runs import run_dir, run_experiment, stored_config
 from fedsparse_jax.runs.run_dir import open_run_dir
 from tests.helpers import toy_federation
 from tests.helpers.interrupted import QUIET, Killed, stop_after, without_time
@@ -54,6 +56,53 @@ def test_another_experiment_in_the_folder_is_refused(tmp_path):
     with pytest.raises(UsageError, match=r"there client.rate is 0.01, here it is 0.5"):
         run_experiment(toy_federation.experiment(rounds=1, rate=0.5), tmp_path, print_fn=QUIET)
     assert (tmp_path / "config.json").read_text() == before
+
+
+def test_a_second_process_is_refused_and_a_dead_one_holds_nothing(tmp_path):
+    hold = "import sys, time; from pathlib import Path; from fedsparse_jax.runs.run_dir import lock_run_dir\n"
+    hold += "with lock_run_dir(Path(sys.argv[1])): print('held', flush=True); time.sleep(600)"
+    with subprocess.Popen([sys.executable, "-c", hold, str(tmp_path / "run")], stdout=subprocess.PIPE) as other:
+        assert other.stdout.readline() == b"held\n"
+        with pytest.raises(UsageError, match=r"^Another process trains in .*run; wait for it to end, or stop it"):
+            run_experiment(toy_federation.experiment(rounds=1), tmp_path / "run", print_fn=QUIET)
+        other.kill()
+    assert len(run_experiment(toy_federation.experiment(rounds=1), tmp_path / "run", print_fn=QUIET)) == 1
+
+
+@pytest.mark.parametrize("name", ["environment", "federation", "people", "config"])
+def test_a_start_that_was_stopped_can_be_made_again(tmp_path, monkeypatch, name):
+    """Killed before one of the files that make a run folder: the next start makes a whole one."""
+
+    def dies_before(write):
+        def writing(path, *args):
+            if path.name.startswith(name):
+                raise Killed
+            write(path, *args)
+
+        return writing
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run_dir, "write_json", dies_before(run_dir.write_json))
+        patch.setattr(run_dir.roster, "write_roster", dies_before(run_dir.roster.write_roster))
+        with pytest.raises(Killed):
+            run_experiment(toy_federation.experiment(rounds=1), tmp_path, print_fn=QUIET)
+    other = toy_federation.experiment(rounds=1, config={**IN_NEW_NAMES, "seed": 4})
+    assert len(run_experiment(other, tmp_path, print_fn=QUIET)) == 1
+    assert not run_dir.is_of_0_1(tmp_path) and len(run_dir.recorded_people(tmp_path)) == 30
+
+
+@pytest.mark.parametrize("content", ["", '{"config": {"seed": ', "\ufffd\x00"])
+def test_a_damaged_config_is_one_sentence(tmp_path, content):
+    run_experiment(toy_federation.experiment(rounds=1), tmp_path, print_fn=QUIET)
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(UsageError, match=r"config.json is damaged .*; put a sound copy in its place"):
+        run_experiment(toy_federation.experiment(rounds=1), tmp_path, print_fn=QUIET)
+
+
+def test_a_file_is_no_folder(tmp_path):
+    (tmp_path / "run").touch()
+    with pytest.raises(UsageError, match="run is a file; choose another --workdir"):
+        run_experiment(toy_federation.experiment(rounds=1), tmp_path / "run", print_fn=QUIET)
 
 
 def test_a_folder_of_something_else_is_refused(tmp_path):

@@ -181,9 +181,9 @@ def _load_client_records(runner: Runner, server: ServerState, workdir: Path, pri
     known = transport.load_records(folder, round_, server.masks) if sound else {}
     if round_ and not known and runner.experiment.messages.mode != "off":
         print_fn(
-            f"Note: {folder / f'{round_}.npz'} is missing or damaged. The next messages therefore hold whole masks, and "
-            "what lossy messages owed is lost: their bytes, and with communication.feedback the model, are not those "
-            "of a run that was never stopped."
+            f"Note: {folder / f'{round_}.npz'} is missing or damaged. The next messages therefore hold whole masks, "
+            "and what lossy messages owed is lost: their bytes, and with communication.feedback the model, are not "
+            "those of a run that was never stopped."
         )
     return known
 

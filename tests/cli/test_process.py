@@ -1,5 +1,7 @@
 """What a script does for its process: progress, compiled programs that are kept, memory that is kept."""
 
+import errno
+import os
 import platform
 import subprocess
 import sys
@@ -8,6 +10,7 @@ from pathlib import Path
 import jax
 import pytest
 
+from fedsparse_jax import cli
 from fedsparse_jax.cli import cache_compilations, show_progress
 
 SETTINGS = {
@@ -40,6 +43,26 @@ def test_in_a_terminal_progress_is_a_bar(capsys, monkeypatch):
     assert list(show_progress(range(4), "reading", 4)) == [0, 1, 2, 3]
     out = capsys.readouterr().out
     assert "reading" in out and "100%" in out and "reading: 4/4" not in out
+
+
+@pytest.mark.parametrize(
+    ("number", "sentence"),
+    [
+        (errno.ENOSPC, "runs/a: No space left on device; free some space, then give the same command again"),
+        (errno.EDQUOT, "runs/a: Disk quota exceeded; free some of your quota, then"),
+        (errno.EACCES, "runs/a: Permission denied; choose a folder that you may write into."),
+        (errno.EROFS, "runs/a: Read-only file system; choose a folder that can be written."),
+    ],
+)
+def test_what_a_disk_refuses_is_one_sentence(monkeypatch, capsys, number, sentence):
+    def main():
+        raise OSError(number, os.strerror(number), "runs/a")
+
+    monkeypatch.setattr(cli.flags, "parse_flags", lambda argv: None)
+    monkeypatch.setattr(cli.flags.signal, "signal", lambda *_: None)
+    with pytest.raises(SystemExit) as left:
+        cli.flags.run_main(main)
+    assert left.value.code == 2 and capsys.readouterr().err.startswith(sentence)
 
 
 @pytest.fixture

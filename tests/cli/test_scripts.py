@@ -72,6 +72,13 @@ def test_prepare_real_brains(call, tmp_path):
     assert len((tmp_path / "accepted.tsv").read_text().splitlines()) == 7
 
 
+def test_a_folder_that_cannot_be_made_is_one_sentence(call, tmp_path):
+    (tmp_path / "file").touch()
+    done = call("train", "--config=configs/methods/fedavg.py:digits+smoke", f"--workdir={tmp_path}/file/run")
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert "file/run: Not a directory; a part of that path is a file; choose another folder." in done.stderr
+
+
 def test_prepare_refuses_images(call, tmp_path):
     done = call("prepare", "--config=configs/methods/fedavg.py:digits", f"--output={tmp_path}")
     assert done.returncode == 2 and "data.source is 'digits': it must be one of phantom" in done.stderr

@@ -22,8 +22,9 @@ def split_test(names, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     Each person's own lot decides, drawn from the seed and his name alone: whoever comes or goes moves nobody else. The
     test set is therefore only nearly of the share asked for, give or take ``sqrt(share (1 - share) people)``.
 
-    >>> split_test(["sub-01", "sub-02", "sub-03", "sub-04"], 0.5, seed=1)[1]
-    array([1, 3])
+    >>> train, tested = split_test(["sub-01", "sub-02", "sub-03", "sub-04"], 0.5, seed=4)
+    >>> train.tolist(), tested.tolist()
+    ([2, 3], [0, 1])
 
     Raises:
         ArgumentError: one of the two sets is empty.

@@ -107,7 +107,7 @@ def test_what_an_attacker_lacks_is_said(name, lost):
 def test_without_the_model_before_pruning():
     model = memorising_network.target("memorised")._replace(before=None)
     evidence, _ = memorising_network.evidence("memorised", models=(model,))
-    with pytest.raises(MissingEvidence, match="before pruning"):
+    with pytest.raises(MissingEvidence, match="from before the pruning"):
         MADE["sparsity_aware"](evidence)
 
 

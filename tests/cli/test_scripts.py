@@ -95,7 +95,7 @@ def test_prepare_refuses_images(call, tmp_path):
         (["--config=configs/nope.py"], "no config file configs/nope.py"),
         (["--config=configs/quickstart.py:tiny"], "no form 'tiny'; behind the file name may stand: smoke, dense"),
         (["--config.data.shape=(3,9,9)"], "does not survive 2 poolings"),
-        (["--config.partition.num_clients=99"], "only 25 people are left"),
+        (["--config.partition.num_clients=99"], "only 19 people are left"),
         (["--config.pruning.placement=arrival"], "pruning.placement is 'arrival': it must be none, or some of"),
     ],
 )

@@ -10,6 +10,7 @@ import collections
 import hashlib
 import json
 import os
+import secrets
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -102,13 +103,14 @@ def _fingerprint(path: Path) -> bytes:
 
 def _write(listing, shape, align, normalise, array: Path, table: Path, progress, workers: int) -> None:
     """Streams the volumes to disk: one is in memory at a time (for each worker)."""
-    partial = array.with_name(f"{array.name}.{os.getpid()}.partial")
+    partial = array.with_name(f"{array.name}.{secrets.token_hex(4)}.partial")
     kept: list[int] = []
     quality, dropped = [], []
     results = _prepare_all(listing.scans, shape, align, normalise, workers)
     results = _without_repetitions(listing.scans, results)
-    volumes = np.lib.format.open_memmap(partial, "w+", np.float32, (len(listing.scans), *shape))
     try:
+        volumes = np.lib.format.open_memmap(partial, "w+", np.float32, (len(listing.scans), *shape))
+        _reserve(partial)
         for i, prepared in enumerate(progress(results, "Reading scans", len(listing.scans))):
             if isinstance(prepared, tables.Drop):
                 dropped.append(prepared._asdict())
@@ -126,6 +128,16 @@ def _write(listing, shape, align, normalise, array: Path, table: Path, progress,
         write_whole(table, json.dumps({"kept": kept, "quality": quality, "dropped": dropped}))
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _reserve(path: Path) -> None:
+    """Takes the whole room on the disk at once: a full disk is an error here, and later a bus error."""
+    if hasattr(os, "posix_fallocate"):
+        with open(path, "r+b") as file:
+            try:
+                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+            except OSError as error:
+                raise OSError(error.errno, error.strerror, str(path.parent)) from error
 
 
 def _without_repetitions(scans, results: Iterable) -> Iterator:

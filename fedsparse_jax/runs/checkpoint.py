@@ -82,7 +82,8 @@ def restore_checkpoint(
             return server
     if rounds:
         raise UsageError(
-            f"{manager.directory} holds no sound checkpoint of this model; delete that folder to start again."
+            f"{manager.directory} holds {len(rounds)} checkpoints, of which none can be used here (see above). They "
+            "are left as they are: mend the cause, or begin anew with another --workdir."
         )
     return None
 
@@ -112,7 +113,9 @@ def state_digest(server: ServerState) -> str:
 
 
 def _read(manager, like, step: int, print_fn) -> ServerState | None:
-    abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, _to_stored(like))
+    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])  # whatever devices the state was on
+    on_one = lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here)
+    abstract = jax.tree.map(on_one, _to_stored(like))
     args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract), meta=ocp.args.JsonRestore())
     try:
         restored = manager.restore(step, args=args)

@@ -1,5 +1,7 @@
 """The cache: what is in it, when it is made anew, and what is said about what was left out."""
 
+import errno
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -33,6 +35,17 @@ def test_the_cache_holds_what_the_files_hold(listing, tmp_path):
     for volume, scan in zip(scan_set.volumes, scan_set.scans):
         raw = nib.load(scan.path).get_fdata()
         np.testing.assert_allclose(volume, (raw - raw.mean()) / raw.std(), atol=1e-5)
+
+
+def test_a_full_disk_is_said_before_anything_is_written_and_leaves_nothing(listing, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space left on device: '.*cache'"):
+        patch.setattr(scan_cache.os, "posix_fallocate", full)
+        read(listing, tmp_path)
+    assert list((tmp_path / "cache").iterdir()) == []
+    assert len(read(listing, tmp_path).volumes) == 3
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -1,5 +1,8 @@
 """Checkpoints: what is saved comes back, and damage is noticed."""
 
+import os
+import subprocess
+import sys
 from typing import Any, NamedTuple
 
 import jax
@@ -134,7 +137,7 @@ def test_what_is_said_of_damage_can_be_heard_elsewhere(folder, capsys):
 def test_only_damaged_checkpoints_are_refused(folder):
     for round_ in (1, 2, 3):
         damage(folder, round_)
-    with pytest.raises(UsageError, match="no sound checkpoint"):
+    with pytest.raises(UsageError, match="3 checkpoints, of which none can be used here .* are left as they are"):
         restore(folder)
 
 
@@ -151,3 +154,25 @@ def test_the_digest_sees_everything(change):
         "mask": before._replace(masks={**before.masks, "b": jnp.array([True, True, False])}),
     }[change]
     assert state_digest(before) != state_digest(after)
+
+
+ON_DEVICE_7 = """
+import sys
+from pathlib import Path
+
+import jax
+
+from fedsparse_jax.runs.checkpoint import open_manager, save_checkpoint
+from tests.runs.test_checkpoint import state
+
+there = jax.tree.map(lambda leaf: jax.device_put(leaf, jax.devices()[7]), state(1))
+with open_manager(Path(sys.argv[1])) as manager:
+    save_checkpoint(manager, there)
+"""
+
+
+def test_a_checkpoint_of_a_machine_with_more_devices_is_read(tmp_path, repository):
+    environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=8", "PYTHONPATH": str(repository)}
+    subprocess.run([sys.executable, "-c", ON_DEVICE_7, tmp_path], env=environment, check=True, cwd=repository)
+    restored = restore(tmp_path)
+    assert state_digest(restored) == state_digest(state(1))

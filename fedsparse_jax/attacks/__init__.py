@@ -6,12 +6,16 @@ training code.
 
 from fedsparse_jax.attacks.controls import age_matched
 from fedsparse_jax.attacks.evaluate import Finding, evaluate_attacks, log_leakage
-from fedsparse_jax.attacks.evidence import Attack, Evidence, MissingEvidence, Shadows, Snapshot, shadow_halves
+from fedsparse_jax.attacks.evidence import (
+    Attack, Evidence, MissingEvidence, Shadows, Snapshot, others_than, shadow_halves,
+)  # fmt: skip
 from fedsparse_jax.attacks.features import FEATURES, ExampleView, example_features, feature_cache
 from fedsparse_jax.attacks.membership import (
     ATTACKS, error_threshold, lira_offline, lira_online, rmia, sparsity_aware, white_box,
 )  # fmt: skip
-from fedsparse_jax.attacks.statistics import Estimate, Outcome, auc, judge_scores, roc, tpr_at
+from fedsparse_jax.attacks.statistics import (
+    Estimate, Outcome, auc, epsilon_lower_bound, judge_scores, roc, tpr_at,
+)  # fmt: skip
 from fedsparse_jax.attacks.threats import (
     Threat, client_attacks_client, every_pair_of_clients, evidence_for, outsider_attacks, server_attacks_client,
 )  # fmt: skip

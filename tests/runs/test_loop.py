@@ -89,6 +89,16 @@ def test_records_that_are_missing_are_said_to_be(tmp_path):
     assert sum("2.npz is missing or damaged. The next messages" in line for line in lines) == 1
 
 
+@pytest.fixture(scope="module")
+def whole_and_stopped(tmp_path_factory):
+    """The folder of an uninterrupted run of the toy federation, and that of one that was killed after round 3."""
+    folder = tmp_path_factory.mktemp("runs")
+    run_experiment(toy_federation.experiment(), folder / "whole", print_fn=QUIET)
+    with pytest.raises(Killed):
+        run_experiment(toy_federation.experiment(), folder / "stopped", print_fn=stop_after(3))
+    return folder / "whole", folder / "stopped"
+
+
 def flip(file):
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 0xFF
@@ -96,17 +106,16 @@ def flip(file):
 
 
 @pytest.mark.parametrize("damage", [lambda file: file.unlink(), lambda file: file.write_bytes(b""), flip])
-def test_from_damaged_records_the_run_walks_back_a_round_and_is_the_same_run(tmp_path, damage):
+def test_from_damaged_records_the_run_walks_back_a_round_and_is_the_same_run(tmp_path, whole_and_stopped, damage):
+    whole, stopped = whole_and_stopped
     experiment = toy_federation.experiment()
-    run_experiment(experiment, tmp_path / "whole", print_fn=QUIET)
-    with pytest.raises(Killed):
-        run_experiment(experiment, tmp_path / "parts", print_fn=stop_after(3))
+    shutil.copytree(stopped, tmp_path / "parts")
     damage(tmp_path / "parts/client_records/3.npz")
     lines = []
     run_experiment(experiment, tmp_path / "parts", print_fn=lines.append)
     assert any("3.npz is missing or damaged; trying the round before" in line for line in lines)
     assert any("holds 2 of 5 rounds" in line for line in lines)
-    assert stored(experiment, tmp_path / "whole") == stored(experiment, tmp_path / "parts")
+    assert stored(experiment, whole) == stored(experiment, tmp_path / "parts")
 
 
 def lose_a_line(lines):
@@ -127,20 +136,18 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("what", DAMAGE)
-def test_a_damaged_log_is_written_anew_from_the_checkpoint(tmp_path, what):
-    experiment = toy_federation.experiment()
-    whole = run_experiment(experiment, tmp_path / "whole", print_fn=QUIET)
-    with pytest.raises(Killed):
-        run_experiment(experiment, tmp_path / "parts", print_fn=stop_after(3))
+def test_a_damaged_log_is_written_anew_from_the_checkpoint(tmp_path, whole_and_stopped, what):
+    whole, stopped = whole_and_stopped
+    shutil.copytree(stopped, tmp_path / "parts")
     log, said = tmp_path / "parts/metrics.jsonl", []
     if what == "deleted":
         log.unlink()
     else:
         lines = DAMAGE[what](log.read_text().splitlines())
         log.write_bytes("".join(line + "\n" for line in lines).encode(errors="surrogateescape"))
-    records = run_experiment(experiment, tmp_path / "parts", print_fn=said.append)
+    records = run_experiment(toy_federation.experiment(), tmp_path / "parts", print_fn=said.append)
     assert any("metrics.jsonl had lost rounds or was damaged; it is written anew" in line for line in said)
-    assert without_time(records) == without_time(whole)
+    assert without_time(records) == without_time(read_records(whole))
 
 
 def test_a_round_whose_line_was_not_written_is_played_again(tmp_path, monkeypatch):

@@ -31,6 +31,15 @@ class Shadows(NamedTuple):
     inside: np.ndarray  # bool[S, P], who was in whose half
 
 
+def people_in_order(owners: np.ndarray) -> np.ndarray:
+    """The persons behind some rows, each once, in the order in which they first come.
+
+    >>> people_in_order(np.array([4, 2, 4, 7])).tolist()
+    [4, 2, 7]
+    """
+    return np.array(list(dict.fromkeys(owners.tolist())))
+
+
 class Evidence(NamedTuple):
     """Everything an attack may use.
 

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from fedsparse_jax.attacks.evidence import people_in_order
 from fedsparse_jax.core.optimizers import optimizer_step
 from fedsparse_jax.core.streams import Stream
 
@@ -158,7 +159,7 @@ def _train(rows, validation, training: Training):
 
 def _held_out(owners, share: float, rng) -> np.ndarray:
     """Which rows are for validation, ``bool[N]``: those of a share of the people, of at least one and never of all."""
-    people = np.array(list(dict.fromkeys(owners.tolist())))
+    people = people_in_order(owners)
     count = len(people)
     return np.isin(owners, people[rng.permutation(count)[: min(max(1, round(share * count)), count - 1)]])
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fedsparse_jax.attacks.evidence import Evidence, Shadows, Snapshot
+from fedsparse_jax.attacks.evidence import Evidence, Shadows, Snapshot, people_in_order
 from fedsparse_jax.core.errors import UsageError
 from fedsparse_jax.core.streams import Stream
 
@@ -98,7 +98,7 @@ def _divide(rows, share: float, seed, who) -> tuple[np.ndarray, np.ndarray]:
     """A share of the people of some rows and all others, each as their rows."""
     rows = np.asarray(rows)
     owners = rows if who is None else np.asarray(who)[rows]
-    people = np.array(list(dict.fromkeys(owners.tolist())))
+    people = people_in_order(owners)
     order, count = np.random.default_rng(seed).permutation(people), round(share * len(people))
     chosen = np.isin(owners, order[:count])
     return np.sort(rows[chosen]), np.sort(rows[~chosen])

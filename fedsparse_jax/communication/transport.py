@@ -6,7 +6,6 @@ the host's record of both, by client: a value that nobody changes, since one thr
 plays the next. It is kept beside the checkpoints, so that a run that was stopped sends what it would have sent.
 """
 
-import contextlib
 import io
 import zipfile
 import zlib
@@ -162,10 +161,9 @@ def _send(
     plain, scores = codec.with_known_mask(context, None), list[Any]()
     for tree in own.scores:
         tree = jax.tree.map(lambda leaf: leaf + np.float32(0), tree)  # -0 is 0
-        nonzero = jax.tree.map(lambda leaf: leaf != 0, tree)  # a score of zero need not be sent
-        if any(
-            leaf.any() for leaf in jax.tree.leaves(nonzero)
-        ):  # nor a message of none, as in rounds that ask for none
+        # A score of zero need not be sent, nor a message of none, as in rounds that ask for none.
+        nonzero = jax.tree.map(lambda leaf: leaf != 0, tree)
+        if any(leaf.any() for leaf in jax.tree.leaves(nonzero)):
             more, (tree, _) = _message(settings, codec.Update(tree, nonzero), plain)
             size += more
         scores.append(tree)
@@ -220,15 +218,13 @@ def forget_records(folder: Path, rounds: Collection[int]) -> None:
             file.unlink()
 
 
-def sound_records(folder: Path) -> set[int]:
-    """The rounds whose records can be read to the end; each array of a file has a checksum."""
-    sound = set()
-    for file in folder.glob("*.npz"):
-        with contextlib.suppress(OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error):
-            with np.load(file) as stored:
-                _ = [stored[name] for name in stored]
-            sound.add(int(file.stem))
-    return sound
+def has_records(folder: Path, round_: int) -> bool:
+    """Whether a round's records are there and can be read to the end; each array of the file has a checksum."""
+    try:
+        with np.load(folder / f"{round_}.npz") as stored:
+            return bool([stored[name] for name in stored])
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error):
+        return False
 
 
 def load_records(folder: Path, round_: int, like: Masks) -> SharedMasks:

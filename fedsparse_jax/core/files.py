@@ -60,7 +60,7 @@ def lock(path: Path, who: str) -> Iterator[None]:
     with open(path, "a", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             raise UsageError(f"{who}; wait for it to end, or stop it.") from error
         yield
 

@@ -13,7 +13,6 @@ from typing import NamedTuple
 from fedsparse_jax.core.errors import UsageError
 from fedsparse_jax.data.tables import (
     Ages,
-    Rows,
     find_column,
     find_person,
     participant_id,
@@ -107,12 +106,8 @@ class SessionAges:
                 participant_id(row[who]) if who else file.parent.name,
                 SessionAge(row[when].removeprefix("ses-"), ages(row), row[years], table.path),
             )
-            for row in _rows_with_age(table, years)
+            for row in table.rows
         ]
-
-
-def _rows_with_age(table: Rows, column: str) -> list[dict[str, str]]:
-    return [row for row in table.rows if row[column]]
 
 
 def _differ(participant: str, session: str, one: SessionAge, other: SessionAge) -> str:

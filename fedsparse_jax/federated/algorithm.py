@@ -185,7 +185,7 @@ def update_server(
         key=server.key,
         memory=_update_client_memory(recipe, server.memory, clients, client_masks, mask, present),
     )
-    return new, describe_round(recipe, server, new, clients, client_masks, weights)._replace(left_out=left_out)
+    return new, describe_round(recipe, server, new, clients, client_masks, weights, left_out)
 
 
 def _clients_to_leave_out(recipe: Recipe, received: Payload, weights: Array) -> Array:

@@ -10,7 +10,13 @@ from fedsparse_jax.federated.recipe import Recipe
 
 
 def describe_round(
-    recipe: Recipe, server: ServerState, new: ServerState, clients: ClientState, client_masks, weights: Array
+    recipe: Recipe,
+    server: ServerState,
+    new: ServerState,
+    clients: ClientState,
+    client_masks,
+    weights: Array,
+    left_out: Array,
 ) -> RoundInfo:
     """The report of a round from ``server`` to ``new``; clients of weight 0 do not count.
 
@@ -20,6 +26,7 @@ def describe_round(
         clients: the cohort after its training.
         client_masks: what each client sent, leaves ``bool[C, ...]``.
         weights: ``f32[C]``.
+        left_out: ``bool[C]``, those whose weight is 0 because of what they sent.
     """
     present, owner = weights > 0, recipe.mask_ownership
     params_up, agreement = masks.count_kept(server.masks).sum(), jnp.float32(1)
@@ -40,7 +47,7 @@ def describe_round(
         params_up=jnp.where(present, params_up + _num_scores(recipe, new), 0),
         agreement=agreement,
         finite=tree.all_finite(new.params),
-        left_out=jnp.zeros(weights.shape, bool),
+        left_out=left_out,
     )
 
 

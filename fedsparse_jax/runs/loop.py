@@ -161,14 +161,15 @@ def _resume(runner: Runner, manager, workdir: Path, print_fn: Print) -> tuple[Se
 def _rounds_with_records(runner: Runner, workdir: Path, print_fn: Print) -> Callable[[int], bool]:
     """Whether a round can be gone on from as if the run had not been stopped; any round, if none can."""
     folder = run_dir.client_records(workdir)
-    sound = transport.sound_records(folder)
-    if runner.experiment.messages.mode == "off" or not sound & checkpoint.rounds_on_disk(workdir):
+    rounds = sorted(checkpoint.rounds_on_disk(workdir), reverse=True)
+    if runner.experiment.messages.mode == "off" or not any(transport.has_records(folder, one) for one in rounds):
         return lambda round_: True
 
     def usable(round_: int) -> bool:
-        if round_ not in sound:
+        sound = transport.has_records(folder, round_)
+        if not sound:
             print_fn(f"{folder / f'{round_}.npz'} is missing or damaged; trying the round before.")
-        return round_ in sound
+        return sound
 
     return usable
 
@@ -177,8 +178,7 @@ def _load_client_records(runner: Runner, server: ServerState, workdir: Path, pri
     """What server and clients knew of one another after the state's round; records of other rounds are forgotten."""
     folder, round_ = run_dir.client_records(workdir), int(server.round)
     transport.forget_records(folder, checkpoint.rounds_on_disk(workdir))
-    sound = round_ in transport.sound_records(folder)
-    known = transport.load_records(folder, round_, server.masks) if sound else {}
+    known = transport.load_records(folder, round_, server.masks) if transport.has_records(folder, round_) else {}
     if round_ and not known and runner.experiment.messages.mode != "off":
         print_fn(
             f"Note: {folder / f'{round_}.npz'} is missing or damaged. The next messages therefore hold whole masks, "

@@ -33,14 +33,15 @@ def read_records(workdir: Path) -> list[RoundRecord]:
 
 def restore_records(workdir: Path, lines: list[dict], print_fn: Callable[[str], None]) -> list[RoundRecord]:
     """Makes the log what its checkpoint says it was, and says so where it had been something else."""
-    path, expected = workdir / METRICS, "".join(json.dumps(line) + "\n" for line in lines)
+    path, records = workdir / METRICS, [RoundRecord.from_json(line) for line in lines]
+    expected = "".join(map(_line, records))
     found = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
     if not found.startswith(expected):  # rounds behind the checkpoint are played again
         print_fn(
             f"{path} had lost rounds or was damaged; it is written anew from the checkpoint of round {len(lines)}."
         )
     write_whole(path, expected)
-    return [RoundRecord.from_json(line) for line in lines]
+    return records
 
 
 def truncate_records(workdir: Path, last_round: int) -> list[RoundRecord]:

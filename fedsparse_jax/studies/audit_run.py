@@ -20,7 +20,7 @@ from fedsparse_jax.attacks.features import feature_cache
 from fedsparse_jax.attacks.membership import ATTACKS
 from fedsparse_jax.communication.transport import load_records
 from fedsparse_jax.config.build import experiment_from_config, no_progress
-from fedsparse_jax.config.saved_runs import load_run, saved_rounds
+from fedsparse_jax.config.saved_runs import load_run, saved_rounds, upgrade_config
 from fedsparse_jax.core import masks
 from fedsparse_jax.core.errors import UsageError
 from fedsparse_jax.core.files import read_json, write_json
@@ -29,7 +29,7 @@ from fedsparse_jax.data.federation import Federation
 from fedsparse_jax.data.loading import predict_batches
 from fedsparse_jax.runs.metrics_log import read_records
 from fedsparse_jax.runs.round import Runner, exchange_models, make_runner, sample_cohort
-from fedsparse_jax.runs.run_dir import client_records, noise_entropy
+from fedsparse_jax.runs.run_dir import client_records, noise_entropy, stored_config
 from fedsparse_jax.studies.shadow_models import last_shadows
 
 FILE = "attack.json"
@@ -86,7 +86,7 @@ def audit_run(
     options = options or AuditOptions()
     check_options(options)
     attacks, run, began = (choose_attacks(options.attacks), load_audited_run(workdir, progress), time.monotonic())
-    shadow_models = None if shadows is None else last_shadows(shadows, load_run(workdir)[0], run.data)
+    shadow_models = None if shadows is None else last_shadows(shadows, upgrade_config(stored_config(workdir)), run.data)
     who = attackers(run, threat, options)
     stand_ins = {"untrained": lambda models: untrained_snapshots(run, models)}
     if other is not None:

@@ -1,4 +1,4 @@
-"""Membership inference against a regressor: who was in the training data? Attacks and features go here.
+"""Membership inference against a regressor: who was in the training data? And poisoning: clients who lie.
 
 An attack needs four things: a prediction function, the parameters, the masks and the data. It does not depend on the
 training code.
@@ -12,6 +12,9 @@ from fedsparse_jax.attacks.evidence import (
 from fedsparse_jax.attacks.features import FEATURES, ExampleView, example_features, feature_cache
 from fedsparse_jax.attacks.membership import (
     ATTACKS, error_threshold, lira_offline, lira_online, rmia, sparsity_aware, white_box,
+)  # fmt: skip
+from fedsparse_jax.attacks.poison import (
+    POISONS, add_trigger, backdoor, keep_weights, kill_weights, label_noise, scaling, sign_flip,
 )  # fmt: skip
 from fedsparse_jax.attacks.statistics import (
     Estimate, Outcome, auc, epsilon_lower_bound, judge_scores, roc, tpr_at,

@@ -90,6 +90,7 @@ def measure_round(
     download: Payload,
     upload: Payload,
     same_for_all: bool,
+    lost: np.ndarray | None = None,
 ) -> tuple[Traffic, SharedMasks]:
     """The lengths of a round's messages, and the masks that are shared after them.
 
@@ -97,9 +98,10 @@ def measure_round(
         settings, shared_masks, ids, same_for_all: see `transmit`.
         round_: counted from 1.
         download, upload: what the clients were sent, and what they sent.
+        lost: whose upload does not reach the server, see `transmit`.
     """
     down = transmit(settings, shared_masks, (round_, 0), ids, download, same_for_all=same_for_all)
-    up = transmit(settings, down.shared_masks, (round_, 1), ids, upload)
+    up = transmit(settings, down.shared_masks, (round_, 1), ids, upload, lost=lost)
     return Traffic(down.sizes, up.sizes), up.shared_masks
 
 
@@ -112,6 +114,7 @@ def transmit(
     *,
     same_for_all: bool = False,
     base: Params | None = None,
+    lost: np.ndarray | None = None,
 ) -> Transmission:
     """Sends each client's part.
 
@@ -124,6 +127,8 @@ def transmit(
         same_for_all: everybody is sent the same, the only row of the payload, so that clients that share the same mask
             with the server get the same message.
         base: what the clients had been sent, leaves ``[C, ...]``; with ``feedback`` they send the difference.
+        lost: ``bool[C]``, messages that do not arrive: of 0 bytes, and both sides know what they knew before. What is
+            then "received" is not to be used.
     """
     on_host, bases = jax.tree.map(np.asarray, (payload, base if settings.feedback else None))
     layout = codec.make_context(jax.tree.map(lambda leaf: leaf[0], on_host.params))
@@ -133,14 +138,18 @@ def transmit(
     for place, client in enumerate(map(int, ids)):
         known, residual = records.get(client, (None, None))
         row, rounding = (0, 0) if same_for_all else (place, client)
+        if lost is not None and lost[place]:
+            sizes.append(0)
+            received.append(jax.tree.map(lambda leaf, i=row: leaf[i], on_host))
+            continue
         if id(known) not in contexts:  # ``records`` keeps each mask alive, so that its id stays its own
             contexts[id(known)] = codec.with_known_mask(layout, known)
         if (id(known), row) not in sent:
             own, start = jax.tree.map(lambda leaf, i=row: leaf[i], (on_host, bases))
             seed = (settings.seed, Stream.MESSAGE_ROUNDING, *when, rounding)
             sent[id(known), row] = _send(settings, contexts[id(known)], known, residual, own, seed, start)
-        size, decoded, lost = sent[id(known), row]
-        records[client] = ClientRecord(decoded.masks, residual if bases is None else lost)
+        size, decoded, owed = sent[id(known), row]
+        records[client] = ClientRecord(decoded.masks, residual if bases is None else owed)
         sizes.append(size)
         received.append(decoded)
     if settings.mode != "transmit":
@@ -152,10 +161,15 @@ def transmit(
 def _send(
     settings: MessageSettings, context: codec.Context, known, residual, own: Payload, seed, base: Params | None
 ) -> tuple[int, Payload, Params | None]:
-    """``(bytes, what is received, residual)``: one message for the model, one for each tree of scores asked for."""
+    """``(bytes, what is received, residual)``: one message for the model, one for each tree of scores asked for.
+
+    Weights that are not numbers go as they are, in float32, so that the server can see them and leave the client out.
+    """
     update, masks = codec.Update(own.params, own.masks), own.masks
-    if base is None:
-        size, (params, masks) = _message(settings, update, context, values=settings.dtype, seed=seed)
+    finite = all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(own.params))
+    if base is None or not finite:
+        dtype = settings.dtype if finite else "float32"
+        size, (params, masks) = _message(settings, update, context, values=dtype, seed=seed)
     else:
         size, params, residual = _send_difference(settings, update, context, residual, seed, base)
     plain, scores = codec.with_known_mask(context, None), list[Any]()

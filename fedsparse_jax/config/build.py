@@ -8,17 +8,21 @@ from collections.abc import Callable
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
 from fedsparse_jax.attacks.evaluate import log_leakage
 from fedsparse_jax.attacks.membership import ATTACKS
+from fedsparse_jax.attacks.poison import POISONS
 from fedsparse_jax.communication.transport import MessageSettings
 from fedsparse_jax.config import checks
+from fedsparse_jax.config.defaults import defaults
 from fedsparse_jax.config.method import recipe_from_config, remarks_on_config, resolve_client_map
 from fedsparse_jax.config.registry import argument_path, bind_options, lookup
 from fedsparse_jax.core import masks
 from fedsparse_jax.core.errors import UsageError
+from fedsparse_jax.core.losses import LOSSES
 from fedsparse_jax.core.types import FedAlgorithm, Model, ServerState
 from fedsparse_jax.data import partitions
 from fedsparse_jax.data.federation import Federation, cohort_size, federate
@@ -30,11 +34,13 @@ from fedsparse_jax.data.scan_sources import SCAN_SOURCES
 from fedsparse_jax.federated.algorithm import build_algorithm
 from fedsparse_jax.federated.client_map import num_parallel_clients
 from fedsparse_jax.federated.client_step import PrivateSteps
+from fedsparse_jax.federated.poisoning import poisoned
 from fedsparse_jax.federated.privacy_accounting import epsilon_spent, require_accountant
 from fedsparse_jax.models import MODELS
 from fedsparse_jax.models.flops import multiply_adds_per_weight
 from fedsparse_jax.models.from_nnx import in_precision
 from fedsparse_jax.runs.experiment import Batching, Cohorts, Execution, Experiment, LeakageLog, Output
+from fedsparse_jax.runs.faults import Faults
 from fedsparse_jax.runs.run_dir import is_of_0_1, recorded_people
 
 
@@ -146,11 +152,16 @@ def model_from_config(config: ConfigDict, train_ages=()) -> tuple[Model, dict]:
         return in_precision(make(tuple(config.data.shape)), config.precision), section
 
 
-def algorithm_from_config(config: ConfigDict, network: Model) -> FedAlgorithm:
-    """The pure functions that the config describes."""
-    recipe = recipe_from_config(config, network)
+def algorithm_from_config(config: ConfigDict, network: Model, usual_loss: float = 0.0) -> FedAlgorithm:
+    """The pure functions that the config describes; ``usual_loss`` is that of `recipe_from_config`."""
+    recipe = recipe_from_config(config, network, usual_loss)
     with argument_path("execution"):
-        return build_algorithm(recipe)
+        algorithm = build_algorithm(recipe)
+    if config.poison.name == "none":
+        return algorithm
+    make = bind_options(POISONS, {key: value for key, value in config.poison.items() if key != "clients"}, "poison")
+    with argument_path("poison"):
+        return poisoned(algorithm, make(), range(config.poison.clients), recipe.client_map)
 
 
 def experiment_from_config(
@@ -170,6 +181,7 @@ def experiment_from_config(
     messages = MessageSettings(**config.communication, seed=config.seed)
     checks.check_messages(messages)
     checks.check_devices(config)
+    checks.check_clients(config)
     task = checks.check_task(config)
     recipe = recipe_from_config(config, model_from_config(config)[0])
     if recipe.private:
@@ -186,20 +198,29 @@ def experiment_from_config(
         seed=config.seed,
         rounds=config.rounds,
         model=network,
-        algorithm=algorithm_from_config(config, network),
+        algorithm=algorithm_from_config(config, network, _loss_of_knowing_nothing(config, data)),
         federation=data,
         cohorts=Cohorts(size, config.solo_rounds),
         batching=Batching(config.client.batch_size, config.client.epochs, config.pruning.batches),
         execution=_execution(config, data, size),
         output=Output(config.checkpoint.every, config.checkpoint.keep, config.log.tensorboard),
         messages=messages,
+        faults=Faults(**{key: config.faults[key] for key in Faults._fields}),
         multiply_adds=multiply_adds_per_weight(network.apply, params, data.inputs.shape[1:]),
         dropped=dropped,
         remarks=remarks_on_config(config),
         leakage=_leakage_log(config, network, data) if config.log.audit_every else None,
         epsilon=_epsilon_of_rounds(config, recipe.private, data) if recipe.private else None,
         noise_from_seed=config.privacy.noise_from_seed,
+        defaults=defaults().to_dict(),
     )
+
+
+def _loss_of_knowing_nothing(config: ConfigDict, data: Federation) -> float:
+    """The mean training loss of a prediction that is the same for all: the mean age, or all classes alike likely."""
+    targets = jnp.asarray(data.train_targets)
+    same = jnp.zeros((len(targets), data.classes)) if data.classes else jnp.full(len(targets), targets.mean())
+    return float(LOSSES[config.client.loss](same, targets).mean())
 
 
 def _execution(config: ConfigDict, data: Federation, size: int) -> Execution:

@@ -13,13 +13,22 @@ from fedsparse_jax.core.types import Model
 from fedsparse_jax.data.federation import Federation, cohort_size
 from fedsparse_jax.data.image_sources import IMAGE_SOURCES
 from fedsparse_jax.data.scan_sources import SCAN_SOURCES
+from fedsparse_jax.runs.faults import Faults, check_faults
 
 AT_LEAST_ONE = (
     *("rounds", "client.batch_size", "client.epochs", "checkpoint.every", "checkpoint.keep"),
     *("execution.steps_per_chunk", "execution.devices", "execution.eval_batch"),
-    *("pruning.iterations", "pruning.batches", "regrowth.every"),
+    *("pruning.iterations", "pruning.batches", "regrowth.every", "faults.min_clients"),
 )
-NOT_NEGATIVE = ("solo_rounds", "log.audit_every", "client.clip", "client.proximal")
+NOT_NEGATIVE = (
+    "solo_rounds",
+    "log.audit_every",
+    "client.clip",
+    "client.proximal",
+    "faults.explosion",
+    "server.norm_bound",
+    "poison.clients",
+)
 
 
 def check_counts(config: ConfigDict) -> None:
@@ -67,6 +76,19 @@ def check_messages(settings: transport.MessageSettings) -> None:
     """Refuses settings of messages that mean nothing."""
     with argument_path("communication"):
         transport.check_settings(settings)
+
+
+def check_clients(config: ConfigDict) -> None:
+    """Refuses chances that are none, and rounds that can never have enough clients."""
+    with argument_path("faults"):
+        check_faults(Faults(**{key: config.faults[key] for key in Faults._fields}))
+    with argument_path(""):
+        size = cohort_size(config.partition.num_clients, config.participation)
+    if config.faults.min_clients > size:
+        raise UsageError(
+            f"faults.min_clients is {config.faults.min_clients}, but {size} clients take part in a round, so that no "
+            "round could change anything; lower it."
+        )
 
 
 def check_outputs(network: Model, data: Federation) -> None:

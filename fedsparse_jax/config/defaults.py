@@ -41,6 +41,7 @@ def defaults() -> ConfigDict:
     config.client.optimizer_state = "fresh"  # fresh in every round | kept from the client's last round
     config.client.optimizer = dict(name="sgd", learning_rate=5e-5)
     config.server = dict(optimizer=dict(name="sgd", learning_rate=1.0))
+    config.server.norm_bound = 0.0  # largest norm of a client's update, as a multiple of the round's median; 0 for none
     config.aggregation = dict(name="mean")
 
     config.pruning = dict(
@@ -62,7 +63,12 @@ def defaults() -> ConfigDict:
     config.regrowth.rule = dict(name="swap", fraction=0.5)
     # A further hook, a member of HOOKS: none | lottery_tickets (with min_accuracy, reset_to_initial).
     config.hooks = dict(name="none")
+    _add_execution(config)
+    return config.lock()
 
+
+def _add_execution(config: ConfigDict) -> None:
+    """How the method is executed, what may fail, what is sent, and what is kept of it."""
     config.execution = dict(  # changes what a run costs, and what comes out by no more than rounding
         client_map="auto",  # vmap | scan | clients at a time; auto: scan on CPU, vmap elsewhere
         devices=1,  # share the clients of a round out among so many devices
@@ -71,6 +77,15 @@ def defaults() -> ConfigDict:
         resident_limit=2**31,  # bytes
         eval_batch=4,  # examples predicted at a time
     )
+    # Clients that fail. Simulated, by chances for each client and round: it drops out once it was sent the model, or it
+    # is slow, and takes straggler_factor times as long. The server waits for `deadline` times the cohort's median time
+    # (0: for all). In every run a client does not count whose loss or weights are not numbers, or `explosion` times the
+    # usual ones (0: any). A round with fewer than min_clients sound ones changes nothing.
+    config.faults = dict(dropout=0.0, stragglers=0.0, straggler_factor=4.0, deadline=0.0)
+    config.faults.update(explosion=1000.0, min_clients=1)
+    # The first so many clients lie, as a member of POISONS says: none | sign_flip | scaling | label_noise |
+    # kill_weights | keep_weights | backdoor.
+    config.poison = dict(name="none", clients=0)
     # Differentially private local steps (extra "privacy"): the largest norm of one example's gradient, the standard
     # deviation of the noise as a multiple of it (0 and 0: neither), and the delta for which the log has epsilon.
     config.privacy = dict(clip=0.0, noise=0.0, delta=1e-5)
@@ -83,4 +98,3 @@ def defaults() -> ConfigDict:
     config.checkpoint = dict(every=1, keep=5)  # rounds between two; how many, the newest, stay on disk
     # audit_every: rounds between two privacy audits by audit_attacks (membership_auc_* in the log); 0 for none.
     config.log = dict(tensorboard=True, report=True, audit_every=0, audit_attacks=("error_threshold",))
-    return config.lock()

@@ -19,6 +19,7 @@ from fedsparse_jax.federated.client_step import PrivateSteps
 from fedsparse_jax.federated.hooks import Hook
 from fedsparse_jax.federated.lottery import HOOKS
 from fedsparse_jax.federated.recipe import ANCHORS, Recipe
+from fedsparse_jax.federated.sound_clients import Limits
 from fedsparse_jax.sparsity.criteria import CRITERIA
 from fedsparse_jax.sparsity.pruning import Pruning
 from fedsparse_jax.sparsity.regrowth import REGROWTH, Regrowth
@@ -32,8 +33,14 @@ REGROWTH_PLACEMENTS: dict[str, Callable[..., Hook]] = {
 }
 
 
-def recipe_from_config(config: ConfigDict, network: Model) -> Recipe:
-    """The method that the config describes."""
+def recipe_from_config(config: ConfigDict, network: Model, usual_loss: float = 0.0) -> Recipe:
+    """The method that the config describes.
+
+    Args:
+        config: complete.
+        network: from `build.model_from_config`.
+        usual_loss: mean loss of a model that knows nothing, where that is known.
+    """
     client, opt_states = config.client, {"fresh": False, "kept": True}
     tx = optimizer(client.optimizer, "client.optimizer")
     lookup(dict.fromkeys(ANCHORS), client.proximal_anchor, "client.proximal_anchor")
@@ -48,6 +55,8 @@ def recipe_from_config(config: ConfigDict, network: Model) -> Recipe:
         proximal_anchor=client.proximal_anchor,
         private=private_steps_from_config(config),
         keep_opt_state=lookup(opt_states, client.optimizer_state, "client.optimizer_state"),
+        norm_bound=config.server.norm_bound,
+        limits=Limits(config.faults.explosion, usual_loss, config.faults.min_clients),
         num_clients=config.partition.num_clients,
         client_map=resolve_client_map(config.execution.client_map),
         devices=config.execution.devices,
@@ -173,6 +182,10 @@ def remarks_on_config(config: ConfigDict) -> tuple[str, ...]:
         remarks.append(
             f"Note: aggregation.trim {trim} of {size} clients cuts nobody off; from {1 / size:.3f} on it cuts one at "
             "either end."
+        )
+    if config.faults.stragglers and not config.faults.deadline:
+        remarks.append(
+            "Note: faults.stragglers without faults.deadline: the server waits for all, and nothing changes."
         )
     if config.privacy.noise and config.privacy.noise_from_seed:
         remarks.append(

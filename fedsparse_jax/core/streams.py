@@ -21,6 +21,7 @@ class Stream(enum.IntEnum):
     PARTITION_BY_CLASS = 7
     SCORED_BATCHES = 8  # the batches that a criterion looks at
     MESSAGE_ROUNDING = 9  # which way a lossy message rounds
+    FAULTS = 10  # who drops out of a round, and who is slow
     SHADOW_HALVES = 11  # who is in which half of a pair of shadow models
     SERVER_KNOWN_MEMBERS = 21  # whom an attacker knows
     SERVER_KNOWN_OUTSIDERS = 22

@@ -5,6 +5,7 @@ extension point, and the contract in its docstring is tested over the whole regi
 (tests/test_contracts.py). The words are explained in docs/glossary.md.
 """
 
+import enum
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
@@ -85,8 +86,27 @@ class RoundInfo(NamedTuple):
     params_up: Array  # i32[C], kept weights that each client sent back, and scores that the server asked for
     agreement: Array  # f32[], Jaccard overlap of the clients' masks, pooled over all pairs of present clients
     finite: Array  # bool[], whether every weight of the new global model is a number
-    left_out: Array  # bool[C], clients that sent a number that is none, and did not count in this round
+    left_out: Array  # i32[C], why a client did not count in this round: an `Absence`, 0 if it did
+    void: Array  # bool[], whether too few counted, so that the round changed nothing but its number
     padding: Any = 0.0  # share of computed local steps that no client needed; filled in by the host, who plans them
+
+
+class Absence(enum.IntEnum):
+    """Why a client of the cohort does not count in a round."""
+
+    NONE = 0
+    NO_DATA = 1  # it has no example
+    DROPPED_OUT = 2  # it was sent the model, and sends nothing
+    LATE = 3  # what it sends comes after the deadline
+    NOT_A_NUMBER = 4  # it sent NaN or infinity
+    EXPLODED = 5  # its loss or its weights are beyond all measure
+
+
+class Reports(NamedTuple):
+    """What the server knows of the clients of a round beside their models."""
+
+    absent: Array  # i32[C], whose model did not arrive and why: an `Absence`, 0 where it did
+    losses: Array  # f32[C], mean loss of the local training
 
 
 class DataNeeds(NamedTuple):
@@ -110,8 +130,9 @@ class FedAlgorithm(NamedTuple):
 
     ``init`` and ``prune_at_init`` come before round 1. A round is ``download``, ``start_clients``, ``local_steps`` for
     each chunk of steps, ``upload``, ``update_server``. ``data`` is None unless ``data_needs`` asks for it;
-    ``weights [C]`` are the examples behind each client. ``download`` and ``upload`` say what crosses the network;
-    ``start_clients`` and ``update_server`` call them themselves unless they are given what was received.
+    ``weights [C]`` are the examples behind each client, 0 for one that is not there at all. ``download`` and ``upload``
+    say what crosses the network; ``start_clients`` and ``update_server`` call them themselves unless they are given
+    what was received.
     """
 
     init: Callable[[Key], ServerState]
@@ -120,8 +141,15 @@ class FedAlgorithm(NamedTuple):
     start_clients: Callable[..., ClientState]  # (server, client_ids [C], data, received, noise_key)
     local_steps: Callable[[ClientState, Chunk], tuple[ClientState, StepInfo]]
     upload: Callable[..., Payload]  # (server, clients, data)
-    update_server: Callable[..., tuple[ServerState, RoundInfo]]  # (server, clients, weights, data, received)
+    update_server: Callable[..., tuple[ServerState, RoundInfo]]  # (server, clients, weights, data, received, reports)
     data_needs: DataNeeds = DataNeeds()
+
+
+class Poison(NamedTuple):
+    """What a malicious client does otherwise; each function knows one client. ``POISONS`` hold factories of these."""
+
+    change_batches: Callable[[Chunk, Key], Chunk] = lambda chunk, key: chunk  # leaves [T, B, ...]
+    change_upload: Callable[[ServerState, Payload], Payload] = lambda server, sent: sent
 
 
 class Score(Protocol):

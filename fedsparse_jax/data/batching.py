@@ -44,6 +44,8 @@ def plan_batches(seed: int, round_: int, client_ids, members, *, batch_size: int
     valid = np.zeros(rows.shape, bool)
     for place, client in enumerate(client_ids):
         own = members[client]
+        if not len(own):
+            continue
         rows[place] = own[0]  # padding is the client's own, so that no other's example is even read
         per_epoch = num_steps(len(own), batch_size, 1)
         rng = np.random.default_rng([seed, Stream.BATCHES, round_, int(client)])
@@ -104,6 +106,8 @@ def plan_scored_batches(seed: int, round_: int, client_ids, members, *, batch_si
     valid = np.zeros(rows.shape, bool)
     for place, client in enumerate(client_ids):
         own = members[client]
+        if not len(own):
+            continue
         rows[place] = own[0]
         count = min(len(own), batches * batch_size)
         rows[place, :count] = np.random.default_rng([seed, Stream.SCORED_BATCHES, round_, int(client)]).permutation(

@@ -126,6 +126,82 @@ def trimmed_mean(params: Params, masks: Masks, weights: Array, *, trim: float = 
     return mask_algebra.apply(union, jax.tree.map(reduce, params)), union
 
 
+def krum(params: Params, masks: Masks, weights: Array, *, malicious: int = 1) -> tuple[Params, Masks]:
+    """The model of the one client that is nearest to its neighbours (Blanchard et al., 2017, arXiv 1703.02757).
+
+    Args:
+        params, masks, weights: see `majority_vote`; clients count alike, whatever size they claim.
+        malicious: f, how many of the n present clients may lie; each has n - f - 2 neighbours, at least one.
+    """
+    return _mean_of_nearest(params, masks, weights, malicious, lambda count: jnp.int32(1))
+
+
+def multi_krum(params: Params, masks: Masks, weights: Array, *, malicious: int = 1) -> tuple[Params, Masks]:
+    """The mean, in which all count alike, of the n - f clients that are nearest to their neighbours (see `krum`)."""
+    return _mean_of_nearest(params, masks, weights, malicious, lambda count: jnp.maximum(count - malicious, 1))
+
+
+def _mean_of_nearest(params: Params, masks: Masks, weights: Array, malicious: int, how_many):
+    if malicious < 0:
+        raise ArgumentError("malicious", malicious, "it is a number of clients and must not be negative")
+    present = weights > 0
+    count, places = present.sum(dtype=jnp.int32), jnp.arange(len(weights))
+    neighbours = jnp.maximum(count - malicious - 2, 1)
+    row, column = jnp.newaxis, (slice(None), jnp.newaxis)
+    pair = present[row] & present[column] & (places[row] != places[column])
+    distances = _squared_distances(params, present)
+    nearest = jnp.sort(jnp.where(pair, distances, jnp.inf), axis=1)
+    spread = jnp.where(places[row] < neighbours, nearest, 0).sum(1)  # Krum's score of each client
+    to_all = jnp.where(pair, distances, 0).sum(1)  # decides among equals, as two that are each other's only neighbour
+    rank = jnp.argsort(jnp.lexsort((to_all, jnp.where(present, spread, jnp.inf))))
+    return mean(params, masks, (present & (rank < how_many(count))).astype(weights.dtype))
+
+
+def _squared_distances(params: Params, present: Array):
+    """Between all pairs of clients, ``f32[C, C]``; taken from the mean, so that little is lost to rounding."""
+    middle = tree.weighted_mean(params, present.astype(jnp.float32))
+
+    def of_leaf(leaf, center):
+        far = jnp.where(tree.per_row(present, leaf), leaf - center[jnp.newaxis], 0).reshape(len(leaf), -1)
+        with jax.default_matmul_precision("highest"):
+            products = far @ far.T
+        squares = jnp.diag(products)
+        return squares[jnp.newaxis] + squares[:, jnp.newaxis] - 2 * products
+
+    return sum(jax.tree.leaves(jax.tree.map(of_leaf, params, middle)))
+
+
+def capped_vote(
+    params: Params,
+    masks: Masks,
+    weights: Array,
+    *,
+    quorum: Quorum = "at_least_half",
+    slack: float = 0.1,
+    values: str = "median",
+) -> tuple[Params, Masks]:
+    """`majority_vote` for clients who may lie: nobody votes who has cast too many votes, or too few.
+
+    Args:
+        params, masks, weights, quorum: see `majority_vote`.
+        slack: who keeps more than ``1 + slack`` times as many weights as the median client, or fewer than the median by
+            that factor, does not vote.
+        values: how the kept weights are merged, ``"median"`` or ``"mean"``.
+    """
+    rules = {"median": median, "mean": mean}
+    if not slack >= 0:
+        raise ArgumentError("slack", slack, "it must not be negative")
+    if values not in rules:
+        raise ArgumentError("values", values, f"it must be one of {', '.join(rules)}")
+    present = weights > 0
+    cast = sum(leaf.reshape(len(leaf), -1).sum(1, dtype=jnp.float32) for leaf in jax.tree.leaves(masks))
+    usual = jnp.nanmedian(jnp.where(present, cast, jnp.nan))
+    within = (cast <= (1 + slack) * usual) & (cast * (1 + slack) >= usual)
+    elected = elect(masks, present & within, quorum)
+    merged, _ = rules[values](params, masks, weights)
+    return mask_algebra.apply(elected, merged), elected
+
+
 def elect(masks: Masks, present: Array, quorum: Quorum) -> Masks:
     """The connections that enough of the n present clients kept.
 
@@ -173,4 +249,7 @@ AGGREGATORS: dict[str, Aggregator] = {
     "vote_keepers": vote_keepers,
     "median": median,
     "trimmed_mean": trimmed_mean,
+    "krum": krum,
+    "multi_krum": multi_krum,
+    "capped_vote": capped_vote,
 }

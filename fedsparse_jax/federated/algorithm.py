@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from fedsparse_jax.core import masks, tree
 from fedsparse_jax.core.optimizers import mask_optimizer_state, optimizer_step
 from fedsparse_jax.core.types import (
+    Absence,
     Array,
     Chunk,
     ClientMemory,
@@ -27,6 +28,7 @@ from fedsparse_jax.core.types import (
     Key,
     Masks,
     Payload,
+    Reports,
     RoundInfo,
     ServerState,
 )
@@ -35,7 +37,9 @@ from fedsparse_jax.federated.client_step import make_local_step, make_objective
 from fedsparse_jax.federated.hooks import HookContext
 from fedsparse_jax.federated.mask_ownership import where_held_by_someone
 from fedsparse_jax.federated.recipe import Recipe, check_recipe
+from fedsparse_jax.federated.robust import bound_updates, within_sent_mask
 from fedsparse_jax.federated.round_info import describe_round
+from fedsparse_jax.federated.sound_clients import why_absent
 
 _INIT, _PRUNE, _ROUNDS = 0, 1, 2  # independent streams of the seed's key
 
@@ -158,17 +162,37 @@ def update_server(
     weights: Array,
     data: Chunk | None = None,
     received: Payload | None = None,
+    reports: Reports | None = None,
 ) -> tuple[ServerState, RoundInfo]:
     """Aggregation of what the server ``received`` from the clients, the server's step, and its hooks.
 
-    A client that sent NaN or infinity is left out as if it had been absent, unless all did.
+    A client that is not sound (`sound_clients.why_absent`) is left out as if it had been absent. Where fewer sound ones
+    are left than the recipe's limits ask for, the round changes nothing but its number.
     """
     if received is None:
         received = upload(recipe, server, clients, data)
+    left_out = why_absent(recipe.limits, server, received, weights, reports, recipe.client_map)
+    enough = (left_out == Absence.NONE).sum() >= recipe.limits.min_clients
+    counted = jnp.where(left_out == Absence.NONE, weights, 0)
+    changed = _aggregate_round(recipe, server, clients, counted, received)
+    kept = server._replace(round=changed.round)
+    keys_apart = lambda state: state._replace(key=None)  # `where` is for numbers
+    new = tree.where(enough, keys_apart(changed), keys_apart(kept))._replace(key=server.key)
+    return new, describe_round(recipe, server, new, clients, received.masks, left_out, ~enough)
+
+
+def _aggregate_round(
+    recipe: Recipe, server: ServerState, clients: ClientState, weights: Array, received: Payload
+) -> ServerState:
+    """The state after the round of the clients whose weight is not 0."""
     client_params, client_masks, client_scores = received
-    left_out = _clients_to_leave_out(recipe, received, weights)
-    weights = jnp.where(left_out, 0, weights)
     t, present = server.round + 1, weights > 0
+    if not recipe.clients_may_regrow:
+        client_params, client_masks = within_sent_mask(server.masks, client_params, client_masks)
+    if recipe.norm_bound:
+        client_params = bound_updates(
+            server.params, client_params, client_masks, present, recipe.norm_bound, recipe.client_map
+        )
     votes = _count_votes(recipe, server, client_masks, present)
     merged = recipe.mask_ownership.merge(server, *recipe.aggregate(client_params, client_masks, weights), votes)
     pseudo_gradient = jax.tree.map(jnp.subtract, server.params, merged.params)
@@ -177,7 +201,7 @@ def update_server(
     if merged.updated is not None:  # what nobody holds keeps its old value: the global model stays dense
         params = where_held_by_someone(merged.updated, params, server.params)
     params, mask = _hooks_after_aggregation(recipe, server, params, merged.masks, votes, client_scores, weights)
-    new = ServerState(
+    return ServerState(
         round=t,
         params=params,
         masks=mask,
@@ -185,14 +209,6 @@ def update_server(
         key=server.key,
         memory=_update_client_memory(recipe, server.memory, clients, client_masks, mask, present),
     )
-    return new, describe_round(recipe, server, new, clients, client_masks, weights, left_out)
-
-
-def _clients_to_leave_out(recipe: Recipe, received: Payload, weights: Array) -> Array:
-    """Those present who sent a number that is none, ``bool[C]``; nobody where all did."""
-    finite = map_over_clients(tree.all_finite, recipe.client_map)((received.params, received.scores))
-    sick = ~finite & (weights > 0)
-    return sick & (sick != (weights > 0)).any()
 
 
 def _hooks_after_aggregation(recipe: Recipe, server, params, mask, votes, client_scores, weights: Array):

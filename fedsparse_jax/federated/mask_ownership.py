@@ -37,7 +37,7 @@ class MaskOwnership(NamedTuple):
     clients_keep: bool  # whether masks are kept by client, in `ClientMemory.masks`
     download: Callable[[ServerState, Array], Payload]  # (server, client_ids [C])
     merge: Callable[..., Merged]  # (server, params, masks, votes), of the aggregate
-    changed: Callable[..., MaskChange]  # (server, new, clients, client_masks, present, client_map)
+    changed: Callable[..., MaskChange]  # (server, new, clients, present, client_map)
     params_down: Callable[..., Any]  # (server, clients, client_map) -> weights sent to each client
 
 
@@ -59,7 +59,7 @@ def _merge_shared(server: ServerState, params: Params, mask: Masks, votes) -> Me
     return Merged(params, mask)
 
 
-def _shared_change(server, new, clients, client_masks, present, client_map) -> MaskChange:
+def _shared_change(server, new, clients, present, client_map) -> MaskChange:
     return mask_change(server.masks, new.masks)
 
 
@@ -80,11 +80,11 @@ def _merge_own(server: ServerState, params: Params, mask: Masks, votes) -> Merge
     return Merged(where_held_by_someone(held, params, server.params), server.masks, held)
 
 
-def _own_change(server, new, clients, client_masks, present, client_map) -> MaskChange:
-    """The mean over the present clients, rounded."""
-    received = tree.gather(server.memory.masks, clients.id)
-    each = map_over_clients(mask_change, client_map)(received, client_masks)
-    weights = present.astype(jnp.float32)
+def _own_change(server, new, clients, present, client_map) -> MaskChange:
+    """The mean over the present clients, rounded; over the whole cohort where none is present."""
+    before, after = (tree.gather(state.memory.masks, clients.id) for state in (server, new))
+    each = map_over_clients(mask_change, client_map)(before, after)
+    weights = (present | ~present.any()).astype(jnp.float32)
     mean = lambda leaf: jnp.round(tree.weighted_mean(leaf.astype(jnp.float32), weights)).astype(jnp.int32)
     return jax.tree.map(mean, each)
 

@@ -11,6 +11,7 @@ from fedsparse_jax.federated.client_map import ClientMap
 from fedsparse_jax.federated.client_step import PrivateSteps
 from fedsparse_jax.federated.hooks import Hook
 from fedsparse_jax.federated.mask_ownership import SERVER_OWNS, MaskOwnership
+from fedsparse_jax.federated.sound_clients import Limits
 from fedsparse_jax.sparsity.scopes import everything
 
 ANCHORS = ("global", "zero")
@@ -40,6 +41,8 @@ class Recipe(NamedTuple):
     proximal_anchor: str = "global"  # what it pulls towards: the "global" model, or, as in a published code, "zero"
     private: PrivateSteps | None = None  # differentially private local steps; None for none
     keep_opt_state: bool = False  # a client's optimizer goes on where it stopped in its last round
+    norm_bound: float = 0.0  # an update's largest norm, as a multiple of the median one; 0 for none, see `robust`
+    limits: Limits = Limits()  # which clients count in a round, and how many it needs
     num_clients: int = 1  # of the federation; matters where clients keep something between rounds
     client_map: ClientMap = "scan"
     devices: int = 1
@@ -53,6 +56,11 @@ class Recipe(NamedTuple):
     def clients_change_masks(self) -> bool:
         """Whether a client's mask, when it uploads, may be another than the one that it was sent, or the server's."""
         return any(hook.before_training or hook.after_training for hook in self.hooks)
+
+    @property
+    def clients_may_regrow(self) -> bool:
+        """Whether a client may send a weight that it was not sent."""
+        return self.mask_ownership.clients_keep or any(hook.regrows and hook.after_training for hook in self.hooks)
 
     @property
     def data_needs(self) -> DataNeeds:

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from fedsparse_jax.core import masks, tree
-from fedsparse_jax.core.types import Array, ClientState, RoundInfo, ServerState
+from fedsparse_jax.core.types import Absence, Array, ClientState, RoundInfo, ServerState
 from fedsparse_jax.federated.client_map import map_over_clients
 from fedsparse_jax.federated.recipe import Recipe
 
@@ -15,39 +15,41 @@ def describe_round(
     new: ServerState,
     clients: ClientState,
     client_masks,
-    weights: Array,
     left_out: Array,
+    void: Array,
 ) -> RoundInfo:
-    """The report of a round from ``server`` to ``new``; clients of weight 0 do not count.
+    """The report of a round from ``server`` to ``new``; who was left out does not count.
 
     Args:
         recipe: the method.
         server, new: the states before and after the round.
         clients: the cohort after its training.
         client_masks: what each client sent, leaves ``bool[C, ...]``.
-        weights: ``f32[C]``.
-        left_out: ``bool[C]``, those whose weight is 0 because of what they sent.
+        left_out, void: see `RoundInfo`.
     """
-    present, owner = weights > 0, recipe.mask_ownership
+    present, owner = left_out == Absence.NONE, recipe.mask_ownership
+    asked = left_out != Absence.NO_DATA
+    sent = asked & (left_out != Absence.DROPPED_OUT) & (left_out != Absence.LATE)
     params_up, agreement = masks.count_kept(server.masks).sum(), jnp.float32(1)
     if recipe.clients_change_masks:
         count = lambda mask: masks.count_kept(mask).sum()
         params_up = map_over_clients(count, recipe.client_map)(client_masks)
         agreement = masks.agreement(client_masks, present)
-    change = owner.changed(server, new, clients, client_masks, present, recipe.client_map)
+    change = owner.changed(server, new, clients, present, recipe.client_map)
     params_down = owner.params_down(server, clients, recipe.client_map)
-    target = target_sparsity(recipe, new.round, clients.state, present)
+    target = target_sparsity(recipe, new.round, clients.state, present | ~present.any())
     return RoundInfo(
         round=new.round,
         target_sparsity=jnp.asarray(target * _prunable_share(recipe, new.params), jnp.float32),
         kept=change.kept,
         dead_channels=change.dead_channels,
         drift=change.drift,
-        params_down=jnp.where(present, params_down, 0),
-        params_up=jnp.where(present, params_up + _num_scores(recipe, new), 0),
+        params_down=jnp.where(asked, params_down, 0),
+        params_up=jnp.where(sent, params_up + _num_scores(recipe, new), 0),
         agreement=agreement,
         finite=tree.all_finite(new.params),
         left_out=left_out,
+        void=void,
     )
 
 

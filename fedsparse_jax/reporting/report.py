@@ -13,12 +13,13 @@ import numpy as np
 
 from fedsparse_jax.core.files import write_whole
 from fedsparse_jax.core.tasks import Task
+from fedsparse_jax.data.roster import client_name
 from fedsparse_jax.reporting import plots_classes, plots_people, plots_run, plots_scans
 from fedsparse_jax.reporting.audit_tables import AUDIT_HEAD, CAPTION, audit_tables, roc_curves
 from fedsparse_jax.reporting.html import Fold, Section, Table, Text, cell, formatted, render_page
 from fedsparse_jax.reporting.run_files import RunFiles, read_run_files
 from fedsparse_jax.reporting.style import render_figure, short_count, traffic_amount
-from fedsparse_jax.runs.console import duration
+from fedsparse_jax.runs.console import ABSENCES, duration
 from fedsparse_jax.runs.series import as_number, exchanged, series
 
 PAGE = "report.html"
@@ -47,7 +48,9 @@ def write_report(workdir: Path) -> Path:
     run = read_run_files(workdir)
     folder = workdir / "figures"
     folder.mkdir(exist_ok=True)
-    sections = [make(run) for make in SECTIONS if make is not privacy_section or run.attack]
+    empty = [absences_section] * (not any(record.left_out for record in run.records))
+    empty += [privacy_section] * (not run.attack)
+    sections = [make(run) for make in SECTIONS if make not in empty]
     for section in sections:
         for name, (figure, _) in section.figures.items():
             for kind in ("png", "pdf"):
@@ -124,6 +127,24 @@ def communication_section(run: RunFiles) -> Section:
     figure = plots_run.quality_by_traffic(run.records, dense or math.nan, run.method, run.task)
     caption = f"Test {run.task.label} against the {unit} exchanged so far."
     return Section("Communication", parts, {"quality_by_traffic": (figure, caption)})
+
+
+def absences_section(run: RunFiles) -> Section:
+    """Which clients did not count in which rounds, and why."""
+    rounds: dict[tuple[int, str], list[int]] = {}
+    for record in run.records:
+        for reason, clients in record.left_out.items():
+            for client in clients:
+                rounds.setdefault((client, reason), []).append(record.round)
+    shown = lambda numbers: ", ".join(map(str, numbers[:12])) + (f" and {len(numbers) - 12} more" * (len(numbers) > 12))
+    rows = [
+        (client_name(client), ABSENCES[reason].what, str(len(numbers)), shown(numbers))
+        for (client, reason), numbers in sorted(rounds.items())
+    ]
+    void = [record.round for record in run.records if record.void]
+    text = f"Too few clients were left in round {shown(void)}, which therefore changed nothing."
+    parts = [*([Text(text, "warning")] if void else []), Table(("client", "what it did", "rounds", "which"), rows)]
+    return Section("Clients that did not count", parts)
 
 
 def layers_section(run: RunFiles) -> Section:
@@ -274,6 +295,7 @@ SECTIONS: tuple[Callable[[RunFiles], Section], ...] = (
     federation_section,
     accuracy_section,
     communication_section,
+    absences_section,
     layers_section,
     predictions_section,
     scans_section,

@@ -1,10 +1,30 @@
 """What a run says in the console: a line a round, the time left, and what went wrong with the masks."""
 
+from typing import NamedTuple
+
 import numpy as np
 
 from fedsparse_jax.core.tasks import Task
 from fedsparse_jax.data.roster import client_name
 from fedsparse_jax.runs.records import RoundRecord
+
+_LOOK = "; look at the scans and ages there, or lower client.optimizer.learning_rate"
+
+
+class Fault(NamedTuple):
+    """Why a client did not count."""
+
+    what: str
+    remedy: str = ""
+
+
+ABSENCES = {  # by the reason in the log
+    "no_data": Fault("had no scans"),
+    "dropped_out": Fault("dropped out"),
+    "late": Fault("came too late"),
+    "not_a_number": Fault("sent weights that are not numbers", _LOOK),
+    "exploded": Fault("had a loss, or weights, beyond all measure (faults.explosion)", _LOOK),
+}
 
 
 def duration(seconds: float) -> str:
@@ -46,11 +66,14 @@ def round_line(record: RoundRecord, task: Task, rounds: int, left: float) -> str
 def warnings(record: RoundRecord, before: RoundRecord | None) -> list[str]:
     """What went wrong in this round, with clients, or with masks that were whole in the round before, as sentences."""
     told = []
-    if record.left_out:
-        names = ", ".join(map(client_name, record.left_out))
+    for reason, clients in record.left_out.items():
+        names = ", ".join(map(client_name, clients))
+        fault = ABSENCES[reason]
+        told.append(f"Warning: {names} {fault.what}, and did not count in round {record.round}{fault.remedy}.")
+    if record.void:
         told.append(
-            f"Warning: {names} sent weights that are not numbers, and did not count in round {record.round}; look at "
-            "the scans and ages there, or lower client.optimizer.learning_rate."
+            f"Warning: round {record.round} changed nothing, as too few clients were left (faults.min_clients); its "
+            "sparsity is that of the round before."
         )
     new = [name for name in record.collapsed if before is None or name not in before.collapsed]
     if new:

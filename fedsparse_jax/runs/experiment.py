@@ -9,6 +9,7 @@ from fedsparse_jax.communication.transport import MessageSettings
 from fedsparse_jax.core.tasks import Task
 from fedsparse_jax.core.types import FedAlgorithm, Model, ServerState
 from fedsparse_jax.data.federation import Federation
+from fedsparse_jax.runs.faults import Faults
 
 
 class Cohorts(NamedTuple):
@@ -69,9 +70,11 @@ class Experiment(NamedTuple):
     execution: Execution = Execution()
     output: Output = Output()
     messages: MessageSettings = MessageSettings()
+    faults: Faults = Faults()
     multiply_adds: np.ndarray | None = None  # f64[L], of one prediction on a weight of each leaf; None: not counted
     dropped: dict[str, int] = {}  # reasons why scans were left out, with counts  # noqa: RUF012
     remarks: tuple[str, ...] = ()  # said before the first round
     leakage: LeakageLog | None = None
     epsilon: Callable[[int], float] | None = None  # of the data of a client who took part in so many rounds
     noise_from_seed: bool = False  # the noise of private steps; by default each run folder draws its own
+    defaults: dict = {}  # what a key of the config is that the folder's version did not have yet  # noqa: RUF012

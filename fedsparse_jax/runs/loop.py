@@ -17,11 +17,11 @@ import numpy as np
 from fedsparse_jax.communication import transport
 from fedsparse_jax.communication.transport import SharedMasks, Traffic
 from fedsparse_jax.core.errors import UsageError
-from fedsparse_jax.core.types import ServerState
+from fedsparse_jax.core.types import Absence, ServerState
 from fedsparse_jax.runs import checkpoint, console, metrics_log, run_dir
 from fedsparse_jax.runs.evaluation import evaluate_server, predict_test, write_predictions
 from fedsparse_jax.runs.experiment import Experiment
-from fedsparse_jax.runs.records import RoundRecord, make_record
+from fedsparse_jax.runs.records import SICK, RoundRecord, make_record
 from fedsparse_jax.runs.round import RoundResult, Runner, initial_server, make_runner, play_round, sample_cohort
 
 Print = Callable[[str], None]
@@ -95,9 +95,9 @@ class RoundWriter:
         traffic = self._measure_messages(result)
         began, self.last = self.last, time.monotonic()
         record = make_record(experiment, result, evaluation, leakage, traffic, records, self.last - began)
-        _refuse_divergence(experiment, record, self.workdir)
         before = records[-1] if records else None
         records.append(record)
+        _refuse_divergence(experiment, records, self.workdir)
         metrics_log.append_record(self.workdir, record)
         self._save(record.round, result.server, traffic)
         if self.plot:
@@ -128,6 +128,7 @@ class RoundWriter:
             download,
             upload,
             same_for_all,
+            lost=np.isin(result.info.left_out, (Absence.NO_DATA, Absence.DROPPED_OUT, Absence.LATE)),
         )
         return traffic
 
@@ -188,9 +189,21 @@ def _load_client_records(runner: Runner, server: ServerState, workdir: Path, pri
     return known
 
 
-def _refuse_divergence(experiment: Experiment, record: RoundRecord, workdir: Path) -> None:
+def _refuse_divergence(experiment: Experiment, records: list[RoundRecord], workdir: Path) -> None:
+    """Ends a run whose model is broken, or where every client has failed since the last round in which one had not.
+
+    One sick client alone ends nothing, also where it is alone in its round.
+    """
+    record = records[-1]
+    failed = set[int]()
+    for one in reversed(records):
+        sick = {client for reason in SICK for client in one.left_out.get(reason, ())}
+        if set(one.cohort) - sick:
+            break
+        failed |= sick
+    everybody = {client for client, rows in enumerate(experiment.federation.members) if len(rows)}
     headline = record.test[experiment.task.headline]
-    if not (np.isfinite(record.train_loss) and record.finite and headline is not None):
+    if not record.finite or headline is None or failed >= everybody:
         raise UsageError(
             f"Training diverged in round {record.round} (the loss, a weight or a prediction is not a number); "
             f"the rounds before it are safe in {workdir}; lower client.optimizer.learning_rate and choose another "

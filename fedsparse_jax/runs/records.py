@@ -9,6 +9,7 @@ import numpy as np
 from fedsparse_jax.communication.transport import Traffic
 from fedsparse_jax.core import tree
 from fedsparse_jax.core.tasks import TASKS
+from fedsparse_jax.core.types import Absence
 from fedsparse_jax.federated.privacy_accounting import most_rounds
 from fedsparse_jax.models.flops import flops_per_example
 from fedsparse_jax.runs.evaluation import Evaluation
@@ -16,6 +17,7 @@ from fedsparse_jax.runs.experiment import Experiment
 from fedsparse_jax.runs.round import RoundResult, mean_loss
 
 NAN = float("nan")
+SICK = (Absence.NOT_A_NUMBER.name.lower(), Absence.EXPLODED.name.lower())  # reasons that a model has diverged
 BASELINES = tuple(task.baseline_key for task in TASKS.values())
 LEAKAGE = ("train_mae", "membership_auc_")  # beginnings of the keys that share a field
 
@@ -59,8 +61,11 @@ class RoundRecord:
     padding: Annotated[float, "share of the computed local steps that no client needed"] = NAN
     cohort: Annotated[list[int], "the clients that took part"] = dataclasses.field(default_factory=list)
     left_out: Annotated[
-        list[int] | None, "those of them that sent a number that is none (NaN, infinity), and did not count"
-    ] = None
+        dict[str, list[int]],
+        "those of them that did not count, by the reason: `no_data`, `dropped_out`, `late`, `not_a_number` (NaN or "
+        "infinity), `exploded` (loss or weights)",
+    ] = dataclasses.field(default_factory=dict)
+    void: Annotated[bool, "true where too few clients were left, so that the round changed nothing"] = False
     epsilon: Annotated[float | None, "of the busiest client's data, where training is differentially private"] = None
     density: Annotated[dict[str, float], "share of weights kept, by leaf"] = dataclasses.field(default_factory=dict)
     dead_channels: Annotated[dict[str, int], "output channels without a kept weight, by kernel"] = dataclasses.field(
@@ -81,6 +86,8 @@ class RoundRecord:
             elif field.name == "baseline":
                 keys = [task.baseline_key for task in TASKS.values() if task.headline in self.test]
                 entry |= {key: value for key in keys if not np.isnan(value)}
+            elif field.name in ("left_out", "void"):
+                entry |= {field.name: value} if value else {}
             elif value is not None and not (isinstance(value, float) and np.isnan(value)):
                 entry[field.name] = value
         return entry
@@ -131,12 +138,17 @@ def make_record(
     sizes, kept = [leaf.size for leaf in leaves], np.asarray(info.kept)
     by_leaf = zip(names, kept, info.dead_channels, leaves, strict=True)
     kernels = [(name, count, dead) for name, count, dead, leaf in by_leaf if leaf.ndim > 1]
+    left_out = {
+        reason.name.lower(): result.client_ids[np.asarray(info.left_out) == reason].tolist()
+        for reason in Absence
+        if reason and (np.asarray(info.left_out) == reason).any()
+    }
     up, down = (int(np.asarray(counts, np.int64).sum()) for counts in (info.params_up, info.params_down))
     return RoundRecord(
         round=int(info.round),
         target_sparsity=float(info.target_sparsity),
         sparsity=1 - int(np.sum(kept)) / int(np.sum(sizes)),
-        train_loss=mean_loss(result.steps),
+        train_loss=mean_loss(result.steps, np.asarray(info.left_out) == Absence.NONE),
         test=evaluation.test,
         own=evaluation.own,
         leakage=leakage,
@@ -152,7 +164,8 @@ def make_record(
         finite=bool(info.finite),
         padding=round(info.padding, 4),
         cohort=result.client_ids.tolist(),
-        left_out=result.client_ids[np.asarray(info.left_out)].tolist() or None,
+        left_out=left_out,
+        void=bool(info.void),
         epsilon=_epsilon(experiment, result, before),
         density={name: int(count) / size for name, count, size in zip(names, kept, sizes, strict=True)},
         dead_channels={name: int(dead) for name, _, dead in kernels},

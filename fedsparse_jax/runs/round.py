@@ -9,7 +9,18 @@ import numpy as np
 
 from fedsparse_jax.communication import transport
 from fedsparse_jax.communication.transport import SharedMasks, Traffic
-from fedsparse_jax.core.types import Chunk, ClientState, FedAlgorithm, Key, Payload, RoundInfo, ServerState, StepInfo
+from fedsparse_jax.core.types import (
+    Absence,
+    Chunk,
+    ClientState,
+    FedAlgorithm,
+    Key,
+    Payload,
+    Reports,
+    RoundInfo,
+    ServerState,
+    StepInfo,
+)
 from fedsparse_jax.data.batching import (
     BatchPlan,
     largest_first,
@@ -22,6 +33,7 @@ from fedsparse_jax.data.batching import (
 )
 from fedsparse_jax.data.loading import Reader, prefetch_chunks, read_chunk, resident_reader, streamed_reader
 from fedsparse_jax.runs.experiment import Experiment
+from fedsparse_jax.runs.faults import who_fails
 
 
 class Runner(NamedTuple):
@@ -41,6 +53,7 @@ class TrainedClients(NamedTuple):
     payload: Payload  # [C, ...], before any message is made of it
     plan: BatchPlan
     steps: list[StepInfo]  # of each chunk
+    absent: np.ndarray  # i32[C], why what a client sends does not reach the server: an `Absence`, 0 if it does
 
 
 class Exchange(NamedTuple):
@@ -137,11 +150,13 @@ def play_round(
         shared_masks: what server and clients know of one another.
     """
     exchanged = exchange_models(runner, server, round_, ids, shared_masks)
-    clients, payload, plan, steps = exchanged.trained
+    clients, payload, plan, steps, absent = exchanged.trained
     download, traffic = exchanged.download, exchanged.traffic
     payloads = None if download is None or traffic else (download, payload)
     weights = jnp.asarray(runner.experiment.federation.client_sizes(ids))
-    server, info = runner.algorithm.update_server(server, clients, weights, None, exchanged.received)
+    losses = _client_losses(steps) if steps else jnp.zeros(len(ids))  # no step where nobody's model would arrive
+    reports = Reports(jnp.asarray(absent), losses)
+    server, info = runner.algorithm.update_server(server, clients, weights, None, exchanged.received, reports)
     info = info._replace(padding=_padding(runner.experiment, plan))
     return RoundResult(server, info, steps, ids, exchanged.shared_masks, payloads, traffic)
 
@@ -166,7 +181,13 @@ def exchange_models(
     if sent_down is None:
         return Exchange(trained, download, trained.payload, shared_masks)
     sent_up = transport.transmit(
-        settings, sent_down.shared_masks, (round_, 1), ids, trained.payload, base=sent_down.received.params
+        settings,
+        sent_down.shared_masks,
+        (round_, 1),
+        ids,
+        trained.payload,
+        base=sent_down.received.params,
+        lost=trained.absent > 0,
     )
     traffic = Traffic(sent_down.sizes, sent_up.sizes)
     return Exchange(trained, download, sent_up.received, sent_up.shared_masks, traffic)
@@ -191,6 +212,8 @@ def train_clients(
     batch_size, epochs = batching.batch_size, batching.epochs
     steps = num_steps(max(map(len, members)), batch_size, epochs)
     plan = plan_batches(experiment.seed, round_, ids, members, batch_size=batch_size, epochs=epochs, steps=steps)
+    absent = who_fails(experiment.faults, experiment.seed, round_, ids, plan.valid.any(-1).sum(-1))
+    plan = plan._replace(valid=plan.valid & (absent == Absence.NONE)[:, np.newaxis, np.newaxis])  # nobody waits for it
     pieces = split_plan(plan, min(steps, experiment.execution.steps_per_chunk))
     infos: list[StepInfo] = []
     for chunk in prefetch_chunks(runner.read, experiment.federation.targets, pieces):
@@ -198,15 +221,21 @@ def train_clients(
         jax.block_until_ready(infos[-1:])  # chunks that wait for the device are in memory: one, never more
         infos.append(info)
     payload = runner.algorithm.upload(server, clients, data if needs.after_training else None)
-    return TrainedClients(clients, payload, plan, infos)
+    return TrainedClients(clients, payload, plan, infos, absent)
 
 
-def mean_loss(steps: list[StepInfo]) -> float:
-    """Mean training loss of the examples of a round, over the clients whose loss is a number; NaN if none's is."""
-    sound = np.asarray(np.isfinite([np.asarray(info.loss).sum(1) for info in steps]).all(0))
-    of_sound = lambda values: jnp.where(sound[:, np.newaxis], values, 0).sum()
-    examples = sum(int(of_sound(info.examples)) for info in steps)
-    return sum(float(of_sound(info.loss)) for info in steps) / examples if sound.any() else float("nan")
+def mean_loss(steps: list[StepInfo], counted: np.ndarray) -> float:
+    """Mean training loss of the examples of a round, over the clients that ``counted``; NaN if none did."""
+    of_counted = lambda values: jnp.where(counted[:, np.newaxis], values, 0).sum()
+    examples = sum(int(of_counted(info.examples)) for info in steps)
+    return sum(float(of_counted(info.loss)) for info in steps) / examples if examples else float("nan")
+
+
+@jax.jit
+def _client_losses(steps: list[StepInfo]):
+    """Mean training loss of each client, ``f32[C]``; 0 for one that did not train."""
+    loss, examples = (sum(leaf.sum(1) for leaf in leaves) for leaves in zip(*steps, strict=True))
+    return loss / jnp.maximum(examples, 1).astype(loss.dtype)
 
 
 def _scored_batches(runner: Runner, round_: int, ids) -> Chunk:

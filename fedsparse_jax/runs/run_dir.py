@@ -18,7 +18,7 @@ import importlib.metadata
 import os
 import platform
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,7 @@ def open_run_dir(workdir: Path, experiment: Experiment) -> None:
     config_file, recorded, data = workdir / "config.json", recorded_people(workdir), experiment.federation
     begun = config_file.exists()
     if begun:
-        refuse_other_config(experiment.config, workdir, "choose another --workdir")
+        refuse_other_config(experiment.config, workdir, "choose another --workdir", defaults=experiment.defaults)
         roster.refuse_other_split(data, recorded, workdir)
         if is_of_0_1(workdir):
             _refuse_other_numbers(describe_federation(experiment), workdir)
@@ -165,7 +165,9 @@ def describe_federation(experiment: Experiment) -> dict[str, Any]:
     }
 
 
-def refuse_other_config(config: dict, workdir: Path, remedy: str, but: Iterable[str] = ()) -> None:
+def refuse_other_config(
+    config: dict, workdir: Path, remedy: str, but: Iterable[str] = (), defaults: Mapping[str, Any] | None = None
+) -> None:
     """Refuses a run folder whose numbers come from another config.
 
     Args:
@@ -173,12 +175,14 @@ def refuse_other_config(config: dict, workdir: Path, remedy: str, but: Iterable[
         workdir: the run.
         remedy: the end of the sentence.
         but: keys that may differ, such as ``model.output_mean``.
+        defaults: what a key is that the run's version did not have yet.
 
     Raises:
         UsageError: a key that decides the numbers is another one there.
     """
     may_move = bool(recorded_people(workdir))
     ours, theirs = (_flat(_comparable(one, may_move)) for one in (config, stored_config(workdir)))
+    theirs = {key: value for key, value in _flat(defaults or {}).items() if key in ours} | theirs
     for key in sorted((ours.keys() | theirs.keys()).difference(but)):
         if ours.get(key) != theirs.get(key):
             raise UsageError(
@@ -208,7 +212,7 @@ def _comparable(config: dict, may_move: bool) -> dict[str, Any]:
     return numbers
 
 
-def _flat(config: dict, prefix: str = "") -> dict[str, Any]:
+def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     flat = {}
     for key, value in config.items():
         if isinstance(value, dict):

@@ -12,6 +12,7 @@ import numpy as np
 
 from fedsparse_jax.attacks.evidence import Shadows, shadow_halves
 from fedsparse_jax.config.build import experiment_from_config, federation_from_config, no_progress
+from fedsparse_jax.config.defaults import defaults
 from fedsparse_jax.config.saved_runs import load_run, saved_rounds, upgrade_config
 from fedsparse_jax.core.errors import UsageError
 from fedsparse_jax.core.files import read_json, write_json, write_whole
@@ -67,7 +68,9 @@ def _train_shadow(config, data: Federation, folder: Path, outside, index: int, p
     own = upgrade_config(config.to_dict())
     own.seed = config.seed + 1 + index  # the target has the seed itself
     if (folder / EVERYBODY).exists():
-        refuse_other_config({**own.to_dict(), "shadow": index}, folder, "choose another --workdir", BY_HALF)
+        refuse_other_config(
+            {**own.to_dict(), "shadow": index}, folder, "choose another --workdir", BY_HALF, defaults().to_dict()
+        )
         refuse_others(data.people, data.targets, recorded_people(folder), folder)
         return
     shadow = experiment_from_config(own, progress, test=outside, workdir=folder)
@@ -123,7 +126,7 @@ def last_shadows(workdir: Path, config, data: Federation) -> Shadows:
     shadows, remedy = read_shadows(workdir), "train shadows of this run with scripts/train_shadows.py"
     scans = [(row["participant_id"], row["session"]) for row in data.people]
     for folder in shadow_folders(workdir, len(shadows)):
-        refuse_other_config(config.to_dict(), folder, remedy, ("seed", "shadow", *BY_HALF))
+        refuse_other_config(config.to_dict(), folder, remedy, ("seed", "shadow", *BY_HALF), defaults().to_dict())
         if stored_config(folder)["seed"] == config.seed:
             raise UsageError(f"{folder} has the seed of the run, {config.seed}, as shadows of version 0.1; {remedy}.")
         refuse_others(data.people, data.targets, recorded_people(folder), folder)

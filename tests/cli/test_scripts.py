@@ -9,7 +9,17 @@ import pytest
 
 from fedsparse_jax.runs.migrations import RENAMED_KEYS
 
-SCRIPTS = ("train", "evaluate", "prepare", "report", "compare_methods", "audit_run", "train_shadows", "study_leakage")
+SCRIPTS = (
+    "train",
+    "evaluate",
+    "prepare",
+    "report",
+    "compare_methods",
+    "audit_run",
+    "train_shadows",
+    "study_leakage",
+    "study_poison",
+)
 
 
 @pytest.fixture(scope="module")

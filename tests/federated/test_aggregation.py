@@ -95,8 +95,35 @@ def test_an_impossible_trim_is_refused():
         aggregation.trimmed_mean(PARAMS, MASKS, WEIGHTS, trim=0.5)
 
 
+def test_krum_takes_one_of_the_crowd_and_multi_krum_their_mean():
+    """Four of five agree within .3; the fifth lies, with the weight of a thousand examples."""
+    values = {"w": jnp.array([[1.0], [1.1], [1.2], [1.3], [50.0]])}
+    masks, weights = {"w": jnp.ones((5, 1), bool)}, jnp.array([1.0, 1.0, 1.0, 1.0, 1000.0])
+    assert float(aggregation.mean(values, masks, weights)[0]["w"][0]) > 49
+    # Two neighbours each: squared distances .05, .02, .02, .05; the lower sum to all others decides between two.
+    assert float(aggregation.krum(values, masks, weights)[0]["w"][0]) == pytest.approx(1.2)
+    assert float(aggregation.multi_krum(values, masks, weights)[0]["w"][0]) == pytest.approx(1.15)
+
+
+def test_who_casts_too_many_votes_has_none():
+    ballots = {"w": jnp.array([[1, 0, 0, 0], [0, 1, 0, 0], [1, 0, 0, 0], [1, 1, 1, 1]], bool)}
+    values, weights = {"w": jnp.where(ballots["w"], 3.0, 0.0)}, jnp.ones(4)
+    assert aggregation.majority_vote(values, ballots, weights)[1]["w"].tolist() == [True, True, False, False]
+    params, elected = aggregation.capped_vote(values, ballots, weights, values="mean")
+    assert elected["w"].tolist() == [True, False, False, False]
+    assert params["w"].tolist() == [2.25, 0.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize(("rule", "options"), [("krum", {"malicious": -1}), ("capped_vote", {"slack": -0.1}),
+                                               ("capped_vote", {"values": "sum"})])  # fmt: skip
+def test_impossible_options_of_robust_rules_are_refused(rule, options):
+    with pytest.raises(ArgumentError, match=f"^{next(iter(options))} is "):
+        aggregation.AGGREGATORS[rule](PARAMS, MASKS, WEIGHTS, **options)
+
+
 OPTIONS = [("mean", {}), ("keepers_mean", {}), ("keepers_mean", {"weighted": False}), ("vote_keepers", {}),
-           ("median", {}), ("trimmed_mean", {"trim": 0.25}), ("trimmed_mean", {})] + [
+           ("median", {}), ("trimmed_mean", {"trim": 0.25}), ("trimmed_mean", {}), ("krum", {}), ("multi_krum", {}),
+           ("multi_krum", {"malicious": 2}), ("capped_vote", {"slack": 0.6}), ("capped_vote", {"values": "mean"})] + [
     ("majority_vote", {"quorum": quorum}) for quorum in (*aggregation.QUORUMS, 0.25, 0.75, 1.0)
 ]  # fmt: skip
 

@@ -155,9 +155,35 @@ def trimmed_mean(params, masks, weights, trim=0.1):
     return np.where(union, ordered[cut : len(here) - cut].mean(0), 0), union
 
 
+def krum(params, masks, weights, malicious=1, chosen=1):
+    here = present_of(weights)
+    vectors = {k: np.where(masks[k], params[k], 0).ravel().astype(np.float64) for k in here}
+    neighbours = max(len(here) - malicious - 2, 1)
+    scores = []
+    for k in here:
+        distances = sorted(((vectors[k] - vectors[j]) ** 2).sum() for j in here if j != k)
+        scores.append((sum(distances[:neighbours]), sum(distances), k))
+    best = [k for *_, k in sorted(scores)[:chosen]]
+    return np.mean([np.where(masks[k], params[k], 0) for k in best], axis=0), np.any([masks[k] for k in best], axis=0)
+
+
+def multi_krum(params, masks, weights, malicious=1):
+    return krum(params, masks, weights, malicious, max(len(present_of(weights)) - malicious, 1))
+
+
+def capped_vote(params, masks, weights, quorum="at_least_half", slack=0.1, values="median"):
+    here = present_of(weights)
+    cast = {k: masks[k].sum() for k in here}
+    usual = np.median(list(cast.values()))
+    voters = [k in here and usual / (1 + slack) <= cast[k] <= usual * (1 + slack) for k in range(len(weights))]
+    elected = elect(masks, np.where(voters, weights, 0), quorum)
+    return np.where(elected, {"median": median, "mean": mean}[values](params, masks, weights)[0], 0), elected
+
+
 AGGREGATORS = {
     "mean": mean, "keepers_mean": keepers_mean, "majority_vote": majority_vote, "vote_keepers": vote_keepers,
     "median": median, "trimmed_mean": trimmed_mean,
+    "krum": krum, "multi_krum": multi_krum, "capped_vote": capped_vote,
 }  # fmt: skip
 
 

@@ -268,7 +268,7 @@ def test_a_client_that_sends_nan_is_left_out_and_named(tmp_path, placement):
     records = run_experiment(
         experiment._replace(federation=data._replace(inputs=inputs)), tmp_path / "sick", print_fn=lines.append
     )
-    assert [record.left_out for record in records] == [[1], [1]]
+    assert [record.left_out for record in records] == [{"not_a_number": [1]}] * 2
     assert sum(line.startswith("Warning: L2 sent weights that are not numbers") for line in lines) == 2
     assert all(record.finite and np.isfinite(record.train_loss) for record in records)
     state = final_state(tmp_path / "sick", rounds=2)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from absl import app, flags
 from ml_collections import config_flags
 
-from fedsparse_jax.cli.process import keep_freed_memory
+from fedsparse_jax.cli.process import check_platform, keep_freed_memory, show_lines_at_once
 from fedsparse_jax.core.errors import UsageError
 
 flags.disclaim_key_flags()  # the flags defined here belong to the script that asks for them
@@ -22,6 +22,14 @@ REMEDIES = {  # of what a file system refuses
     errno.EPERM: "choose a folder that you may write into",
     errno.EROFS: "choose a folder that can be written",
     errno.ENOTDIR: "a part of that path is a file; choose another folder",
+    errno.EEXIST: "a folder is needed there; move that file away, or choose another folder",
+    errno.EISDIR: "a file is needed there; move that folder away, or choose another name",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.EFBIG: "a limit on the size of files is in the way (ulimit -f); lift it, then give the same command again",
+    errno.EMFILE: "the limit on open files is in the way (ulimit -n); lift it, then give the same command again",
+    errno.ENOLCK: "files cannot be locked there; choose a folder on another disk",
+    errno.EIO: "the disk or its network is failing; mend it, then give the same command again",
+    errno.ESTALE: "the network disk was mounted anew; give the same command again",
 }
 
 
@@ -31,9 +39,11 @@ def run_main(main: Callable[[], None]) -> None:
     Exit codes: 0 done; 2 the user can mend it, with one sentence on stderr; 130 stopped by Ctrl-C or SIGTERM.
     """
     keep_freed_memory()
+    show_lines_at_once()
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         parse_flags(sys.argv)
+        check_platform()
         main()
     except UsageError as error:
         _leave(str(error), 2)

@@ -1,10 +1,15 @@
 """What a script does for its process: progress bars, compiled programs that are kept, memory that is kept."""
 
 import ctypes
+import io
 import os
 import sys
+import tempfile
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
+
+from fedsparse_jax.core.errors import UsageError
 
 
 def show_progress(items: Iterable, description: str, total: int) -> Iterable:
@@ -21,9 +26,37 @@ def cache_compilations(folder: str | None = None) -> None:
     import jax
 
     default = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "fedsparse_jax" / "xla"
-    jax.config.update("jax_compilation_cache_dir", str(Path(folder or default).expanduser()))
+    try:
+        programs = Path(folder or default).expanduser()
+        programs.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=programs).close()
+    except (OSError, RuntimeError):  # no such place, not a writable one, a full disk, or nobody's home
+        print("Note: compiled programs cannot be kept in the cache folder; set XDG_CACHE_HOME.", file=sys.stderr)
+        return
+    warnings.filterwarnings("ignore", message="Error (reading|writing) persistent compilation cache")  # compiled anew
+    jax.config.update("jax_compilation_cache_dir", str(programs))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+
+
+def check_platform() -> None:
+    """Refuses a platform that the environment asks for and this machine does not have.
+
+    Raises:
+        UsageError: none of those in ``JAX_PLATFORMS`` is there.
+    """
+    asked = os.environ.get("JAX_PLATFORMS")
+    if not asked:
+        return
+    import jax
+
+    try:
+        jax.devices()
+    except Exception as error:  # JAX raises RuntimeError, AssertionError and others, by platform
+        raise UsageError(
+            f"JAX_PLATFORMS is {asked!r}, but this machine has no such platform, or JAX was installed without it; give "
+            "JAX_PLATFORMS=cpu, or install the extra 'cuda' on a machine that has a GPU."
+        ) from error
 
 
 MALLOPT = {"M_TRIM_THRESHOLD": (-1, 2**31 - 1), "M_MMAP_MAX": (-4, 0)}  # by the numbers of glibc's malloc.h
@@ -40,6 +73,12 @@ def keep_freed_memory() -> bool:
         return all([library.mallopt(*setting) for setting in MALLOPT.values()])
     except (OSError, AttributeError):
         return False
+
+
+def show_lines_at_once() -> None:
+    """Prints every line when it is said, also into a file or a pipe, so that whoever watches a log sees the rounds."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)
 
 
 def _lines(items: Iterable, description: str, total: int) -> Iterable:

@@ -12,20 +12,48 @@ import os
 import secrets
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from fedsparse_jax.core.errors import UsageError
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
     """Writes a whole file or nothing: under another name first, then moved into place."""
+    with partial_file(path) as partial:
+        partial.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+@contextlib.contextmanager
+def partial_file(path: Path) -> Iterator[Path]:
+    """An empty file beside ``path``, to be filled in the block: moved there at its end, gone if the block fails.
+
+    It is locked, so that `forget_partial` can tell it from what a killed process left.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
     try:
-        partial.write_bytes(content.encode() if isinstance(content, str) else content)
-        os.replace(partial, path)
+        with open(partial, "xb") as file:
+            _try_lock(file)
+            yield partial
+            os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def forget_partial(folder: Path) -> None:
+    """Deletes the files that killed processes began in a folder, and none that is being written."""
+    for partial in folder.glob(".*.partial*"):
+        with contextlib.suppress(OSError), open(partial, "rb") as file:  # gone, or of somebody else
+            if _try_lock(file):
+                partial.unlink()
+
+
+def _try_lock(file: IO) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    except OSError:  # another process holds it, or the file system has no locks
+        return False
 
 
 def write_json(path: Path, value: Any, indent: int = 1) -> None:
@@ -43,6 +71,16 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:  # no JSON, or no UTF-8
         raise UsageError(f"{path} is damaged ({error}); put a sound copy in its place.") from error
+
+
+def refuse_file(folder: Path) -> None:
+    """Refuses a file where a folder is needed.
+
+    Raises:
+        UsageError: there is a file.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file, and a folder is needed there; move it away, or choose another folder.")
 
 
 @contextlib.contextmanager

@@ -7,10 +7,10 @@ moved there, so that there is never half a cache.
 """
 
 import collections
+import errno
 import hashlib
 import json
 import os
-import secrets
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fedsparse_jax.core.errors import ArgumentError, UsageError
-from fedsparse_jax.core.files import write_tsv, write_whole
+from fedsparse_jax.core.files import forget_partial, partial_file, write_tsv, write_whole
 from fedsparse_jax.data import nifti, tables
 
 FORMAT = 2  # raise it when the cached numbers would change
@@ -59,13 +59,14 @@ def ingest(
 
     Raises:
         UsageError: an unknown option, or no scan that can be used (with counts by reason).
+        OSError: the disk could not be read or written; nothing of it is remembered.
     """
     _check_options(shape, align, normalise)
     paths = [scan.path for scan in listing.scans]
     key = _key(listing, paths, (tuple(shape), align, normalise))
     array, table = cache_dir / f"scans-{key}.npy", cache_dir / f"scans-{key}.json"
     if not (array.exists() and table.exists()):
-        cache_dir.mkdir(parents=True, exist_ok=True)
+        forget_partial(cache_dir)
         _write(listing, tuple(shape), align, normalise, array, table, progress, workers)
     return _open(listing, array, table)
 
@@ -103,12 +104,11 @@ def _fingerprint(path: Path) -> bytes:
 
 def _write(listing, shape, align, normalise, array: Path, table: Path, progress, workers: int) -> None:
     """Streams the volumes to disk: one is in memory at a time (for each worker)."""
-    partial = array.with_name(f"{array.name}.{secrets.token_hex(4)}.partial")
     kept: list[int] = []
     quality, dropped = [], []
     results = _prepare_all(listing.scans, shape, align, normalise, workers)
     results = _without_repetitions(listing.scans, results)
-    try:
+    with partial_file(array) as partial:
         volumes = np.lib.format.open_memmap(partial, "w+", np.float32, (len(listing.scans), *shape))
         _reserve(partial)
         for i, prepared in enumerate(progress(results, "Reading scans", len(listing.scans))):
@@ -124,10 +124,7 @@ def _write(listing, shape, align, normalise, array: Path, table: Path, progress,
         volumes.flush()
         del volumes
         _shrink(partial, len(kept), shape)
-        os.replace(partial, array)
-        write_whole(table, json.dumps({"kept": kept, "quality": quality, "dropped": dropped}))
-    finally:
-        partial.unlink(missing_ok=True)
+    write_whole(table, json.dumps({"kept": kept, "quality": quality, "dropped": dropped}))
 
 
 def _reserve(path: Path) -> None:
@@ -170,6 +167,7 @@ def _prepare_all(scans, shape, align, normalise, workers: int) -> Iterator:
         try:
             return nifti.prepare_scan(scan.path, scan.mask, shape, align, normalise)
         except nifti.ScanError as error:
+            _refuse_passing_error(error)
             return tables.Drop(str(error.path), error.reason, error.remedy)
 
     if workers <= 1:
@@ -177,6 +175,15 @@ def _prepare_all(scans, shape, align, normalise, workers: int) -> Iterator:
         return
     with ThreadPoolExecutor(workers) as pool:
         yield from pool.map(prepare, scans)
+
+
+def _refuse_passing_error(error: nifti.ScanError) -> None:
+    """Raises what went wrong with the machine and not with the image: tomorrow the same file may be read."""
+    cause = error.__cause__
+    if isinstance(cause, MemoryError):
+        raise UsageError(f"The memory does not suffice to read {error.path}; lower data.workers, or free some memory.")
+    if isinstance(cause, OSError) and cause.errno not in (None, errno.EACCES, errno.EPERM):
+        raise OSError(cause.errno, cause.strerror, str(error.path)) from error
 
 
 def _open(listing: tables.Listing, array: Path, table: Path) -> ScanSet:

@@ -4,8 +4,11 @@ Orbax neither notices a flipped byte nor refuses another dtype, so that each che
 arrays; `restore_checkpoint` goes back to the newest one that is sound.
 """
 
+import contextlib
 import hashlib
-from collections.abc import Callable
+import os
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import jax
@@ -14,20 +17,34 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from fedsparse_jax.core.errors import UsageError
+from fedsparse_jax.core.files import refuse_file
 from fedsparse_jax.core.types import ClientMemory, ServerState
 
 FOLDER = "checkpoints"
 
 
-def open_manager(workdir: Path, keep: int | None = None) -> ocp.CheckpointManager:
-    """Use it in a ``with`` block: leaving the block waits for the last checkpoint.
+@contextlib.contextmanager
+def open_manager(workdir: Path, keep: int | None = None) -> Iterator[ocp.CheckpointManager]:
+    """Orbax's manager of a run's checkpoints; leaving the block waits for the last one.
 
     Args:
         workdir: the run's folder.
         keep: newest rounds that stay on disk; None keeps all.
+
+    Raises:
+        UsageError: a file stands where the folder should.
+        OSError: what the disk refused, also where Orbax calls it a ValueError.
     """
-    options = ocp.CheckpointManagerOptions(max_to_keep=keep)
-    return ocp.CheckpointManager((workdir / FOLDER).resolve(), options=options)
+    folder = workdir / FOLDER
+    refuse_file(folder)
+    try:
+        with ocp.CheckpointManager(folder.resolve(), options=ocp.CheckpointManagerOptions(max_to_keep=keep)) as manager:
+            yield manager
+    except ValueError as error:
+        code = re.search(r"\[os_error_code='(\d+)'\]", str(error))  # so do Orbax's writers tell what happened
+        if code is None:
+            raise
+        raise OSError(int(code[1]), os.strerror(int(code[1])), str(folder)) from error
 
 
 def save_checkpoint(manager: ocp.CheckpointManager, server: ServerState, log: list[dict] | None = None) -> None:
@@ -119,13 +136,16 @@ def _read(manager, like, step: int, print_fn) -> ServerState | None:
     args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract), meta=ocp.args.JsonRestore())
     try:
         restored = manager.restore(step, args=args)
-        server = _from_stored(like, restored["state"])
-        sound = restored["meta"]["digest"] == state_digest(server)
+        server, meta = _from_stored(like, restored["state"]), restored["meta"]
+        sound = meta["digest"] == state_digest(server)
     except Exception as error:  # whatever Orbax raises for a damaged folder
         print_fn(f"Checkpoint of round {step} cannot be read ({type(error).__name__}); trying an older one.")
         return None
     if not sound:
         print_fn(f"Checkpoint of round {step} is damaged (its digest differs); trying an older one.")
+    elif meta["round"] != step:
+        print_fn(f"Checkpoint of round {step} was copied from that of round {meta['round']}; trying an older one.")
+        return None
     return jax.tree.map(_uncommitted, server) if sound else None
 
 

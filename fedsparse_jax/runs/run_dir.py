@@ -26,7 +26,7 @@ import jax
 
 from fedsparse_jax.core import tree
 from fedsparse_jax.core.errors import UsageError
-from fedsparse_jax.core.files import lock, read_json, write_json
+from fedsparse_jax.core.files import forget_partial, lock, read_json, refuse_file, write_json
 from fedsparse_jax.data import roster
 from fedsparse_jax.models.flops import flops_per_example
 from fedsparse_jax.runs.experiment import Experiment
@@ -46,6 +46,8 @@ def open_run_dir(workdir: Path, experiment: Experiment) -> None:
 
     ``config.json`` comes last when the folder is made, so that a folder that has it has everything.
     """
+    for folder in (workdir, client_records(workdir)):
+        forget_partial(folder)
     config_file, recorded, data = workdir / "config.json", recorded_people(workdir), experiment.federation
     begun = config_file.exists()
     if begun:
@@ -71,8 +73,8 @@ def lock_run_dir(workdir: Path) -> contextlib.AbstractContextManager:
     Raises:
         UsageError: another process trains in it, or it cannot become a run folder.
     """
-    if workdir.exists() and not workdir.is_dir():
-        raise UsageError(f"{workdir} is a file; choose another --workdir.")
+    for folder in (workdir, client_records(workdir)):
+        refuse_file(folder)
     others = {path.name for path in workdir.iterdir()} - BEFORE_CONFIG if workdir.exists() else set()
     if any(not name.endswith(".partial") for name in others) and not (workdir / "config.json").exists():
         raise UsageError(f"{workdir} is not empty and holds no run; choose another --workdir.")
@@ -178,17 +180,19 @@ def refuse_other_config(
         defaults: what a key is that the run's version did not have yet.
 
     Raises:
-        UsageError: a key that decides the numbers is another one there.
+        UsageError: keys that decide the numbers are others there; all of them are named.
     """
     may_move = bool(recorded_people(workdir))
     ours, theirs = (_flat(_comparable(one, may_move)) for one in (config, stored_config(workdir)))
     theirs = {key: value for key, value in _flat(defaults or {}).items() if key in ours} | theirs
-    for key in sorted((ours.keys() | theirs.keys()).difference(but)):
-        if ours.get(key) != theirs.get(key):
-            raise UsageError(
-                f"{workdir} holds another experiment: there {key} is {theirs.get(key)!r}, here it is "
-                f"{ours.get(key)!r}; {remedy}."
-            )
+    keys = sorted((ours.keys() | theirs.keys()).difference(but))
+    differ = [
+        f"there {key} is {theirs.get(key)!r}, here it is {ours.get(key)!r}"
+        for key in keys
+        if ours.get(key) != theirs.get(key)
+    ]
+    if differ:
+        raise UsageError(f"{workdir} holds another experiment: {'; '.join(differ)}; {remedy}.")
 
 
 def _refuse_other_numbers(federation: dict[str, Any], workdir: Path) -> None:

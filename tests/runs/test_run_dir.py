@@ -101,7 +101,7 @@ def test_a_damaged_config_is_one_sentence(tmp_path, content):
 
 def test_a_file_is_no_folder(tmp_path):
     (tmp_path / "run").touch()
-    with pytest.raises(UsageError, match="run is a file; choose another --workdir"):
+    with pytest.raises(UsageError, match="run is a file, and a folder is needed there; move it away"):
         run_experiment(toy_federation.experiment(rounds=1), tmp_path / "run", print_fn=QUIET)
 
 

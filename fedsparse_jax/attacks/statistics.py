@@ -9,7 +9,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import binomtest, rankdata
+from scipy.optimize import brentq
+from scipy.stats import binomtest, norm, rankdata
 
 from fedsparse_jax.core.streams import Stream
 
@@ -49,7 +50,9 @@ def judge_scores(scores, inside, *, seed: int = 0, draws: int = 1000, level: flo
     """All numbers of one attack.
 
     Intervals are percentiles of a stratified bootstrap: members and non-members are drawn anew, each from their own.
-    They hold for the people who were scored, one training of the model; another training is another draw.
+    A bootstrap of people who are told apart without an error sees no error either, so that each end is the wider one of
+    it and of a score interval, which knows how few they are (`auc_interval`, `accuracy_interval`). Intervals hold for
+    the people who were scored, one training of the model; another training is another draw.
 
     Args:
         scores: ``[N]``, finite.
@@ -62,14 +65,16 @@ def judge_scores(scores, inside, *, seed: int = 0, draws: int = 1000, level: flo
     if not len(members) or not len(outsiders):
         raise ValueError(f"{len(members)} members and {len(outsiders)} non-members: both must occur")
     tools = {"seed": seed, "draws": draws, "level": level}
-    accuracy = bootstrap(balanced_accuracy, members, outsiders, folds=True, **tools)
+    sizes = len(members), len(outsiders), level
+    accuracy = _widen(bootstrap(balanced_accuracy, members, outsiders, folds=True, **tools), accuracy_interval, *sizes)
+    best = lambda *groups: (1 + best_advantage(*groups)) / 2  # as an accuracy
     return Outcome(
         members=len(members),
         outsiders=len(outsiders),
-        auc=bootstrap(auc, members, outsiders, **tools),
+        auc=_widen(bootstrap(auc, members, outsiders, **tools), auc_interval, *sizes),
         balanced_accuracy=accuracy,
         advantage=_doubled(accuracy),
-        best_advantage=bootstrap(best_advantage, members, outsiders, **tools),
+        best_advantage=_doubled(_widen(bootstrap(best, members, outsiders, **tools), accuracy_interval, *sizes)),
         tpr={f"{fpr:g}": tpr_estimate(members, outsiders, fpr, **tools) for fpr in FPRS},
     )
 
@@ -164,6 +169,57 @@ def tpr_estimate(members, outsiders, fpr: float, *, seed=0, draws=1000, level=0.
     drawn = bootstrap(lambda a, b: tpr_at(a, b, fpr), members, outsiders, seed=seed, draws=draws, level=level)
     assert drawn.low is not None and drawn.high is not None
     return Estimate(drawn.value, min(float(exact.low), drawn.low), max(float(exact.high), drawn.high))
+
+
+def auc_interval(value: float, members: int, outsiders: int, level: float = 0.95) -> tuple[float, float]:
+    """The AUCs that are not refuted by an observed one, from the number of people alone; open at 0 and 1.
+
+    A score interval: the variance is that of Hanley and McNeil (1982) at the AUC in question, and not at the observed
+    one, where it is 0 if the people are told apart without an error (Newcombe, 2006, doi 10.1002/sim.2324, method 5).
+
+    >>> [round(end, 3) for end in auc_interval(1.0, 4, 4)]
+    [0.582, 1.0]
+    """
+    z, pairs, others = norm.ppf((1 + level) / 2), members * outsiders, (members + outsiders) / 2 - 1
+
+    def refuted(true: float, observed: float) -> float:  # above 0 where it is
+        variance = true * (1 - true) * (1 + others * ((1 - true) / (2 - true) + true / (1 + true))) / pairs
+        return (observed - true) ** 2 - z**2 * variance
+
+    def low(observed: float) -> float:
+        return brentq(refuted, 0.0, observed - 1e-9, args=(observed,)) if observed > 1e-6 else 0.0
+
+    return low(value), 1 - low(1 - value)  # as the variance is the same at 1 - AUC
+
+
+def accuracy_interval(value: float, members: int, outsiders: int, level: float = 0.95) -> tuple[float, float]:
+    """The same for a balanced accuracy, with errors that are as frequent among members as among non-members.
+
+    Wilson's limits of both rates, put together by the square of their distances (Newcombe, 1998, Statistics in
+    Medicine 17:873, method 10).
+
+    >>> [round(end, 3) for end in accuracy_interval(1.0, 4, 4)]
+    [0.654, 1.0]
+    """
+    ends = []
+    for side in (0, 1):
+        limits = [_wilson(value, count, level)[side] for count in (members, outsiders)]
+        ends.append(value + (-1, 1)[side] * math.hypot(*(value - limit for limit in limits)) / 2)
+    return ends[0], ends[1]
+
+
+def _wilson(share: float, count: int, level: float) -> tuple[float, float]:
+    z2 = norm.ppf((1 + level) / 2) ** 2
+    middle, half = share + z2 / (2 * count), math.sqrt(z2 * (share * (1 - share) / count + z2 / (4 * count**2)))
+    return (middle - half) / (1 + z2 / count), (middle + half) / (1 + z2 / count)
+
+
+def _widen(drawn: Estimate, interval: Callable, *sizes) -> Estimate:
+    """End by end the wider one of a bootstrap and of a score interval."""
+    if drawn.value is None or drawn.low is None or drawn.high is None:
+        return drawn
+    low, high = interval(drawn.value, *sizes)
+    return Estimate(drawn.value, min(drawn.low, low), max(drawn.high, high))
 
 
 def epsilon_lower_bound(inside, outside, delta: float, *, level: float = 0.95) -> float:

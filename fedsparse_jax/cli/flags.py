@@ -6,7 +6,7 @@ import signal
 import sys
 from collections.abc import Callable
 
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import config_flags
 
 from fedsparse_jax.cli.process import check_platform, keep_freed_memory, show_lines_at_once
@@ -75,6 +75,8 @@ def parse_flags(argv: list[str]) -> None:
         raise
     except Exception as error:  # absl and ml_collections raise many types, and the config file any
         raise UsageError(f"The flags cannot be read: {_sentence(error)} (--help lists them).") from error
+    if not flags.FLAGS["verbosity"].present:
+        logging.set_verbosity(logging.FATAL)  # Orbax's own words on what is said here in a sentence
     if rest:
         raise UsageError(f"{rest[0]!r} is not a flag; options are written --name=value (see --help).")
 

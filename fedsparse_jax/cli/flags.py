@@ -6,10 +6,10 @@ import signal
 import sys
 from collections.abc import Callable
 
-from absl import app, flags, logging
+from absl import app, flags
 from ml_collections import config_flags
 
-from fedsparse_jax.cli.process import check_platform, keep_freed_memory, show_lines_at_once
+from fedsparse_jax.cli.process import check_platform, keep_freed_memory, show_lines_at_once, silence_orbax
 from fedsparse_jax.core.errors import UsageError
 
 flags.disclaim_key_flags()  # the flags defined here belong to the script that asks for them
@@ -21,6 +21,7 @@ REMEDIES = {  # of what a file system refuses
     errno.EACCES: "choose a folder that you may write into",
     errno.EPERM: "choose a folder that you may write into",
     errno.EROFS: "choose a folder that can be written",
+    errno.ENOENT: "make it, or choose another path",
     errno.ENOTDIR: "a part of that path is a file; choose another folder",
     errno.EEXIST: "a folder is needed there; move that file away, or choose another folder",
     errno.EISDIR: "a file is needed there; move that folder away, or choose another name",
@@ -76,7 +77,7 @@ def parse_flags(argv: list[str]) -> None:
     except Exception as error:  # absl and ml_collections raise many types, and the config file any
         raise UsageError(f"The flags cannot be read: {_sentence(error)} (--help lists them).") from error
     if not flags.FLAGS["verbosity"].present:
-        logging.set_verbosity(logging.FATAL)  # Orbax's own words on what is said here in a sentence
+        silence_orbax()
     if rest:
         raise UsageError(f"{rest[0]!r} is not a flag; options are written --name=value (see --help).")
 

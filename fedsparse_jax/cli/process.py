@@ -9,6 +9,8 @@ import warnings
 from collections.abc import Iterable
 from pathlib import Path
 
+from absl import logging
+
 from fedsparse_jax.core.errors import UsageError
 
 
@@ -25,7 +27,7 @@ def cache_compilations(folder: str | None = None) -> None:
     """Keeps compiled programs in a user cache folder, so that a second start compiles nothing."""
     import jax
 
-    default = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "fedsparse_jax" / "xla"
+    default = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "fedsparse_jax" / "xla"
     try:
         programs = Path(folder or default).expanduser()
         programs.mkdir(parents=True, exist_ok=True)
@@ -73,6 +75,21 @@ def keep_freed_memory() -> bool:
         return all([library.mallopt(*setting) for setting in MALLOPT.values()])
     except (OSError, AttributeError):
         return False
+
+
+def silence_orbax() -> None:
+    """Keeps from the console what Orbax says of a save or a read that is told here in a sentence.
+
+    Its words come by absl's log; and, of array files that are missing, as tracebacks of threads that outlive the read.
+    """
+    logging.set_verbosity(logging.FATAL)
+    show = sys.unraisablehook
+
+    def hook(unraisable) -> None:
+        if str(unraisable.exc_value) != "Event loop is closed":
+            show(unraisable)
+
+    sys.unraisablehook = hook
 
 
 def show_lines_at_once() -> None:

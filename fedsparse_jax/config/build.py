@@ -1,10 +1,12 @@
 """From a config to an `Experiment`: data, network and task, around the method that `method` reads."""
 
 import collections
+import contextlib
+import errno
 import functools
 import inspect
 import runpy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import jax
@@ -43,6 +45,8 @@ from fedsparse_jax.runs.experiment import Batching, Cohorts, Execution, Experime
 from fedsparse_jax.runs.faults import Faults
 from fedsparse_jax.runs.run_dir import is_of_0_1, recorded_people
 
+NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EEXIST)
+
 
 def load_config(spec: str) -> ConfigDict:
     """The config of ``path.py`` or ``path.py:forms``."""
@@ -60,23 +64,41 @@ def no_progress(items, description: str, total: int):
 def read_scans(config: ConfigDict, progress=no_progress) -> ScanSet:
     """Lists the scans of ``config.data`` and brings them into the cache that training reads."""
     data = config.data
-    cache = Path(data.cache_dir).expanduser()
     source = lookup(SCAN_SOURCES, data.source, "data.source")
     readers = {name: one.list_scans for name, one in SCAN_SOURCES.items()}
     section, given = {"name": data.source, **data.options}, ("root", "path", "cache", "progress")
     list_scans = bind_options(readers, section, "data.options", *given, options_of=source.options_of)
-    with argument_path("data.options", root="data.root"):
-        listing = list_scans(root=data.root, cache=cache, progress=progress)
-    with argument_path("data"):
-        return ingest(
-            listing,
-            shape=tuple(data.shape),
-            align=data.align,
-            normalise=data.normalise,
-            cache_dir=cache,
-            progress=progress,
-            workers=data.workers,
-        )
+    with _cache_folder(data.cache_dir) as cache:
+        with argument_path("data.options", root="data.root"):
+            listing = list_scans(root=data.root, cache=cache, progress=progress)
+        with argument_path("data"):
+            return ingest(
+                listing,
+                shape=tuple(data.shape),
+                align=data.align,
+                normalise=data.normalise,
+                cache_dir=cache,
+                progress=progress,
+                workers=data.workers,
+            )
+
+
+@contextlib.contextmanager
+def _cache_folder(given: str) -> Iterator[Path]:
+    """The folder of ``data.cache_dir``; where it cannot be made or written, the key is named."""
+    place = f"data.cache_dir is {given!r}, "
+    remedy = "set --config.data.cache_dir to a folder that you may write into"
+    try:
+        cache = Path(given).expanduser()
+    except RuntimeError as error:
+        raise UsageError(f"{place}but nobody knows your home folder; {remedy}, or set HOME.") from error
+    try:
+        yield cache
+    except OSError as error:
+        refused = Path(error.filename or "")
+        if error.errno not in NOT_WRITABLE or not (refused in cache.parents or cache in (refused, *refused.parents)):
+            raise
+        raise UsageError(f"{place}where nothing can be written ({refused}: {error.strerror}); {remedy}.") from error
 
 
 def people_of_scans(scan_set: ScanSet) -> list[dict]:

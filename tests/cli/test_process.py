@@ -6,9 +6,11 @@ import platform
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import jax
 import pytest
+from absl import logging
 
 from fedsparse_jax import cli
 from fedsparse_jax.cli import cache_compilations, show_progress
@@ -52,6 +54,11 @@ def test_in_a_terminal_progress_is_a_bar(capsys, monkeypatch):
         (errno.EDQUOT, "runs/a: Disk quota exceeded; free some of your quota, then"),
         (errno.EACCES, "runs/a: Permission denied; choose a folder that you may write into."),
         (errno.EROFS, "runs/a: Read-only file system; choose a folder that can be written."),
+        (errno.ENOENT, "runs/a: No such file or directory; make it, or choose another path."),
+        (errno.EEXIST, "runs/a: File exists; a folder is needed there; move that file away, or"),
+        (errno.EFBIG, "runs/a: File too large; a limit on the size of files is in the way (ulimit -f); lift it"),
+        (errno.EIO, "runs/a: Input/output error; the disk or its network is failing; mend it, then give the same"),
+        (errno.ENOLCK, "runs/a: No locks available; files cannot be locked there; choose a folder on another disk."),
     ],
 )
 def test_what_a_disk_refuses_is_one_sentence(monkeypatch, capsys, number, sentence):
@@ -60,6 +67,7 @@ def test_what_a_disk_refuses_is_one_sentence(monkeypatch, capsys, number, senten
 
     monkeypatch.setattr(cli.flags, "parse_flags", lambda argv: None)
     monkeypatch.setattr(cli.flags.signal, "signal", lambda *_: None)
+    monkeypatch.delenv("JAX_PLATFORMS", raising=False)
     with pytest.raises(SystemExit) as left:
         cli.flags.run_main(main)
     assert left.value.code == 2 and capsys.readouterr().err.startswith(sentence)
@@ -86,6 +94,56 @@ def test_compiled_programs_are_kept_in_the_users_cache(settings, tmp_path, monke
     monkeypatch.delenv("XDG_CACHE_HOME")
     cache_compilations()
     assert settings()["jax_compilation_cache_dir"] == str(Path.home() / ".cache/fedsparse_jax/xla")
+
+
+def test_where_programs_cannot_be_kept_a_run_goes_on_without(settings, tmp_path, capsys):
+    before = settings()
+    (tmp_path / "file").touch()
+    cache_compilations(str(tmp_path / "file/programs"))
+    assert settings() == before and "cannot be kept in the cache folder; set XDG_CACHE_HOME" in capsys.readouterr().err
+
+
+def test_an_empty_setting_of_the_cache_is_none(settings, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", "")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    cache_compilations()
+    assert settings()["jax_compilation_cache_dir"] == str(tmp_path / ".cache/fedsparse_jax/xla")
+
+
+@pytest.mark.parametrize("platform_", ["cuda", "nonsense"])
+def test_a_platform_that_is_not_there_is_one_sentence_of_every_script(repository, platform_):
+    command = [sys.executable, "scripts/report.py", "--workdir=runs/none"]
+    environment = {**os.environ, "JAX_PLATFORMS": platform_}
+    done = subprocess.run(command, cwd=repository, env=environment, capture_output=True, text=True)
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
+    assert done.stderr.startswith(f"JAX_PLATFORMS is '{platform_}', but this machine has no such platform")
+    assert "JAX_PLATFORMS=cpu" in done.stderr
+    for script in (repository / "scripts").glob("*.py"):
+        assert "cli.run_main(main)" in script.read_text(), f"{script.name} does not begin as the others do"
+
+
+def test_a_line_is_in_the_log_when_it_is_said(repository, tmp_path):
+    """Also without a terminal, where Python keeps lines back."""
+    program = (
+        "import os; from fedsparse_jax.cli import process; process.show_lines_at_once(); print('said'); os._exit(0)"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    done = subprocess.run([sys.executable, "-c", program], cwd=repository, env=environment, capture_output=True)
+    assert done.stdout == b"said\n"
+
+
+def test_the_words_of_orbax_are_not_shown(monkeypatch):
+    monkeypatch.setattr(sys, "unraisablehook", shown := Mock())
+    before = logging.get_verbosity()
+    try:
+        cli.process.silence_orbax()
+        assert not logging.level_error()
+    finally:
+        logging.set_verbosity(before)
+    sys.unraisablehook(Mock(exc_value=RuntimeError("Event loop is closed")))
+    shown.assert_not_called()
+    sys.unraisablehook(Mock(exc_value=RuntimeError("something else")))
+    shown.assert_called_once()
 
 
 def test_freed_memory_is_kept_where_there_is_glibc():

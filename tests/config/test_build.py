@@ -3,7 +3,7 @@
 import pytest
 
 from fedsparse_jax.config import defaults, experiment_from_config, load_config, shrink_for_smoke_test
-from fedsparse_jax.config.build import federation_from_config, model_from_config
+from fedsparse_jax.config.build import federation_from_config, model_from_config, read_scans
 from fedsparse_jax.core.errors import UsageError
 
 
@@ -166,3 +166,21 @@ def test_what_an_experiment_is_made_of(cache):
     assert experiment.messages.mode == "measure" and experiment.messages.seed == 1990
     assert experiment.config["model"]["output_mean"] == pytest.approx(experiment.federation.train_targets.mean())
     assert experiment.leakage is None and experiment.epsilon is None and experiment.remarks == ()
+
+
+def test_a_cache_that_cannot_be_written_is_one_sentence_that_names_the_key(tmp_path):
+    (tmp_path / "file").touch()
+    config = change(data__cache_dir=str(tmp_path / "file/cache"))
+    with pytest.raises(
+        UsageError, match=r"^data.cache_dir is '.*file/cache', where nothing can be written \(.*; set --c"
+    ):
+        read_scans(config)
+
+
+def test_nobodys_home_is_one_sentence_that_names_the_key(monkeypatch):
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr("pwd.getpwuid", {}.__getitem__)
+    with pytest.raises(
+        UsageError, match=r"^data.cache_dir is '~/.cache.*nobody knows your home folder; set --.*HOME\.$"
+    ):
+        read_scans(change(data__cache_dir="~/.cache/fedsparse_jax"))

@@ -6,6 +6,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from fedsparse_jax.core import files
 from fedsparse_jax.core.errors import ArgumentError, UsageError
 from fedsparse_jax.data import bids, nifti, scan_cache, tables
 
@@ -46,6 +47,30 @@ def test_a_full_disk_is_said_before_anything_is_written_and_leaves_nothing(listi
         read(listing, tmp_path)
     assert list((tmp_path / "cache").iterdir()) == []
     assert len(read(listing, tmp_path).volumes) == 3
+
+
+@pytest.mark.parametrize("cause", [OSError(errno.EIO, "Input/output error"), MemoryError()])
+def test_a_passing_error_of_the_machine_is_not_remembered_as_a_bad_scan(listing, tmp_path, monkeypatch, cause):
+    prepare = nifti.prepare_scan
+
+    def fails(path, *others):
+        if path == listing.scans[1].path:
+            raise nifti.ScanError(path, "damaged compression", "fetch it again") from cause
+        return prepare(path, *others)
+
+    with monkeypatch.context() as patch, pytest.raises((OSError, UsageError), match=r"1\.nii\.gz"):
+        patch.setattr(nifti, "prepare_scan", fails)
+        read(listing, tmp_path)
+    assert list((tmp_path / "cache").iterdir()) == []
+    assert len(read(listing, tmp_path).scans) == 3
+
+
+def test_what_a_killed_process_left_is_deleted_and_what_a_live_one_writes_is_not(listing, tmp_path):
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache/.scans-0.npy.0a1b2c3d.partial").write_bytes(b"half")
+    with files.partial_file(tmp_path / "cache/scans-1.npy") as alive:
+        assert len(read(listing, tmp_path).scans) == 3
+        assert [path.name for path in (tmp_path / "cache").glob(".*.partial")] == [alive.name]
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -1,6 +1,9 @@
 """Checkpoints: what is saved comes back, and damage is noticed."""
 
+import errno
 import os
+import resource
+import shutil
 import subprocess
 import sys
 from typing import Any, NamedTuple
@@ -115,6 +118,32 @@ def test_a_damaged_checkpoint_is_passed_over(folder, capsys):
     damage(folder, 3)
     assert int(restore(folder).round) == 2
     assert "round 3" in capsys.readouterr().out
+
+
+def test_a_checkpoint_that_was_copied_to_a_later_number_is_passed_over(folder, capsys):
+    shutil.copytree(folder / checkpoint.FOLDER / "3", folder / checkpoint.FOLDER / "7")
+    assert int(restore(folder).round) == 3
+    assert "Checkpoint of round 7 was copied from that of round 3; trying" in capsys.readouterr().out
+    with open_manager(folder) as manager:  # round 4 can be saved again
+        restore_checkpoint(manager, jax.eval_shape(lambda: state(0)), forget_damaged=True)
+        save_checkpoint(manager, state(4))
+    assert checkpoint.rounds_on_disk(folder) == {1, 2, 3, 4}
+
+
+def test_what_the_disk_refuses_in_a_save_is_an_os_error_and_the_rounds_before_stay_whole(folder):
+    """A limit on the size of files stands for a full disk: Orbax tells of both in the same way."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        with pytest.raises(OSError, match="File too large") as refused, open_manager(folder) as manager:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+            save_checkpoint(manager, state(4))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert refused.value.errno == errno.EFBIG and refused.value.filename == str(folder / checkpoint.FOLDER)
+    assert state_digest(restore(folder)) == state_digest(state(3))
+    with open_manager(folder) as manager:
+        save_checkpoint(manager, state(4))
+    assert state_digest(restore(folder)) == state_digest(state(4))
 
 
 def test_only_a_run_that_goes_on_deletes_what_is_damaged(folder):

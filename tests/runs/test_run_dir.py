@@ -58,6 +58,34 @@ def test_another_experiment_in_the_folder_is_refused(tmp_path):
     assert (tmp_path / "config.json").read_text() == before
 
 
+def test_all_keys_that_differ_are_named(tmp_path):
+    write_json(tmp_path / "config.json", {"config": IN_NEW_NAMES})
+    other = changed({**IN_NEW_NAMES, "seed": 4}, "client", rate=0.5)
+    with pytest.raises(UsageError) as refused:
+        open_run_dir(tmp_path, toy_federation.experiment(config=other))
+    assert str(refused.value) == (
+        f"{tmp_path} holds another experiment: there client.rate is 0.01, here it is 0.5; there seed is 3, here it is 4; "
+        "choose another --workdir."
+    )
+
+
+@pytest.mark.parametrize("name", ["checkpoints", "client_records"])
+def test_a_file_in_the_place_of_a_folder_is_one_sentence(tmp_path, name):
+    run_experiment(toy_federation.experiment(rounds=1), tmp_path, print_fn=QUIET)
+    shutil.rmtree(tmp_path / name)
+    (tmp_path / name).touch()
+    with pytest.raises(UsageError, match=f"{name} is a file, and a folder is needed there; move it away"):
+        run_experiment(toy_federation.experiment(rounds=2), tmp_path, print_fn=QUIET)
+
+
+def test_what_a_killed_process_began_to_write_is_deleted(tmp_path):
+    for folder in (tmp_path, tmp_path / "client_records"):
+        folder.mkdir(exist_ok=True)
+        (folder / ".3.npz.0a1b2c3d.partial").write_bytes(b"half")
+    open_run_dir(tmp_path, toy_federation.experiment())
+    assert not list(tmp_path.rglob("*.partial"))
+
+
 def test_a_second_process_is_refused_and_a_dead_one_holds_nothing(tmp_path):
     hold = "import sys, time; from pathlib import Path; from fedsparse_jax.runs.run_dir import lock_run_dir\n"
     hold += "with lock_run_dir(Path(sys.argv[1])): print('held', flush=True); time.sleep(600)"

@@ -72,7 +72,7 @@ def soak(
         cases: commands by name; each is run in folders of its own under ``folder``.
         folder: is emptied of earlier soaks of these cases.
         kills: how many.
-        seed: of the moments, which are uniform over the time that the uninterrupted run took.
+        seed: of the moments, which are uniform over the time that the newest uninterrupted run took.
         contents: what is compared, by the workdir; default `run_contents`.
         print_fn: told of every chain.
     """
@@ -92,7 +92,10 @@ def soak(
             return chains
         length, expected = twins[name]
         moments = rng.uniform(0, length, min(IN_A_ROW, kills - done))
+        began = time.monotonic()
         chains.append(_play_chain(name, cases[name], _fresh(folder / name / "killed"), moments, expected, contents))
+        if not chains[-1].kills:  # it had ended by then: the machine is less busy now
+            twins[name] = min(length, time.monotonic() - began), expected
         verdict = ", ".join(chains[-1].differences) or "the same run"
         fell = "; ".join(f"{kill.phase} ({kill.seconds:.1f} s)" for kill in chains[-1].kills)
         print_fn(f"{name}: killed while {fell or 'nothing'}: {verdict}")
@@ -111,10 +114,11 @@ def _play_chain(name, command: Command, own: Path, moments, expected: Contents, 
     kills: list[Kill] = []
     code = None
     for moment in moments:
+        began = time.time()
         code = _start(command(own), own, moment)
         if code is not None:
             break
-        kills.append(Kill(name, float(moment), phase(own)))
+        kills.append(Kill(name, float(moment), phase(own, began)))
     if code is None:
         code = _start(command(own), own, None)
     if code != 0:
@@ -141,11 +145,12 @@ def _start(command: Sequence[str], own: Path, kill_after: float | None) -> int |
             process.wait()
 
 
-def phase(own: Path) -> str:
-    """What a killed process was doing, by the last thing it had printed and what lies in its folders."""
+def phase(own: Path, since: float = 0.0) -> str:
+    """What a killed process was doing, by the last thing it had printed and what it changed in its folders ``since``."""
     said, workdir = (own / "said.txt").read_text(), own / "run"
     rounds = re.findall(r"^round +(\d+)/(\d+)", said, re.MULTILINE) or [("0", "1")]
-    checkpoints = list((workdir / "checkpoints").glob("*"))
+    new = lambda folder, pattern: [path for path in folder.rglob(pattern) if path.stat().st_mtime >= since]
+    checkpoints = [path for path in new(workdir / "checkpoints", "*") if path.parent.name == "checkpoints"]
     if "Report:" in said:
         return "leaving"
     if any("tmp" in path.name for path in checkpoints):
@@ -156,7 +161,7 @@ def phase(own: Path) -> str:
         return "cleaning up old checkpoints"
     if rounds[-1][0] != "0":
         return "training"
-    if list((own / "cache").rglob("*.partial")) or re.search(r"scans: (\d+)/(?!\1\n)\d+\s*\Z", said):
+    if new(own / "cache", "*.partial") or re.search(r"scans: (\d+)/(?!\1\n)\d+\s*\Z", said):
         return "reading scans, building the cache"
     return "preparing and compiling" if said or (workdir / "config.json").exists() else "starting"
 

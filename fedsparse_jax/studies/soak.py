@@ -146,7 +146,7 @@ def _start(command: Sequence[str], own: Path, kill_after: float | None) -> int |
 
 
 def phase(own: Path, since: float = 0.0) -> str:
-    """What a killed process was doing, by the last thing it had printed and what it changed in its folders ``since``."""
+    """What a killed process was doing, by what it had printed last and what it changed in its folders ``since``."""
     said, workdir = (own / "said.txt").read_text(), own / "run"
     rounds = re.findall(r"^round +(\d+)/(\d+)", said, re.MULTILINE) or [("0", "1")]
     new = lambda folder, pattern: [path for path in folder.rglob(pattern) if path.stat().st_mtime >= since]

@@ -197,3 +197,26 @@ def test_a_killed_run_goes_on(call, start, trained, tmp_path, how):
     time.sleep(0.1)
     assert call("train", *flags).returncode == 0
     assert (tmp_path / "run/predictions.tsv").read_text() == (whole / "predictions.tsv").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("moment", ["reading scans", "compiling", "training"])
+def test_a_run_that_is_asked_to_stop_says_how_to_go_on(call, start, trained, tmp_path, how, moment):
+    whole, _ = trained
+    cache = [f"--config.data.cache_dir={tmp_path / 'cache'}"] if moment == "reading scans" else []
+    flags = ["--config=configs/quickstart.py:smoke", f"--workdir={tmp_path / 'run'}", *cache]
+    process = start("train", *flags)
+    if moment == "compiling":
+        while not (tmp_path / "run/config.json").exists():
+            time.sleep(0.05)
+    else:
+        beginning = {"reading scans": "Reading scans", "training": "round 1/"}[moment]
+        next(line for line in process.stdout if line.startswith(beginning))
+    process.send_signal(how)
+    _, said = process.communicate()
+    assert process.returncode == 130
+    assert said.splitlines()[-1] == "Stopped. Finished rounds are safe, and the same command goes on from there."
+    assert "Traceback" not in said
+    assert call("train", *flags).returncode == 0
+    assert (tmp_path / "run/predictions.tsv").read_text() == (whole / "predictions.tsv").read_text()

@@ -163,7 +163,7 @@ def phase(own: Path, since: float = 0.0) -> str:
         return "training"
     if new(own / "cache", "*.partial") or re.search(r"scans: (\d+)/(?!\1\n)\d+\s*\Z", said):
         return "reading scans, building the cache"
-    return "preparing and compiling" if said or (workdir / "config.json").exists() else "starting"
+    return "preparing and compiling" if said or new(workdir, "config.json") else "starting"
 
 
 def run_contents(workdir: Path) -> Contents:

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -90,6 +91,13 @@ def test_where_a_kill_fell(tmp_path, said, there, expected):
         (tmp_path / there).parent.mkdir(parents=True)
         (tmp_path / there).touch()
     assert phase(tmp_path) == expected and expected in study.MOMENTS
+
+
+def test_what_an_earlier_start_left_says_nothing_of_where_a_kill_fell(tmp_path):
+    (tmp_path / "said.txt").touch()
+    (tmp_path / "run/checkpoints/4.orbax-checkpoint-tmp").mkdir(parents=True)
+    (tmp_path / "run/config.json").touch()
+    assert phase(tmp_path) == "saving" and phase(tmp_path, since=time.time() + 60) == "starting"
 
 
 def test_the_table_counts_kills_by_phase_and_case():

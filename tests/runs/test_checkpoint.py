@@ -120,6 +120,28 @@ def test_a_damaged_checkpoint_is_passed_over(folder, capsys):
     assert "round 3" in capsys.readouterr().out
 
 
+HARM = {
+    "no meta": lambda step: shutil.rmtree(step / "meta"),
+    "no arrays": lambda step: shutil.rmtree(step / "state/d"),
+    "no state": lambda step: shutil.rmtree(step / "state"),
+    "nothing": lambda step: [shutil.rmtree(step), step.mkdir()],
+    "not finished": lambda step: step.rename(step.with_name("3.orbax-checkpoint-tmp-1")),
+}
+
+
+@pytest.mark.parametrize("harm", HARM)
+def test_who_reads_a_half_written_checkpoint_gets_the_one_before_and_changes_nothing(folder, harm):
+    """What a node that was taken away leaves; a run that goes on saves that round again."""
+    HARM[harm](folder / checkpoint.FOLDER / "3")
+    before = sorted(folder.rglob("*"))
+    assert state_digest(restore(folder)) == state_digest(state(2))
+    assert sorted(folder.rglob("*")) == before
+    with open_manager(folder) as manager:
+        restore_checkpoint(manager, jax.eval_shape(lambda: state(0)), forget_damaged=True)
+        save_checkpoint(manager, state(3))
+    assert state_digest(restore(folder)) == state_digest(state(3))
+
+
 def test_a_checkpoint_that_was_copied_to_a_later_number_is_passed_over(folder, capsys):
     shutil.copytree(folder / checkpoint.FOLDER / "3", folder / checkpoint.FOLDER / "7")
     assert int(restore(folder).round) == 3

@@ -331,6 +331,18 @@ def test_one_client_trains_alone_in_the_first_rounds(tmp_path):
     assert all(len(cohort) == 2 for cohort in cohorts[2:])
 
 
+def test_a_client_with_one_example_and_batches_larger_than_any_client_train(tmp_path):
+    experiment = toy_federation.experiment(rounds=2, cohort_size=3)
+    data = experiment.federation
+    members = [data.members[0][:1], data.members[1], data.members[2]]
+    tiny = experiment._replace(
+        federation=data._replace(members=members), batching=experiment.batching._replace(batch_size=16)
+    )
+    records = run_experiment(tiny, tmp_path, print_fn=QUIET)
+    assert [len(record.cohort) for record in records] == [3, 3]
+    assert all(record.finite and record.drift > 0 and np.isfinite(record.train_loss) for record in records[1:])
+
+
 def test_a_half_written_line_is_forgotten(tmp_path):
     run_experiment(toy_federation.experiment(rounds=2), tmp_path, print_fn=QUIET)
     with open(tmp_path / "metrics.jsonl", "a") as file:

@@ -42,7 +42,7 @@ def partial_file(path: Path) -> Iterator[Path]:
 
 def forget_partial(folder: Path) -> None:
     """Deletes the files that killed processes began in a folder, and none that is being written."""
-    for partial in folder.glob(".*.partial*"):
+    for partial in folder.glob(f".*.{'[0-9a-f]' * 8}.partial*"):
         with contextlib.suppress(OSError), open(partial, "rb") as file:  # gone, or of somebody else
             if _try_lock(file):
                 partial.unlink()

@@ -18,7 +18,7 @@ import numpy as np
 
 import fedsparse_jax
 from fedsparse_jax.core.errors import ArgumentError, UsageError
-from fedsparse_jax.core.files import write_json, write_tsv, write_whole
+from fedsparse_jax.core.files import forget_partial, write_json, write_tsv, write_whole
 from fedsparse_jax.data.nifti import grid_affine
 from fedsparse_jax.data.phantom.anatomy import Person, Site, draw_person, draw_sites, render_scan
 
@@ -205,7 +205,8 @@ def _stamp(options: CohortOptions) -> dict:
 
 def _begin(root: Path, options: CohortOptions) -> bool:
     """Whether there is something to write; marks the folder as ours before the first file."""
-    if root.exists() and (not root.is_dir() or any(root.iterdir())):
+    begun = (path for path in root.iterdir() if not path.name.endswith(".partial")) if root.is_dir() else ()
+    if root.exists() and (not root.is_dir() or any(begun)):
         if _read_stamp(root / DESCRIPTION) == _stamp(options):
             return False
         if _read_stamp(root / UNFINISHED) != _stamp(options):
@@ -213,8 +214,11 @@ def _begin(root: Path, options: CohortOptions) -> bool:
                 f"{root} holds something other than this phantom cohort:"
                 " name another folder, or delete this one if it may go."
             )
+        for folder in {path.parent for path in root.rglob("*.partial")}:
+            forget_partial(folder)
         return True
     root.mkdir(parents=True, exist_ok=True)
+    forget_partial(root)
     write_json(root / UNFINISHED, _description(options), indent=2)
     return True
 

@@ -87,10 +87,18 @@ def test_an_unfinished_cohort_is_continued(tmp_path):
         written(tmp_path / "a", progress=killed)
     # The description is written last, so that a part is not taken for the whole.
     assert not (tmp_path / "a/dataset_description.json").exists()
+    scan = next((tmp_path / "a").rglob("*.nii.gz"))
+    scan.with_name(f".{scan.name}.0a1b2c3d.partial").write_bytes(b"what SIGKILL leaves")
     assert hashes(written(tmp_path / "a")) == hashes(written(tmp_path / "b"))
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "a").rglob("*")}
     written(tmp_path / "a")
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "a").rglob("*")} == before
+
+
+def test_a_start_that_was_killed_before_its_first_file_can_be_made_again(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/..phantom_unfinished.json.0a1b2c3d.partial").touch()
+    assert hashes(written(tmp_path / "a")) == hashes(written(tmp_path / "b"))
 
 
 def test_a_folder_of_something_else_is_refused(tmp_path):

@@ -92,6 +92,8 @@ def read_bits(reader: ByteReader, size: int) -> np.ndarray:
     ends = np.flatnonzero(unary)
     if ends.size != count:
         raise MessageError(f"The message is damaged: {ends.size} gaps where {count} are announced.")
+    if high != _bytes(int(ends[-1]) + 1 if count else 0):
+        raise MessageError("The message is damaged: a stream of gaps goes on behind its last gap.")
     low = _unpack_low(reader.take(_bytes(count * k)), count, k)
     gaps = (np.diff(ends, prepend=-1) - 1 << k) | low
     positions = np.cumsum(gaps + 1) - 1
@@ -105,7 +107,10 @@ def read_bits(reader: ByteReader, size: int) -> np.ndarray:
 
 
 def _unpack_low(data: memoryview, count: int, k: int) -> np.ndarray:
-    bits = np.unpackbits(np.frombuffer(data, np.uint8), count=count * k, bitorder="little").reshape(count, k)
+    every = np.unpackbits(np.frombuffer(data, np.uint8), bitorder="little")
+    if every[count * k :].any():
+        raise MessageError("The message is damaged: ones fill the last byte of a mask, where zeros should.")
+    bits = every[: count * k].reshape(count, k)
     low = np.zeros(count, np.int64)
     for bit in range(k):
         low |= bits[:, bit].astype(np.int64) << bit

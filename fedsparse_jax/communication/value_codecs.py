@@ -146,6 +146,8 @@ def unpack_int8(reader: ByteReader, counts: list[int]) -> np.ndarray:
     if not ((scales >= 0) & (scales <= LARGEST)).all():
         raise MessageError("The message is damaged: a scale is not a finite number.")
     whole = unpack_plane(reader, sum(counts)).view(np.int8)
+    if (whole == -128).any():  # no sender rounds to it, and times the largest scale it is beyond float32
+        raise MessageError("The message is damaged: a step of -128, where the lowest is -127.")
     return _quietly(whole, np.float32) * np.repeat(scales, counts)
 
 

@@ -1,6 +1,5 @@
 """Messages: by hand, there and back over random trees, their size against the entropy, and bytes from a stranger."""
 
-import contextlib
 import re
 import struct
 import tracemalloc
@@ -28,6 +27,7 @@ from fedsparse_jax.communication import (
 )
 from fedsparse_jax.core.errors import UsageError
 from tests.helpers import numpy_reference
+from tests.helpers.wounded_messages import sealed
 
 SHAPES = {"a": {"bias": (5,), "kernel": (3, 3, 4)}, "b": (2, 1), "c": ()}
 
@@ -61,13 +61,6 @@ def there_and_back(update, context, **options):
     if options.get("values", "float32") == "float32":
         assert message_size(update, context) == len(sent)
     return sent
-
-
-def sealed(body):
-    """A message with its length and its checksum put right."""
-    body = bytearray(body)
-    struct.pack_into("<Q", body, 8, len(body) + 16)
-    return bytes(body) + message.content_hash(body)
 
 
 # --- bits ---------------------------------------------------------------------------------------
@@ -416,106 +409,6 @@ def test_a_deflated_bomb_inflates_no_further_than_the_tree():
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 4 * len(sent) + 20_000
-
-
-# --- fuzz ---------------------------------------------------------------------------------------
-
-
-def mutated(sent, rng):
-    """A message with one to three wounds: bytes changed, cut out, put in, doubled, set to extremes; or two joined."""
-    body = bytearray(sent)
-    for _ in range(rng.integers(1, 4)):
-        at, length = int(rng.integers(0, len(body) + 1)), int(rng.integers(1, 9))
-        wound = rng.integers(0, 6)
-        if wound == 0 and at < len(body):
-            body[at] ^= 1 << int(rng.integers(0, 8))
-        elif wound == 1:
-            body[at : at + length] = rng.bytes(len(body[at : at + length]))
-        elif wound == 2:
-            del body[at : at + length]
-        elif wound == 3:
-            body[at:at] = rng.bytes(length)
-        elif wound == 4:
-            body[at:at] = body[at : at + length]
-        else:
-            body[at : at + length] = bytes([rng.choice([0, 255])]) * len(body[at : at + length])
-    return bytes(body)
-
-
-def samples():
-    rng = np.random.default_rng(4)
-    shapes = {"a": (30, 4), "b": (9,)}
-    old = masks_of(rng, 0.5, shapes)
-    made = []
-    for masks in (old, both(np.logical_and, old, masks_of(rng, 0.6, shapes)), masks_of(rng, 0.1, shapes)):
-        for values in VALUE_CODECS:
-            for known in (None, old):
-                update = Update(params_of(rng, masks), masks)
-                context = make_context(update.params, known)
-                made.append((encode(update, context, values=values), context))
-    assert {sent[5] for sent, _ in made} == {message.WHOLE, message.SAME, message.CHANGE}
-    return made
-
-
-def resealed(sent, rng, context):
-    """Wounds behind the header, sometimes another mask or values mode in it, and a checksum that is right again."""
-    head, parts = bytearray(sent[: message.HEADER_SIZE]), mutated(sent[message.HEADER_SIZE : -16], rng)
-    if rng.random() < 0.2:
-        head[5], head[6] = rng.integers(0, 3), rng.integers(0, 4)
-        head[40:56] = bytes(16) if head[5] == message.WHOLE else context.known_digest
-    if rng.random() < 0.1:
-        struct.pack_into("<Q", head, 16, int(rng.integers(0, len(parts) + 2)))
-    return sealed(bytes(head) + parts)
-
-
-def assert_an_update(got, context):
-    for leaves, dtype in zip(map(jax.tree.leaves, got), (np.float32, np.bool_)):
-        assert tuple(leaf.shape for leaf in leaves) == context.shapes
-        assert all(leaf.dtype == dtype for leaf in leaves)
-    pairs = zip(*map(jax.tree.leaves, got))
-    assert not any(weights.view(np.uint32)[~mask].any() for weights, mask in pairs)
-
-
-def fuzz(count, sealed_again):
-    """How many of ``count`` mutated messages were refused; raises whatever is raised beside a `MessageError`."""
-    rng, originals, refused = np.random.default_rng(5), samples(), 0
-    for i in range(count):
-        sent, context = originals[i % len(originals)]
-        bad = resealed(sent, rng, context) if sealed_again else mutated(sent, rng)
-        try:
-            got = decode(bad, context)
-        except MessageError:
-            refused += 1
-            continue
-        assert sealed_again or bad == sent, "a damaged message was accepted"
-        assert_an_update(got, context)
-    return refused
-
-
-def test_no_wounded_message_is_accepted():
-    """Of 100,000 wounded messages none is accepted; some wounds leave the message as it was."""
-    assert fuzz(100_000, sealed_again=False) > 99_000
-
-
-@pytest.mark.slow
-def test_wounds_behind_a_right_checksum_raise_nothing_but_a_message_error():
-    """What is accepted is another message of the same shapes; nothing but a MessageError is ever raised."""
-    assert 20_000 < fuzz(100_000, sealed_again=True) < 97_000
-
-
-def test_what_a_stranger_sends_takes_little_memory():
-    rng, originals = np.random.default_rng(11), samples()
-    tracemalloc.start()
-    for i in range(1500):
-        sent, context = originals[i % len(originals)]
-        bad = resealed(sent, rng, context)
-        tracemalloc.reset_peak()
-        before = tracemalloc.get_traced_memory()[0]
-        with contextlib.suppress(MessageError):
-            decode(bad, context)
-        weights = sum(int(np.prod(shape)) for shape in context.shapes)
-        assert tracemalloc.get_traced_memory()[1] - before < 64 * (len(bad) + weights) + 50_000  # zlib: 40 kB
-    tracemalloc.stop()
 
 
 # --- lossy values -------------------------------------------------------------------------------

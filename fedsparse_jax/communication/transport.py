@@ -7,8 +7,6 @@ plays the next. It is kept beside the checkpoints, so that a run that was stoppe
 """
 
 import io
-import zipfile
-import zlib
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,8 +17,8 @@ import numpy as np
 
 from fedsparse_jax.communication import message as codec
 from fedsparse_jax.communication.value_codecs import VALUE_CODECS
-from fedsparse_jax.core.errors import ArgumentError
-from fedsparse_jax.core.files import write_whole
+from fedsparse_jax.core.errors import ArgumentError, UsageError
+from fedsparse_jax.core.files import read_npz, write_whole
 from fedsparse_jax.core.streams import Stream
 from fedsparse_jax.core.types import Masks, Params, Payload
 
@@ -235,9 +233,8 @@ def forget_records(folder: Path, rounds: Collection[int]) -> None:
 def has_records(folder: Path, round_: int) -> bool:
     """Whether a round's records are there and can be read to the end; each array of the file has a checksum."""
     try:
-        with np.load(folder / f"{round_}.npz") as stored:
-            return bool([stored[name] for name in stored])
-    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error):
+        return bool(read_npz(folder / f"{round_}.npz"))
+    except (OSError, UsageError):
         return False
 
 
@@ -247,6 +244,9 @@ def load_records(folder: Path, round_: int, like: Masks) -> SharedMasks:
     Args:
         folder, round_: see `save_records`.
         like: a tree with the shapes of the masks.
+
+    Raises:
+        UsageError: the file is damaged, or of another model.
     """
     file = folder / f"{round_}.npz"
     if not file.exists():
@@ -258,10 +258,12 @@ def load_records(folder: Path, round_: int, like: Masks) -> SharedMasks:
         parts = zip(np.split(row, ends[:-1]), leaves, strict=True)
         return jax.tree.unflatten(structure, [part.reshape(leaf.shape) for part, leaf in parts])
 
-    with np.load(file) as stored:
-        bits = np.unpackbits(stored["masks"], axis=1, count=int(ends[-1])).astype(bool)
-        masks = [shaped(row) for row in bits]
-        owing = stored["owing"].tolist() if "owing" in stored else []
-        residuals = dict(zip(owing, map(shaped, stored["owed"]), strict=True)) if owing else {}
-        pairs = zip(stored["clients"].tolist(), stored["which"].tolist(), strict=True)
-        return {client: ClientRecord(masks[place], residuals.get(client)) for client, place in pairs}
+    stored = read_npz(file)
+    packed = stored["masks"]
+    if len(packed) and packed.shape[1:] != (-(-int(ends[-1]) // 8),):
+        raise UsageError(f"{file} holds the masks of another model; put a sound copy in its place.")
+    masks = [shaped(row) for row in np.unpackbits(packed, axis=1, count=int(ends[-1])).astype(bool)]
+    owing = stored["owing"].tolist() if "owing" in stored else []
+    residuals = dict(zip(owing, map(shaped, stored["owed"]), strict=True)) if owing else {}
+    pairs = zip(stored["clients"].tolist(), stored["which"].tolist(), strict=True)
+    return {client: ClientRecord(masks[place], residuals.get(client)) for client, place in pairs}

@@ -8,13 +8,20 @@ import csv
 import fcntl
 import io
 import json
+import math
 import os
+import re
 import secrets
+import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
+
 from fedsparse_jax.core.errors import UsageError
+
+MAX_INFLATION = 1032  # bytes that one byte of DEFLATE can stand for at most
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
@@ -103,17 +110,75 @@ def lock(path: Path, who: str) -> Iterator[None]:
         yield
 
 
+def read_npz(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a file of `numpy.savez`, by name; nothing is unpickled, and no more is read than the file holds.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        UsageError: it is damaged, compressed, or announces more than it holds.
+    """
+    try:
+        with zipfile.ZipFile(path) as file:
+            members = file.infolist()
+            if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+                raise ValueError("it is compressed")
+            if sum(member.file_size for member in members) > path.stat().st_size:
+                raise ValueError("it announces more than it holds")
+            return {member.filename.removesuffix(".npy"): _array_of(file.read(member)) for member in members}
+    except FileNotFoundError:
+        raise
+    except (OSError, EOFError, ValueError, NotImplementedError, RuntimeError, zipfile.BadZipFile) as error:
+        raise UsageError(f"{path} is damaged ({error}); put a sound copy in its place.") from error
+
+
+def _array_of(content: bytes) -> np.ndarray:
+    """What a ``.npy`` file holds whose header was not believed before it was compared with its length."""
+    stream = io.BytesIO(content)
+    if np.lib.format.read_magic(stream) != (1, 0):
+        raise ValueError("an array in it is of another version")
+    shape, in_columns, dtype = np.lib.format.read_array_header_1_0(stream)
+    if dtype.hasobject or math.prod(shape) * dtype.itemsize != len(content) - stream.tell():
+        raise ValueError("an array in it does not have its length")
+    flat = np.frombuffer(content, dtype, offset=stream.tell()) if math.prod(shape) else np.zeros(0, dtype)
+    return flat.reshape(shape, order="F" if in_columns else "C").copy()
+
+
+FORMULA = re.compile(r"'*\s*[=+\-@].", re.DOTALL)  # how a cell begins that a spreadsheet would compute
+
+
+def _without_formula(text: str) -> str:
+    """A cell as a spreadsheet shows and does not compute it: an apostrophe before what is no number."""
+    try:
+        float(text)
+    except ValueError:
+        return f"'{text}" if FORMULA.match(text) else text
+    return text
+
+
+def _with_formula(text: Any) -> Any:
+    """Takes that apostrophe away again."""
+    return text[1:] if isinstance(text, str) and text.startswith("'") and FORMULA.match(text) else text
+
+
 def tsv_text(head: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
     r"""A table of tab-separated values; an empty cell is ``n/a``, as in BIDS.
 
-    >>> tsv_text(["id", "site"], [["sub-1", ""]])
-    'id\tsite\nsub-1\tn/a\n'
+    Text that a spreadsheet would take for a formula gets an apostrophe before it, which `read_tsv` takes away.
+
+    >>> tsv_text(["id", "site"], [["sub-1", ""], ["sub-2", "=1+1"], ["sub-3", "-1"]])
+    "id\tsite\nsub-1\tn/a\nsub-2\t'=1+1\nsub-3\t-1\n"
     """
     buffer = io.StringIO()
     writer = csv.writer(buffer, delimiter="\t", lineterminator="\n")
     writer.writerow(head)
-    writer.writerows([[str(cell).replace("\r", " ") or "n/a" for cell in row] for row in rows])
+    writer.writerows([[_cell(cell) for cell in row] for row in rows])
     return buffer.getvalue()
+
+
+def _cell(value: Any) -> str:
+    """A cell as UTF-8 can hold it; bytes of a file's name that are no UTF-8 are written as escapes."""
+    text = str(value).replace("\r", " ").encode("utf-8", "backslashreplace").decode()
+    return _without_formula(text) or "n/a"
 
 
 def write_tsv(path: Path, head: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
@@ -126,4 +191,5 @@ def read_tsv(path: Path) -> list[dict[str, str]]:
     if not path.exists():
         return []
     with open(path, encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file, delimiter="\t"))
+        rows = csv.DictReader(file, delimiter="\t")
+        return [{name: _with_formula(cell) for name, cell in row.items()} for row in rows]

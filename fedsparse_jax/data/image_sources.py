@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fedsparse_jax.core.errors import ArgumentError, UsageError
+from fedsparse_jax.core.files import MAX_INFLATION
 
 IDX_UBYTE = 8  # the code of unsigned bytes in an IDX header
 
@@ -94,18 +95,23 @@ def read_idx(path: Path, dims: int) -> np.ndarray:
     Raises:
         UsageError: it is no IDX file of bytes, has other axes, or is longer or shorter than it claims.
     """
+    zipped, start = path.suffix == ".gz", 4 + 4 * dims
     try:
-        raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        with gzip.open(path) if zipped else open(path, "rb") as file:
+            head = file.read(start)
+            if len(head) < start or head[:4] != bytes([0, 0, IDX_UBYTE, dims]):
+                raise UsageError(f"{path} is no IDX file of unsigned bytes with {dims} axes; check what it is.")
+            shape = tuple(int.from_bytes(head[i : i + 4], "big") for i in range(4, start, 4))
+            claimed, size = math.prod(shape), path.stat().st_size
+            most = size * MAX_INFLATION if zipped else size - start
+            raw = file.read(claimed + 1) if claimed <= most else b""
     except (OSError, EOFError, zlib.error) as error:
         raise UsageError(f"{path} cannot be read ({error}); fetch it again.") from None
-    start = 4 + 4 * dims
-    if len(raw) < start or raw[:4] != bytes([0, 0, IDX_UBYTE, dims]):
-        raise UsageError(f"{path} is no IDX file of unsigned bytes with {dims} axes; check what it is.")
-    shape = tuple(int.from_bytes(raw[i : i + 4], "big") for i in range(4, start, 4))
-    if math.prod(shape) != len(raw) - start:
-        claimed = " x ".join(map(str, shape))
-        raise UsageError(f"{path} claims {claimed} bytes but holds {len(raw) - start}; fetch it again.")
-    return np.frombuffer(raw, np.uint8, offset=start).reshape(shape)
+    if claimed != len(raw):
+        sides = " x ".join(map(str, shape))
+        held = "more" if len(raw) > claimed else f"{len(raw)}" if claimed <= most else f"no more than {most}"
+        raise UsageError(f"{path} claims {sides} bytes but holds {held}; fetch it again.")
+    return np.frombuffer(raw, np.uint8).reshape(shape)
 
 
 IMAGE_SOURCES: dict[str, Callable[[str], Images]] = {"digits": digits_images, "idx": idx_images}

@@ -6,6 +6,7 @@ their data are used. Here everything that can be wrong with a file is found at i
 
 import gzip
 import math
+import struct
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ import numpy as np
 from scipy import ndimage
 
 from fedsparse_jax.core.errors import UsageError
+from fedsparse_jax.core.files import MAX_INFLATION
 
 FOV = (182.0, 218.0, 182.0)  # mm, the MNI152 box
 CORNER = (-90.5, -126.5, -72.5)  # RAS mm, where the box begins
@@ -26,6 +28,8 @@ ORIGINS = {  # RAS mm of the first voxel's centre of FSL's grids; the 2 mm grid 
 TEMPLATE_CENTRE = (0.0, -24.0, 12.0)  # RAS mm, centre of the phantom's brain, which sits in that box
 TEMPLATE_SPREAD = (30.5, 38.5, 28.5)  # mm, standard deviation of its voxels along each axis
 MAX_BYTES = 2**31  # of one image, uncompressed
+MAX_TRAILER = 2**24  # bytes before or behind the voxels
+ZIPPED = (".gz", ".mgz")
 MIN_AXIS, MIN_FOV, MAX_FOV = 8, 80.0, 320.0
 POINTERS = {
     b"version https://git-lfs": ("Git LFS pointer", "fetch it with 'git lfs pull'"),
@@ -110,10 +114,29 @@ def _check_file(path: Path) -> None:
     for mark, (reason, remedy) in POINTERS.items():
         if mark in start.lower():
             raise ScanError(path, reason, remedy)
-    zipped, named = start[:2] == b"\x1f\x8b", path.name.lower().endswith((".gz", ".mgz"))
+    zipped, named = start[:2] == b"\x1f\x8b", path.name.lower().endswith(ZIPPED)
     if zipped != named:
         content, ending = ("compressed", ".gz") if zipped else ("not compressed", "without .gz")
         raise ScanError(path, "name and content disagree", f"the content is {content}: name it {ending}")
+    if zipped:
+        _check_header(path)
+
+
+def _check_header(path: Path) -> None:
+    """Refuses a compressed NIfTI file whose voxels begin far behind its header: nibabel would read all until there."""
+    try:
+        with gzip.open(path) as file:
+            head = file.read(176)
+    except (EOFError, OSError, zlib.error) as error:
+        raise ScanError(path, "damaged compression", f"fetch it again ({_short(error)})") from error
+    for order in "<>":
+        for size, at, form in ((348, 108, "f"), (540, 168, "q")):  # NIfTI-1 and NIfTI-2: where vox_offset stands
+            if head[:4] == struct.pack(f"{order}i", size) and len(head) == 176:
+                (offset,) = struct.unpack_from(order + form, head, at)
+                if not 0 <= offset <= MAX_TRAILER:  # a NaN is refused, too
+                    raise ScanError(
+                        path, "unreadable header", f"its voxels begin at byte {offset:.4g}; convert it again"
+                    )
 
 
 def _open(path: Path):
@@ -140,10 +163,16 @@ def _squeeze(path: Path, image):
         raise ScanError(path, f"{len(shape)}D image", "give one three-dimensional T1-weighted image")
     if min(shape) < MIN_AXIS:
         raise ScanError(path, "too few slices", f"every axis needs at least {MIN_AXIS} voxels, not {shape}")
-    size = math.prod(shape) * np.dtype(image.get_data_dtype()).itemsize
-    if size > MAX_BYTES:
-        raise ScanError(path, "implausible size", f"its header claims {size / 2**30:.1f} GiB; fetch it again")
+    size = math.prod(shape) * max(4, np.dtype(image.get_data_dtype()).itemsize)  # in the file, and as float32
+    most = path.stat().st_size * MAX_INFLATION
+    if size > MAX_BYTES or (path.name.lower().endswith(ZIPPED) and _end_of_data(image) > most):
+        raise ScanError(path, "implausible size", f"its header claims {size / 2**20:,.0f} MiB; fetch it again")
     return image
+
+
+def _end_of_data(image) -> int:
+    """Bytes of the header and the voxels."""
+    return image.dataobj.offset + math.prod(image.shape) * np.dtype(image.get_data_dtype()).itemsize
 
 
 def _affine(path: Path, image) -> tuple[np.ndarray, list[str]]:
@@ -178,15 +207,18 @@ def _check_extent(path: Path, image, affine: np.ndarray) -> None:
 
 def _complete(path: Path, image):
     """The image with all of its bytes read, and the checksum of a compressed file verified."""
-    if path.name.lower().endswith((".gz", ".mgz")):
+    if path.name.lower().endswith(ZIPPED):
         try:
             with gzip.open(path) as file:
-                content = file.read(MAX_BYTES + 2**20)
-            return type(image).from_bytes(content)
+                content = file.read(_end_of_data(image) + MAX_TRAILER)
+                more = file.read(1)
+            if not more:
+                return type(image).from_bytes(content)
         except (EOFError, OSError, zlib.error) as error:
             raise ScanError(path, "damaged compression", f"fetch it again ({_short(error)})") from error
         except Exception as error:
             raise ScanError(path, "unreadable data", f"fetch it again ({_short(error)})") from error
+        raise ScanError(path, "implausible size", "it holds far more than its header claims; fetch it again")
     return image
 
 

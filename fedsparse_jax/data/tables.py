@@ -127,6 +127,8 @@ def read_rows(path: Path) -> Rows:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise UsageError(f"{path} is not UTF-8 text; save it as UTF-8.") from error
+    if "\0" in text:
+        raise UsageError(f"{path} holds characters of code 0; save it as UTF-8 text.")
     lines = [line for line in text.splitlines() if line.strip()]
     if not lines:
         raise UsageError(f"{path} is empty; it needs a header and a row a person.")

@@ -6,6 +6,7 @@ sentence that says so. The page loads nothing from anywhere, and each figure is 
 
 import json
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -234,7 +235,7 @@ def privacy_section(run: RunFiles) -> Section:
         shown = 1 + len(audit["controls"])
         for place, (title, rows) in enumerate(audit_tables(audit)):
             folds.append(Fold(title, [Table(AUDIT_HEAD, rows)], open=place < shown))
-        figures[f"attack_roc_{threat}"] = (roc_curves(audit), CAPTION)
+        figures[f"attack_roc_{re.sub(r'[^A-Za-z0-9_]', '_', threat)}"] = (roc_curves(audit), CAPTION)
     return Section("Privacy", folds, figures)
 
 

@@ -1,13 +1,12 @@
 """The files of a run folder, parsed for the report; a missing or damaged file is empty and hides no other."""
 
-import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from fedsparse_jax.core.errors import UsageError
-from fedsparse_jax.core.files import read_json, read_tsv
+from fedsparse_jax.core.files import read_json, read_npz, read_tsv
 from fedsparse_jax.core.tasks import CLASSIFICATION, REGRESSION, TASKS, Task
 from fedsparse_jax.runs.metrics_log import METRICS, read_records
 from fedsparse_jax.runs.records import RoundRecord
@@ -100,8 +99,8 @@ def _read_predictions(path: Path) -> dict[str, np.ndarray]:
 
 def _read_slices(path: Path) -> dict[str, np.ndarray]:
     try:
-        arrays = dict(np.load(path))
-    except (OSError, ValueError, zipfile.BadZipFile):
+        arrays = read_npz(path)
+    except (OSError, UsageError):
         return {}
     if "ages" in arrays:  # the name of before there were classes
         arrays["targets"] = arrays.pop("ages")

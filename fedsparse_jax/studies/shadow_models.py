@@ -15,7 +15,7 @@ from fedsparse_jax.config.build import experiment_from_config, federation_from_c
 from fedsparse_jax.config.defaults import defaults
 from fedsparse_jax.config.saved_runs import load_run, saved_rounds, upgrade_config
 from fedsparse_jax.core.errors import UsageError
-from fedsparse_jax.core.files import read_json, write_json, write_whole
+from fedsparse_jax.core.files import read_json, read_npz, write_json, write_whole
 from fedsparse_jax.data.federation import Federation
 from fedsparse_jax.data.loading import predict_batches
 from fedsparse_jax.data.roster import refuse_others
@@ -104,7 +104,7 @@ def read_shadows(workdir: Path) -> list[dict[str, np.ndarray]]:
     if not (workdir / SHADOWS).exists():
         raise UsageError(f"{workdir} holds no finished shadows; train them with scripts/train_shadows.py.")
     count = read_json(workdir / SHADOWS)["count"]
-    return [dict(np.load(folder / EVERYBODY)) for folder in shadow_folders(workdir, count)]
+    return [read_npz(folder / EVERYBODY) for folder in shadow_folders(workdir, count)]
 
 
 def shadow_folders(workdir: Path, count: int) -> list[Path]:

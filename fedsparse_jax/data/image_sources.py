@@ -109,7 +109,8 @@ def read_idx(path: Path, dims: int) -> np.ndarray:
         raise UsageError(f"{path} cannot be read ({error}); fetch it again.") from None
     if claimed != len(raw):
         sides = " x ".join(map(str, shape))
-        held = "more" if len(raw) > claimed else f"{len(raw)}" if claimed <= most else f"no more than {most}"
+        held = str(len(raw)) if claimed <= most else f"at most {most}" if zipped else str(most)
+        held = "more" if len(raw) > claimed else held
         raise UsageError(f"{path} claims {sides} bytes but holds {held}; fetch it again.")
     return np.frombuffer(raw, np.uint8).reshape(shape)
 

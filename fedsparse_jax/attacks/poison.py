@@ -7,8 +7,9 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import optax
 
-from fedsparse_jax.core import masks, tree
+from fedsparse_jax.core import masks
 from fedsparse_jax.core.errors import ArgumentError
 from fedsparse_jax.core.types import Chunk, Key, Payload, Poison, ServerState
 
@@ -76,7 +77,7 @@ def keep_weights(*, share: float = 0.05, factor: float = 10.0) -> Poison:
 
     def change_upload(server: ServerState, sent: Payload) -> Payload:
         kept = masks.count_kept(sent.masks).sum().astype(jnp.float32)
-        large = factor * tree.norm(sent.params) / jnp.sqrt(jnp.maximum(kept, 1))
+        large = factor * optax.tree.norm(sent.params) / jnp.sqrt(jnp.maximum(kept, 1))
         leaves, structure = jax.tree.flatten(sent.params)
         keys = [jax.random.fold_in(jax.random.key(0), place) for place in range(len(leaves))]
         drawn = [jax.random.uniform(key, leaf.shape, minval=-1.0) for key, leaf in zip(keys, leaves, strict=True)]

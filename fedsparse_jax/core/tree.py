@@ -65,11 +65,6 @@ def all_finite(tree) -> Array:
     return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]).all()
 
 
-def norm(tree) -> Array:
-    """Euclidean norm over all leaves, ``f32[]``."""
-    return jnp.sqrt(sum(jnp.square(leaf).sum() for leaf in jax.tree.leaves(tree)))
-
-
 def broadcast(tree, count: int):
     """A leading axis of ``count`` equal copies."""
     return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (count, *leaf.shape)), tree)

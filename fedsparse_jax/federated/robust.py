@@ -6,6 +6,7 @@ only the clients' models; what stands here also knows the model that the clients
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from fedsparse_jax.core import masks as mask_algebra
 from fedsparse_jax.core import tree
@@ -43,7 +44,7 @@ def bound_updates(
     def update(weights, mask):
         return mask_algebra.apply(mask, jax.tree.map(jnp.subtract, weights, start))
 
-    norms = map_over_clients(lambda weights, mask: tree.norm(update(weights, mask)), client_map)(params, masks)
+    norms = map_over_clients(lambda weights, mask: optax.tree.norm(update(weights, mask)), client_map)(params, masks)
     bound = factor * jnp.nanmedian(jnp.where(present, norms, jnp.nan))
     scales = jnp.where(norms > bound, bound / norms, 1)
 

@@ -7,6 +7,7 @@ from fedsparse_jax.core import masks, tree
 from fedsparse_jax.core.types import Absence, Array, ClientState, RoundInfo, ServerState
 from fedsparse_jax.federated.client_map import map_over_clients
 from fedsparse_jax.federated.recipe import Recipe
+from fedsparse_jax.federated.sound_clients import has_arrived
 
 
 def describe_round(
@@ -29,7 +30,6 @@ def describe_round(
     """
     present, owner = left_out == Absence.NONE, recipe.mask_ownership
     asked = left_out != Absence.NO_DATA
-    sent = asked & (left_out != Absence.DROPPED_OUT) & (left_out != Absence.LATE)
     params_up, agreement = masks.count_kept(server.masks).sum(), jnp.float32(1)
     if recipe.clients_change_masks:
         count = lambda mask: masks.count_kept(mask).sum()
@@ -45,7 +45,7 @@ def describe_round(
         dead_channels=change.dead_channels,
         drift=change.drift,
         params_down=jnp.where(asked, params_down, 0),
-        params_up=jnp.where(sent, params_up + _num_scores(recipe, new), 0),
+        params_up=jnp.where(has_arrived(left_out), params_up + _num_scores(recipe, new), 0),
         agreement=agreement,
         finite=tree.all_finite(new.params),
         left_out=left_out,

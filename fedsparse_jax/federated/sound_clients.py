@@ -7,6 +7,7 @@ it had not been sampled. What is no fault but an attack is for the aggregation r
 from typing import NamedTuple
 
 import jax.numpy as jnp
+import optax
 
 from fedsparse_jax.core import tree
 from fedsparse_jax.core.types import Absence, Array, Payload, Reports, ServerState
@@ -44,19 +45,24 @@ def why_absent(
     """
 
     def examine(params, scores):
-        return tree.all_finite((params, scores)), tree.norm(params)
+        return tree.all_finite((params, scores)), optax.tree.norm(params)
 
     finite, norms = map_over_clients(examine, client_map)(received.params, received.scores)
     reason = jnp.where(weights > 0, Absence.NONE if reports is None else reports.absent, Absence.NO_DATA)
     reason = jnp.where((reason == Absence.NONE) & ~finite, Absence.NOT_A_NUMBER, reason)
     sound = reason == Absence.NONE
     if limits.explosion:
-        exploded = ~(norms <= limits.explosion * jnp.maximum(_median(norms, sound), tree.norm(server.params)))
+        exploded = ~(norms <= limits.explosion * jnp.maximum(_median(norms, sound), optax.tree.norm(server.params)))
         if reports is not None:
             losses = reports.losses
             exploded |= ~(losses <= limits.explosion * jnp.maximum(_median(losses, sound), limits.usual_loss))
         reason = jnp.where(sound & exploded, Absence.EXPLODED, reason)
     return reason.astype(jnp.int32)
+
+
+def has_arrived(reasons):
+    """Whether what a client sent reached the server, ``bool[C]``, sick or not; of `Absence` numbers ``i32[C]``."""
+    return (reasons == Absence.NONE) | (reasons == Absence.NOT_A_NUMBER) | (reasons == Absence.EXPLODED)
 
 
 def _median(values: Array, of: Array) -> Array:

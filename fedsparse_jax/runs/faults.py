@@ -49,6 +49,9 @@ def who_fails(faults: Faults, seed: int, round_: int, ids: np.ndarray, steps: np
     >>> who_fails(late, 1, 1, np.array([0, 1]), np.array([4, 2])).tolist()  # 12 and 6 steps' time, at most 2 * 4
     [3, 0]
     """
+    without_data = np.where(steps > 0, Absence.NONE, Absence.NO_DATA).astype(np.int32)
+    if not faults.dropout and not faults.deadline:  # nobody else can fail, so that nothing is drawn
+        return without_data
     draws = np.array([np.random.default_rng([seed, Stream.FAULTS, round_, int(i)]).random(2) for i in ids])
     drops_out, slow = [[faults.dropout], [faults.stragglers]] > draws.reshape(-1, 2).T
     seconds = steps * np.where(slow, faults.straggler_factor, 1.0)
@@ -56,4 +59,4 @@ def who_fails(faults: Faults, seed: int, round_: int, ids: np.ndarray, steps: np
     late = seconds > faults.deadline * usual if faults.deadline else np.zeros(len(ids), bool)
     reason = np.where(late, Absence.LATE, Absence.NONE)
     reason = np.where(drops_out, Absence.DROPPED_OUT, reason)
-    return np.where(steps > 0, reason, Absence.NO_DATA).astype(np.int32)
+    return np.where(without_data, without_data, reason).astype(np.int32)

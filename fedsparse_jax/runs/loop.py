@@ -17,7 +17,8 @@ import numpy as np
 from fedsparse_jax.communication import transport
 from fedsparse_jax.communication.transport import SharedMasks, Traffic
 from fedsparse_jax.core.errors import UsageError
-from fedsparse_jax.core.types import Absence, ServerState
+from fedsparse_jax.core.types import ServerState
+from fedsparse_jax.federated.sound_clients import has_arrived
 from fedsparse_jax.runs import checkpoint, console, metrics_log, run_dir
 from fedsparse_jax.runs.evaluation import evaluate_server, predict_test, write_predictions
 from fedsparse_jax.runs.experiment import Experiment
@@ -128,7 +129,7 @@ class RoundWriter:
             download,
             upload,
             same_for_all,
-            lost=np.isin(result.info.left_out, (Absence.NO_DATA, Absence.DROPPED_OUT, Absence.LATE)),
+            lost=~has_arrived(np.asarray(result.info.left_out)),
         )
         return traffic
 

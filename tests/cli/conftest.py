@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from subprocess import PIPE, CompletedProcess
@@ -24,9 +25,9 @@ def start(surroundings):
     """Starts a script as a process of its own."""
 
     def run(script, *flags):
-        return subprocess.Popen(
-            [sys.executable, f"scripts/{script}.py", *flags], stdout=PIPE, stderr=PIPE, **surroundings
-        )
+        hear_ctrl_c = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # which a shell's background job ignores
+        command = [sys.executable, f"scripts/{script}.py", *flags]
+        return subprocess.Popen(command, stdout=PIPE, stderr=PIPE, preexec_fn=hear_ctrl_c, **surroundings)
 
     return run
 

@@ -139,6 +139,6 @@ def test_runs_that_are_killed_end_as_if_they_had_not_been(repository, tmp_path):
     command = [sys.executable, "scripts/soak.py", f"--workdir={tmp_path}", "--kills=5", "--cases=int8,lotteryfl"]
     done = subprocess.run(command, cwd=repository, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    last = done.stdout.splitlines()[-2:]
+    last = done.stdout.strip().splitlines()[-2:]
     assert last[0].startswith("| kills |") and last[0].endswith("| 5 |")
     assert last[1].startswith("| the same run in the end |")

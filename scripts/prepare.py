@@ -1,4 +1,4 @@
-"""Reads the scans of a config, shows what was accepted, what was dropped and why, and draws a contact sheet.
+"""Reads the scans of a config and shows what was accepted, what was dropped and why, as tables, pictures and a page.
 
 python scripts/prepare.py --config=configs/real_scans.py --config.data.root=BIDS_FOLDER --output=prepared
 
@@ -12,13 +12,16 @@ from absl import flags
 from fedsparse_jax import cli
 
 CONFIG = cli.config_flag()
-OUTPUT = flags.DEFINE_string("output", "prepared", "Folder for the tables and the picture.")
+OUTPUT = flags.DEFINE_string("output", "prepared", "Folder for the tables, the picture and the page.")
 
 
 def main():
     from fedsparse_jax.config import read_scans
+    from fedsparse_jax.config.build import federation_from_config
+    from fedsparse_jax.core.errors import UsageError
     from fedsparse_jax.data.scan_cache import summarize_scans, write_tables
-    from fedsparse_jax.reporting.plots_scans import contact_sheet
+    from fedsparse_jax.data.scan_quality import find_doubts
+    from fedsparse_jax.reporting.cohort_page import PAGE, Sharing, cohort_sheet, write_cohort_page
     from fedsparse_jax.reporting.style import render_figure
 
     output = Path(OUTPUT.value)
@@ -26,10 +29,17 @@ def main():
     scan_set = read_scans(CONFIG.value, cli.show_progress)
     print(summarize_scans(scan_set))
     write_tables(scan_set, output)
-    titles = [f"{scan.participant}, {scan.age:.0f} y" for scan in scan_set.scans]
-    sheet = contact_sheet(scan_set.volumes, titles)
+    partition = CONFIG.value.partition.name
+    try:
+        sharing = Sharing(partition, federation_from_config(CONFIG.value, scan_set=scan_set)[0])
+    except UsageError as error:
+        sharing = Sharing(partition, None, str(error))
+        print(f"partition none: {error}")
+    sheet = cohort_sheet(scan_set, find_doubts(scan_set.quality))
     (output / "contact_sheet.png").write_bytes(render_figure(sheet, "png"))
+    write_cohort_page(output / PAGE, scan_set, sharing)
     print(f"Tables and contact sheet: {output}")
+    print(f"The cohort as a page: {output / PAGE}")
 
 
 if __name__ == "__main__":

@@ -107,7 +107,7 @@ def people_of_scans(scan_set: ScanSet) -> list[dict]:
 
 
 def federation_from_config(
-    config: ConfigDict, progress=no_progress, test=None, workdir: Path | None = None
+    config: ConfigDict, progress=no_progress, test=None, workdir: Path | None = None, scan_set: ScanSet | None = None
 ) -> tuple[Federation, dict[str, int]]:
     """Who holds which example, and the central test set; and why scans were left out, with counts.
 
@@ -116,6 +116,7 @@ def federation_from_config(
         progress: shown while scans are read.
         test: people of the central test set instead of a random share; all others are divided among the clients.
         workdir: of the run, which may have begun; its recorded people are then taken, each where he was.
+        scan_set: the scans, where they are read already.
 
     Raises:
         UsageError: no federation can be made of the data, or not that of the run that has begun.
@@ -140,7 +141,7 @@ def federation_from_config(
     with argument_path("partition", test_share="data.test_share", root="data.root", shape="data.shape"):
         if config.data.source in IMAGE_SOURCES:
             return _image_federation(config, split), {}
-        scan_set = read_scans(config, progress)
+        scan_set = scan_set or read_scans(config, progress)
         ages = np.array([scan.age for scan in scan_set.scans], np.float32)
         reasons = collections.Counter(drop.reason for drop in scan_set.dropped)
         people = people_of_scans(scan_set)

@@ -14,6 +14,7 @@ from fedsparse_jax.core.errors import UsageError
 ZIPPED = (".gz", ".mgz")
 MGH = b"\0\0\0\x01"  # how FreeSurfer's volumes begin
 MAX_TRAILER = 2**24  # bytes before or behind the voxels
+HEADERS = ((348, 108, "f", 112, "f"), (540, 168, "q", 176, "d"))  # length, vox_offset and scl_slope of NIfTI-1 and -2
 POINTERS = {
     b"version https://git-lfs": ("Git LFS pointer", "fetch it with 'git lfs pull'"),
     b"/annex/objects/": ("git-annex pointer", "fetch it with 'datalad get' or 'git annex get'"),
@@ -80,9 +81,9 @@ def _check_name(path: Path, zipped: bool, start: bytes) -> None:
 def _header_form(start: bytes) -> tuple[str, int, str, int, str] | None:
     """Of a NIfTI or Analyze header the byte order, and where and as what its vox_offset and its scl_slope stand."""
     for order in "<>":
-        for size, *rest in ((348, 108, "f", 112, "f"), (540, 168, "q", 176, "d")):
+        for size, at, kind, slope_at, slope_kind in HEADERS:
             if start[:4] == struct.pack(f"{order}i", size) and len(start) >= 184:
-                return (order, *rest)
+                return order, at, kind, slope_at, slope_kind
     return None
 
 

@@ -318,12 +318,21 @@ def prepare_scan(
     brain = volume[volume != 0]
     if brain.size == 0 or brain.std() == 0:
         raise ScanError(path, "off the grid", "it does not overlap the MNI box; register it, or align it by 'rough'")
-    stored = (image.shape, image.zooms, image.orientation)
-    seen = (brain.size / volume.size, float(brain.mean()), float(brain.std()), litres)
-    return NORMALISE[normalise](volume).astype(np.float32), Quality(*stored, *seen, *figures, (*warnings, *more))
+    quality = Quality(
+        shape=image.shape,
+        zooms=image.zooms,
+        orientation=image.orientation,
+        nonzero=brain.size / volume.size,
+        mean=float(brain.mean()),
+        std=float(brain.std()),
+        litres=litres,
+        **figures,
+        warnings=(*warnings, *more),
+    )
+    return NORMALISE[normalise](volume).astype(np.float32), quality
 
 
-def _registered(path, data, affine, shape, kept: Path | None) -> tuple[np.ndarray, tuple[float, ...], list[str]]:
+def _registered(path, data, affine, shape, kept: Path | None) -> tuple[np.ndarray, dict[str, float], list[str]]:
     """The brain on the grid, how well it lies, and warnings."""
     try:
         found = registration.register_once(data, affine, kept) if kept else registration.register(data, affine)
@@ -335,14 +344,15 @@ def _registered(path, data, affine, shape, kept: Path | None) -> tuple[np.ndarra
     return np.where(brain, volume, 0), found.figures, found.warnings()
 
 
-def _aligned(data, affine, shape, align: str, bright, litres: float) -> tuple[np.ndarray, tuple[float, ...], list[str]]:
+def _aligned(data, affine, shape, align: str, bright, litres: float) -> tuple[np.ndarray, dict[str, float], list[str]]:
     """The same of a scan that is not registered here."""
     volume, grid, warnings = to_grid(data, affine, shape, align=align), grid_affine(shape), []
     if litres <= scan_checks.BRAIN_LITRES[1]:  # a head's place and looks say nothing of its brain's
         share = volume.sum() * math.prod(FOV) / volume.size / (data.sum() * abs(np.linalg.det(affine[:3, :3])))
         warnings += scan_checks.check_position(bright, affine, share) if align == "affine" else []
         warnings += scan_checks.check_looks(volume, grid)
-    return volume, (*scan_checks.likeness(volume, grid), math.nan, math.nan), warnings
+    figures = scan_checks.likeness(volume, grid)._asdict()
+    return volume, {**figures, "rotation": math.nan, "scale": math.nan}, warnings
 
 
 def _same_grid(mask: Path, image: Image) -> np.ndarray:

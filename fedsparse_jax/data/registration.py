@@ -49,9 +49,9 @@ class Registration(NamedTuple):
     scale: float  # of the template, to fit the scan; the cube root of the change of volume
 
     @property
-    def figures(self) -> tuple[float, float, float, float]:
-        """The last four."""
-        return self.overlap, self.correlation, self.rotation, self.scale
+    def figures(self) -> dict[str, float]:
+        """The last four, by name."""
+        return {name: getattr(self, name) for name in ("overlap", "correlation", "rotation", "scale")}
 
     def unbias(self, data: np.ndarray, affine: np.ndarray) -> np.ndarray:
         """The scan without its bias."""
@@ -237,8 +237,9 @@ def register_once(data: np.ndarray, affine: np.ndarray, file: Path) -> Registrat
         return Registration(**{name: _plain(stored[name]) for name in Registration._fields})
     except (FileNotFoundError, UsageError, KeyError):
         found = register(data, affine)
+    arrays: dict[str, Any] = {name: np.asarray(value) for name, value in found._asdict().items()}
     with partial_file(file) as partial, open(partial, "wb") as stream:
-        np.savez(stream, **{name: np.asarray(value) for name, value in found._asdict().items()})
+        np.savez(stream, **arrays)
     return found
 
 

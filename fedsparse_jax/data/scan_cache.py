@@ -247,7 +247,7 @@ def summarize_scans(scan_set: ScanSet) -> str:
         f"sites     {_counts(sites)}",
         f"grid      {' x '.join(map(str, scan_set.volumes.shape[1:]))} voxels over the MNI box",
         f"align     {ALIGNMENTS[scan_set.align]}",
-        f"files     {_counts(collections.Counter(_source(quality) for quality in scan_set.quality))}",
+        f"files     {_counts(collections.Counter(describe_source(quality) for quality in scan_set.quality))}",
         f"dropped   {len(scan_set.dropped)}",
     ]
     reasons = collections.Counter(drop.reason for drop in scan_set.dropped)
@@ -258,7 +258,8 @@ def summarize_scans(scan_set: ScanSet) -> str:
     return "\n".join(lines + [f"note      {note}" for note in scan_set.notes])
 
 
-def _source(quality: nifti.Quality) -> str:
+def describe_source(quality: nifti.Quality) -> str:
+    """Shape, voxel size and orientation of the file, in words."""
     zooms = " x ".join(f"{zoom:.3g}" for zoom in quality.zooms)
     return f"{' x '.join(map(str, quality.shape))} at {zooms} mm {quality.orientation}"
 

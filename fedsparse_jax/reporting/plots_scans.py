@@ -4,9 +4,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from fedsparse_jax.reporting.style import ORANGE, clip_name, styled
+from fedsparse_jax.reporting.style import ORANGE, RED, styled
 
 MAX_SCANS = 8
+CHARACTER = 0.62  # width of a bold character, of its size
 
 
 def slice_indices(shape):
@@ -15,12 +16,13 @@ def slice_indices(shape):
 
 
 @styled
-def contact_sheet(volumes, titles):
+def contact_sheet(volumes, titles, doubtful=0):
     """Axial, coronal and sagittal slices, one column a scan; left of the picture is left of the person.
 
     Args:
         volumes: f32[K, X, Y, Z] in RAS order (x to the right, y to the front, z up); at most MAX_SCANS are drawn.
-        titles: K strings.
+        titles: K strings, of one line or more.
+        doubtful: so many of the first are marked in red.
     """
     volumes = np.asarray(volumes)
     picked = np.unique(np.linspace(0, len(volumes) - 1, min(len(volumes), MAX_SCANS)).round().astype(int))
@@ -34,13 +36,28 @@ def contact_sheet(volumes, titles):
     axes = figure.subplots(3, len(picked), squeeze=False, height_ratios=heights)
     for column_axes, k in zip(axes.T, picked, strict=True):
         window = {"vmin": np.nanmin(volumes[k]), "vmax": np.nanpercentile(volumes[k], 99.7)}
-        column_axes[0].set_title(clip_name(titles[k]), loc="center", fontsize=8)
+        _title(column_axes[0], titles[k], width, RED if k < doubtful else "black")
         for ax, cut, ends in zip(column_axes, cuts, ("LR", "LR", "PA"), strict=True):
             _slice(ax, volumes[k][cut], ends, window)
     for ax, plane in zip(axes[:, 0], ("axial", "coronal", "sagittal"), strict=True):
         ax.set_ylabel(plane, fontsize=7.5)
     figure.supxlabel("neurological convention: the person's left is on the left", fontsize=7, color="#4b5563")
     return figure
+
+
+def _title(ax, title, width, colour):
+    """A title that fits above a column ``width`` inches wide, whatever a scan is called."""
+    size = 8 if len(title) * 8 * CHARACTER < 72 * width else 6.5
+    lines = [_within(" ".join(line.split()), int(72 * width / (size * CHARACTER))) for line in title.split("\n")]
+    ax.set_title("\n".join(lines), loc="center", fontsize=size, color=colour)
+
+
+def _within(name, limit):
+    """A name of at most ``limit`` characters; what is left out is the middle, since ids differ at their ends."""
+    if len(name) <= limit:
+        return name
+    end = (limit - 1) // 2
+    return f"{name[: limit - 1 - end]}…{name[len(name) - end :]}"
 
 
 def _slice(ax, image, ends, window):

@@ -2,6 +2,7 @@
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from fedsparse_jax.reporting.style import BLUE, GREY, ORANGE, RED, annotate, clip_name, styled
 
@@ -38,6 +39,7 @@ def ages_by_site_and_sex(ages, sexes, sites):
     left.hist([ages[sexes == sex] for sex in there], bins, stacked=True, color=[SEXES[s] for s in there], label=labels)
     left.set(xlabel="age (years)", ylabel="scans", title="Ages by sex")
     left.legend(fontsize=7)
+    left.yaxis.set_major_locator(MaxNLocator(5, integer=True))
     rng = np.random.default_rng(0)
     for row, name in enumerate(names):
         for sex in there:
@@ -69,7 +71,9 @@ def quality_figures(figures, doubtful, names):
         ax.scatter(range(len(values)), values, s=9, color=BLUE, alpha=0.6, linewidths=0)
         ax.scatter(doubtful, values[list(doubtful)], s=14, color=RED, linewidths=0)
         for row in list(doubtful)[:NAMED] if len(doubtful) < len(values) else ():
-            annotate(ax, clip_name(names[row]), (row, values[row]), (3, 2), color=RED, fontsize=6)
+            side, offset = ("right", -3) if row > len(values) / 2 else ("left", 3)
+            annotate(ax, clip_name(names[row], 24), (row, values[row]), (offset, 2), color=RED, fontsize=6, ha=side)
         ax.set_title(FIGURE_LABELS.get(name, name), fontsize=7.5, fontweight="normal")
+    axes[-1].xaxis.set_major_locator(MaxNLocator(8, integer=True))
     axes[-1].set_xlabel("scan, in the order of accepted.tsv")
     return figure

@@ -4,10 +4,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from fedsparse_jax.reporting.style import ORANGE, RED, styled
+from fedsparse_jax.reporting.style import ORANGE, RED, clip_name, styled
 
 MAX_SCANS = 8
-CHARACTER = 0.62  # width of a bold character, of its size
+CHARACTER = 0.66  # width of a wide character, of its size
 
 
 def slice_indices(shape):
@@ -46,18 +46,20 @@ def contact_sheet(volumes, titles, doubtful=0):
 
 
 def _title(ax, title, width, colour):
-    """A title that fits above a column ``width`` inches wide, whatever a scan is called."""
-    size = 8 if len(title) * 8 * CHARACTER < 72 * width else 6.5
-    lines = [_within(" ".join(line.split()), int(72 * width / (size * CHARACTER))) for line in title.split("\n")]
-    ax.set_title("\n".join(lines), loc="center", fontsize=size, color=colour)
+    """A title that fits above a column ``width`` inches wide, whatever a scan is called: long names take two lines."""
+    size = 8 if len(title.split("\n")[0]) * 8 * CHARACTER < 72 * width else 6.5
+    fits = int(72 * width / (size * CHARACTER))
+    lines = [part for line in title.split("\n") for part in _broken(" ".join(line.split()), fits)]
+    ax.set_title("\n".join(lines), loc="center", fontsize=size, fontweight="normal", color=colour)
 
 
-def _within(name, limit):
-    """A name of at most ``limit`` characters; what is left out is the middle, since ids differ at their ends."""
-    if len(name) <= limit:
-        return name
-    end = (limit - 1) // 2
-    return f"{name[: limit - 1 - end]}…{name[len(name) - end :]}"
+def _broken(name, limit):
+    """A name in at most two lines of ``limit`` characters.
+
+    >>> _broken("sub-NDARINV3ABCDEFGH", 12), _broken("sub-NDARINV3ABCDEFGH", 8)
+    (['sub-NDARINV3', 'ABCDEFGH'], ['sub-NDAR', 'INV3ABC…'])
+    """
+    return [name[:limit], clip_name(name[limit:], limit)] if len(name) > limit else [name]
 
 
 def _slice(ax, image, ends, window):

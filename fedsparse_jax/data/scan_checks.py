@@ -27,10 +27,11 @@ MAX_OFF = 15.0  # mm from the template's centre
 MAX_OUTSIDE = 0.05  # of the scan's intensity
 CUT_SHARE = 0.2  # of the largest slice's tissue, in an outermost slice
 LIKE_A_BRAIN = 0.87  # correlation with the template, moved onto the scan: brains have .88 to .95, a box .86
-TURNED = (0.91, 0.03)  # the correlation of another orientation, and by how much it is above that of this one
-INVERTED = -0.15  # correlation within the brain: brains have .14 to .35, phantoms -.07 to .05, inverted ones -.19
+TURNED = (0.88, 0.04)  # the correlation of another orientation, and by how much it is above that of this one
+INVERTED = -0.12  # correlation within the brain: brains have .10 to .35, phantoms -.07 to .05, inverted ones -.13
 SIDES = (("left", "right"), ("back", "front"), ("bottom", "top"))
-REGISTER = "register it (data.align=register)"
+INVERTED_CONTRAST = "dark where a T1-weighted image is bright; give a T1-weighted image"
+REMEDY = "register it (data.align=register)"
 
 
 class Likeness(NamedTuple):
@@ -106,7 +107,7 @@ def check_position(bright: np.ndarray, affine: np.ndarray, share_inside: float) 
         share_inside: of the scan's intensity, how much fell onto the grid.
     """
     centre = affine[:3, :3] @ np.array(ndimage.center_of_mass(bright)) + affine[:3, 3]
-    remedy = f"{REGISTER}, or align it by 'rough'"
+    remedy = f"{REMEDY}, or align it by 'rough'"
     if np.linalg.norm(centre - BRAIN_CENTRE) > MAX_OFF:
         return [f"not in MNI space: its centre is more than {MAX_OFF:.0f} mm from the template's; {remedy}"]
     if share_inside < 1 - MAX_OUTSIDE:
@@ -138,7 +139,7 @@ def check_looks(volume: np.ndarray, affine: np.ndarray) -> list[str]:
         return [f"{_turned(orientations()[best])}; mend the orientation in its header"]
     deep = ndimage.binary_erosion(template.inside > 0.9)
     if correlation(moved[deep], template.intensity[deep]) < INVERTED:
-        return ["dark where a T1-weighted image is bright; give a T1-weighted image"]
+        return [INVERTED_CONTRAST]
     return []
 
 

@@ -70,3 +70,32 @@ def _slice(ax, image, ends, window):
     for place, letter in zip((0.04, 0.96), ends, strict=True):
         ax.text(place, 0.03, letter, transform=ax.transAxes, color=ORANGE, fontsize=6.5, fontweight="bold",
                 ha="left" if place < 0.5 else "right", va="bottom")  # fmt: skip
+
+
+@styled
+def registration_sheet(volumes, outline, titles):
+    """Axial, coronal and sagittal slices of registered scans, a scan a column, under the template's outline.
+
+    Args:
+        volumes: K of f32[X, Y, Z] in RAS order.
+        outline: f32[X, Y, Z], share of brain in the template; its contour at one half is drawn.
+        titles: K strings.
+    """
+    columns = min(len(volumes), 9)
+    bands = -(-len(volumes) // columns)
+    x, y, z = slice_indices(outline.shape)
+    cuts = (np.s_[:, :, z], np.s_[:, y, :], np.s_[x, :, :])
+    figure = Figure(
+        figsize=(7, 2.45 * bands), layout=ConstrainedLayoutEngine(w_pad=0.01, h_pad=0.01, wspace=0, hspace=0)
+    )
+    axes = figure.subplots(3 * bands, columns, squeeze=False)
+    for ax in axes.flat:
+        ax.set_axis_off()
+    for k, (volume, title) in enumerate(zip(volumes, titles, strict=True)):
+        band, column = divmod(k, columns)
+        window = {"vmin": 0, "vmax": np.percentile(volume, 99.7)}
+        for ax, cut in zip(axes[3 * band : 3 * band + 3, column], cuts, strict=True):
+            ax.imshow(volume[cut].T, origin="lower", cmap="gray", interpolation="nearest", **window)
+            ax.contour(outline[cut].T, [0.5], colors=[ORANGE], linewidths=0.5)
+        axes[3 * band, column].set_title(clip_name(title), loc="center", fontsize=6.5, fontweight="normal")
+    return figure

@@ -7,6 +7,7 @@ import time
 import numpy as np
 import pytest
 
+from fedsparse_jax.data import coarse_brain
 from fedsparse_jax.runs.migrations import RENAMED_KEYS
 
 SCRIPTS = (
@@ -19,6 +20,8 @@ SCRIPTS = (
     "train_shadows",
     "study_leakage",
     "study_poison",
+    "study_registration",
+    "make_coarse_brain",
 )
 
 
@@ -80,6 +83,16 @@ def test_prepare_real_brains(call, tmp_path):
     assert "accepted  6 scans of 6 people" in done.stdout
     assert (tmp_path / "contact_sheet.png").stat().st_size > 10_000
     assert len((tmp_path / "accepted.tsv").read_text().splitlines()) == 7
+
+
+def test_the_coarse_brain_is_what_its_script_makes(call, tmp_path):
+    pytest.importorskip("nilearn")
+    done = call("make_coarse_brain", f"--output={tmp_path / 'made.npz'}")
+    assert done.returncode == 0, done.stderr
+    with np.load(tmp_path / "made.npz") as made, np.load(coarse_brain.FILE) as kept:
+        assert sorted(made) == sorted(kept)
+        for name in kept:
+            np.testing.assert_allclose(made[name].astype(float), kept[name].astype(float), atol=1)
 
 
 def test_a_folder_that_cannot_be_made_is_one_sentence(call, tmp_path):

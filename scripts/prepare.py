@@ -34,7 +34,7 @@ def main():
         sharing = Sharing(partition, federation_from_config(CONFIG.value, scan_set=scan_set)[0])
     except UsageError as error:
         sharing = Sharing(partition, None, str(error))
-        print(f"partition none: {error}")
+        print(f"not divided: {error}")
     sheet = cohort_sheet(scan_set, find_doubts(scan_set.quality))
     (output / "contact_sheet.png").write_bytes(render_figure(sheet, "png"))
     write_cohort_page(output / PAGE, scan_set, sharing)

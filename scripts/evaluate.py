@@ -13,7 +13,7 @@ WORKDIR = cli.workdir_flag("Folder of the run whose model is used.")
 ROOT = flags.DEFINE_string("root", None, "BIDS folder, or CSV/TSV file, of the scans.", required=True)
 SOURCE = flags.DEFINE_enum("source", "bids", ["bids", "table"], "What --root is.")
 ROUND = flags.DEFINE_integer("round", None, "Checkpoint to use (default: the newest).")
-ALIGN = flags.DEFINE_string("align", "", "affine or rough (default: as the run was trained).")
+ALIGN = flags.DEFINE_string("align", "", "affine, rough or register (default: as the run was trained).")
 OUTPUT = flags.DEFINE_string("output", "", "Table to write (default: predictions-<folder>.tsv in the run).")
 
 

@@ -21,7 +21,7 @@ def main():
     from fedsparse_jax.core.errors import UsageError
     from fedsparse_jax.data.scan_cache import summarize_scans, write_tables
     from fedsparse_jax.data.scan_quality import find_doubts
-    from fedsparse_jax.reporting.cohort_page import PAGE, Sharing, cohort_sheet, write_cohort_page
+    from fedsparse_jax.reporting.cohort_page import COHORT_PAGE, Sharing, cohort_sheet, write_cohort_page
     from fedsparse_jax.reporting.style import render_figure
 
     output = Path(OUTPUT.value)
@@ -37,9 +37,9 @@ def main():
         print(f"not divided: {error}")
     sheet = cohort_sheet(scan_set, find_doubts(scan_set.quality))
     (output / "contact_sheet.png").write_bytes(render_figure(sheet, "png"))
-    write_cohort_page(output / PAGE, scan_set, sharing)
+    write_cohort_page(output / COHORT_PAGE, scan_set, sharing)
     print(f"Tables and contact sheet: {output}")
-    print(f"The cohort as a page: {output / PAGE}")
+    print(f"The cohort as a page: {output / COHORT_PAGE}")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import numpy as np
 
 from fedsparse_jax.data.resampling import resample
 
-FILE = Path(__file__).with_name("coarse_brain.npz")
+COARSE_FILE = Path(__file__).with_name("coarse_brain.npz")
 BRAIN_CENTRE = (0.0, -22.0, 9.5)  # RAS mm, centre of mass of the template's brain
 
 
@@ -29,7 +29,7 @@ class CoarseBrain(NamedTuple):
 @functools.cache
 def load_coarse_brain() -> CoarseBrain:
     """The template that the package brings with it."""
-    with np.load(FILE) as stored:
+    with np.load(COARSE_FILE) as stored:
         intensity, inside = (stored[name].astype(np.float32) / 255 for name in ("intensity", "inside"))
         return CoarseBrain(intensity, inside, stored["affine"])
 

@@ -17,7 +17,7 @@ STEP = 8.0  # mm, of the scan and of the template
 REACH = 13  # voxels from the template's centre that hold it, however it is turned
 HEADER_BONUS = 0.05  # of correlation: another orientation than the header's must be better by so much
 RIVAL = 0.1  # of correlation: a second orientation that is worse by more is not looked at
-PITCHES, ROLLS, SCALES = (-24, -12, 0, 12, 24), (-12, 0, 12), (0.88, 1.0)  # degrees, degrees, factors
+PITCHES, ROLLS, TRIED_SCALES = (-24, -12, 0, 12, 24), (-12, 0, 12), (0.88, 1.0)  # degrees, degrees, factors
 
 
 class Pose(NamedTuple):
@@ -40,7 +40,7 @@ def search_poses(coarse: np.ndarray, affine: np.ndarray) -> list[Pose]:
     order = [i for i in np.argsort(-scores, kind="stable")[:2] if scores[i] > scores.max() - RIVAL]
     finer = [
         field.best(_tilt(pitch, roll) @ orientations()[i], scale, HEADER_BONUS * (i > 0))
-        for i in order for pitch in PITCHES for roll in ROLLS for scale in SCALES
+        for i in order for pitch in PITCHES for roll in ROLLS for scale in TRIED_SCALES
     ]  # fmt: skip
     return sorted(finer, key=lambda pose: -pose.score)
 

@@ -24,16 +24,16 @@ from fedsparse_jax.data.coarse_brain import BRAIN_CENTRE
 from fedsparse_jax.data.pose_search import Pose, search_poses
 from fedsparse_jax.data.resampling import halve, resample, resample_evenly
 from fedsparse_jax.data.scan_checks import INVERTED_CONTRAST, correlation, dice
-from fedsparse_jax.data.templates import FIT, MISSING, NAME, Template, load_template
+from fedsparse_jax.data.templates import FIT, NO_EXTRA, NAME, Template, load_template
 
-VERSION = 1  # raise it when the same scan would be registered otherwise
+RECIPE = 1  # raise it when the same scan would be registered otherwise
 STARTS = 3  # places that are refined
 NOTE = f"registered to the {NAME}, whose licence stands beside the registrations in the cache"
 BINS = 32  # of the joint histogram
 MARGIN = {True: 1, False: 2}  # voxels of 2 mm around the template's brain that a head, and a stripped brain, keep
 SKULL = 0.25  # of the tissue, outside the brain: more is a head
 N4_ITERATIONS = (30, 30, 20)  # at control points that grow denser
-MIN_OVERLAP, MIN_CORRELATION, MAX_ROTATION, SCALES = 0.88, 0.2, 45.0, (0.75, 1.35)
+MIN_OVERLAP, MIN_CORRELATION, MAX_ROTATION, LIKELY_SCALES = 0.88, 0.2, 45.0, (0.75, 1.35)
 
 
 class Registration(NamedTuple):
@@ -68,7 +68,7 @@ class Registration(NamedTuple):
             f"registration in doubt: overlap below {MIN_OVERLAP}": self.overlap < MIN_OVERLAP,
             f"registration in doubt: correlation below {MIN_CORRELATION}": 0 <= self.correlation < MIN_CORRELATION,
             INVERTED_CONTRAST: self.correlation < 0,
-            "registration in doubt: an unlikely size": scales.min() < SCALES[0] or scales.max() > SCALES[1],
+            "registration in doubt: an unlikely size": scales.min() < LIKELY_SCALES[0] or scales.max() > LIKELY_SCALES[1],
             f"turned by more than {MAX_ROTATION:.0f} degrees: its header may be wrong, and then left may be right":
                 self.rotation > MAX_ROTATION,
         }  # fmt: skip
@@ -84,7 +84,7 @@ def require_register() -> Any:
     try:
         import SimpleITK
     except ImportError as error:
-        raise UsageError(MISSING) from error
+        raise UsageError(NO_EXTRA) from error
     load_template()
     return SimpleITK
 

@@ -11,9 +11,9 @@ import numpy as np
 
 from fedsparse_jax.core.errors import UsageError
 
-MISSING = (
-    "data.align is 'register', which needs SimpleITK and nilearn: pip install 'fedsparse_jax[register]'; or set it to "
-    "'rough', for skull-stripped scans."
+NO_EXTRA = (
+    "data.align is 'register', which needs SimpleITK and nilearn: pip install SimpleITK nilearn (the extra "
+    "'register'); or set it to 'rough', for skull-stripped scans."
 )
 NAME = "ICBM 152 nonlinear symmetric template, release 2009a"
 LICENCE = (
@@ -45,7 +45,7 @@ def load_template() -> Template:
     try:
         from nilearn import datasets
     except ImportError as error:
-        raise UsageError(MISSING) from error
+        raise UsageError(NO_EXTRA) from error
     image, mask = datasets.load_mni152_template(resolution=2), datasets.load_mni152_brain_mask(resolution=2)
     inside = _padded(np.asarray(mask.dataobj) > 0)
     intensity = np.where(inside, _padded(image.get_fdata(dtype=np.float32)), 0)

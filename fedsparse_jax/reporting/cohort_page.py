@@ -16,7 +16,7 @@ from fedsparse_jax.data.templates import LICENCE
 from fedsparse_jax.reporting import plots_cohort, plots_people, plots_scans
 from fedsparse_jax.reporting.html import Fold, Section, Table, Text, cell, render_page
 
-PAGE = "cohort.html"
+COHORT_PAGE = "cohort.html"
 MAX_ROWS = 200  # of a table
 
 

@@ -8,7 +8,7 @@ from fedsparse_jax.reporting.style import BLUE, GREY, ORANGE, RED, annotate, cli
 
 SEXES = {"F": ORANGE, "M": BLUE, "n/a": GREY}
 MAX_SITES = 12
-NAMED = 12  # doubtful scans whose names are written beside their points
+MOST_NAMES = 12  # doubtful scans whose names are written beside their points
 FIGURE_LABELS = {
     "overlap": "overlap with the template (Dice)",
     "correlation": "correlation with the template",
@@ -70,7 +70,7 @@ def quality_figures(figures, doubtful, names):
     for ax, (name, values) in zip(axes, there.items(), strict=True):
         ax.scatter(range(len(values)), values, s=9, color=BLUE, alpha=0.6, linewidths=0)
         ax.scatter(doubtful, values[list(doubtful)], s=14, color=RED, linewidths=0)
-        for row in list(doubtful)[:NAMED] if len(doubtful) < len(values) else ():
+        for row in list(doubtful)[:MOST_NAMES] if len(doubtful) < len(values) else ():
             side, offset = ("right", -3) if row > len(values) / 2 else ("left", 3)
             annotate(ax, clip_name(names[row], 24), (row, values[row]), (offset, 2), color=RED, fontsize=6, ha=side)
         ax.set_title(FIGURE_LABELS.get(name, name), fontsize=7.5, fontweight="normal")

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from matplotlib.figure import Figure
 from scipy.spatial.transform import Rotation
 
 from fedsparse_jax.data import bids, nifti
@@ -17,7 +16,7 @@ from fedsparse_jax.data.templates import load_template
 from fedsparse_jax.reporting.markdown import markdown_table
 from fedsparse_jax.reporting.plots_scans import registration_sheet
 
-GRID = (91, 109, 91)  # 2 mm
+PICTURE_GRID = (91, 109, 91)  # 2 mm
 TURN, SHIFT = 20.0, 25.0  # degrees about a random axis, and mm in a random direction
 RIGHT = (0.9, 3.0)  # least Dice, and most mm between the scan and its moved copy
 EDGE = 70.0  # mm from the template's centre: where two registrations are compared, in six directions
@@ -32,7 +31,7 @@ class Landing(NamedTuple):
     rotation: float  # degrees
     scale: float
     off: float  # mm between the scan and its moved copy, mean over six places at the edge of the brain
-    volume: np.ndarray  # f32[*GRID]
+    volume: np.ndarray  # f32[*PICTURE_GRID]
 
     @property
     def right(self) -> bool:
@@ -65,10 +64,11 @@ def _judge(name: str, path: Path, seed: int) -> Landing:
     places = np.concatenate([EDGE * np.eye(3), -EDGE * np.eye(3)]) + BRAIN_CENTRE
     homogeneous = np.concatenate([places, np.ones((6, 1))], axis=1).T
     apart = (np.linalg.inv(moved) @ again.move - found.move) @ homogeneous
-    affine = nifti.grid_affine(GRID)
-    volume = nifti.to_grid(found.unbias(image.data, image.affine), image.affine, GRID, move=found.move)
-    volume = np.where(brain_on_grid(affine, GRID, found.head), volume, 0)
-    return Landing(name, *found.figures.values(), float(np.linalg.norm(apart[:3], axis=0).mean()), volume)
+    affine = nifti.grid_affine(PICTURE_GRID)
+    volume = nifti.to_grid(found.unbias(image.data, image.affine), image.affine, PICTURE_GRID, move=found.move)
+    volume = np.where(brain_on_grid(affine, PICTURE_GRID, found.head), volume, 0)
+    off = float(np.linalg.norm(apart[:3], axis=0).mean())
+    return Landing(name, off=off, volume=volume, **found.figures)
 
 
 def _known_move(seed: int) -> np.ndarray:
@@ -88,14 +88,14 @@ def landings_table(landings: list[Landing]) -> str:
          f"{one.off:.2f} mm", "yes" if one.right else "no")
         for one in landings
     ]  # fmt: skip
-    return markdown_table(head, rows) + f"\n\n{sum(one.right for one in landings)} of {len(landings)} landed right."
+    return markdown_table(head, rows) + f"\n{sum(one.right for one in landings)} of {len(landings)} landed right."
 
 
-def landings_figure(landings: list[Landing]) -> Figure:
+def landings_figure(landings: list[Landing]):
     """Slices of every registered scan under the outline of the template's brain."""
     template = load_template()
-    to_voxel = np.linalg.inv(template.affine) @ nifti.grid_affine(GRID)
-    outline = resample(template.inside.astype(np.float32), to_voxel, GRID)
-    own = resample(template.intensity, to_voxel, GRID)
+    to_voxel = np.linalg.inv(template.affine) @ nifti.grid_affine(PICTURE_GRID)
+    outline = resample(template.inside.astype(np.float32), to_voxel, PICTURE_GRID)
+    own = resample(template.intensity, to_voxel, PICTURE_GRID)
     titles = ["template", *(one.name for one in landings)]
     return registration_sheet([own, *(one.volume for one in landings)], outline, titles)

@@ -123,7 +123,7 @@ def test_the_coarse_brain_is_what_its_script_makes(call, tmp_path):
     pytest.importorskip("nilearn")
     done = call("make_coarse_brain", f"--output={tmp_path / 'made.npz'}")
     assert done.returncode == 0, done.stderr
-    with np.load(tmp_path / "made.npz") as made, np.load(coarse_brain.FILE) as kept:
+    with np.load(tmp_path / "made.npz") as made, np.load(coarse_brain.COARSE_FILE) as kept:
         assert sorted(made) == sorted(kept)
         for name in kept:
             np.testing.assert_allclose(made[name].astype(float), kept[name].astype(float), atol=1)

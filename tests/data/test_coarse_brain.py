@@ -8,7 +8,7 @@ from fedsparse_jax.data import coarse_brain, resampling
 
 def test_it_is_small_and_lies_where_it_says():
     template = coarse_brain.load_coarse_brain()
-    assert coarse_brain.FILE.stat().st_size < 10_000
+    assert coarse_brain.COARSE_FILE.stat().st_size < 10_000
     assert template.intensity.shape == template.inside.shape == (25, 30, 24)
     where = np.indices(template.inside.shape).reshape(3, -1)
     centre = (where * template.inside.ravel()).sum(1) / template.inside.sum() * 8 + template.affine[:3, 3]

@@ -28,7 +28,7 @@ def main():
     seconds = (time.process_time() - begun) / (2 * len(landings))
     print(f"A registration took {seconds:.1f} s of one core.")
     if PICTURE.value:
-        Path(PICTURE.value).write_bytes(render_figure(landings_figure(landings), "png", dpi=150))
+        Path(PICTURE.value).write_bytes(render_figure(landings_figure(landings), "png", dpi=110))
         print(f"Picture: {PICTURE.value}")
 
 

@@ -24,10 +24,11 @@ from fedsparse_jax.data.coarse_brain import BRAIN_CENTRE
 from fedsparse_jax.data.pose_search import Pose, search_poses
 from fedsparse_jax.data.resampling import halve, resample, resample_evenly
 from fedsparse_jax.data.scan_checks import INVERTED_CONTRAST, correlation, dice
-from fedsparse_jax.data.templates import FIT, NO_EXTRA, NAME, Template, load_template
+from fedsparse_jax.data.templates import FIT, NAME, NO_EXTRA, Template, load_template
 
-RECIPE = 1  # raise it when the same scan would be registered otherwise
+REGISTRATION_RECIPE = 1  # raise it when the same scan would be registered otherwise
 STARTS = 3  # places that are refined
+TURNED_FAR = "turned by more than 45 degrees: the header may be wrong, and then left may be right"
 NOTE = f"registered to the {NAME}, whose licence stands beside the registrations in the cache"
 BINS = 32  # of the joint histogram
 MARGIN = {True: 1, False: 2}  # voxels of 2 mm around the template's brain that a head, and a stripped brain, keep
@@ -64,14 +65,14 @@ class Registration(NamedTuple):
     def warnings(self) -> list[str]:
         """What a person should look at."""
         scales = np.linalg.svd(self.move[:3, :3], compute_uv=False)
+        smallest, largest = LIKELY_SCALES
         doubts = {
             f"registration in doubt: overlap below {MIN_OVERLAP}": self.overlap < MIN_OVERLAP,
             f"registration in doubt: correlation below {MIN_CORRELATION}": 0 <= self.correlation < MIN_CORRELATION,
             INVERTED_CONTRAST: self.correlation < 0,
-            "registration in doubt: an unlikely size": scales.min() < LIKELY_SCALES[0] or scales.max() > LIKELY_SCALES[1],
-            f"turned by more than {MAX_ROTATION:.0f} degrees: its header may be wrong, and then left may be right":
-                self.rotation > MAX_ROTATION,
-        }  # fmt: skip
+            "registration in doubt: an unlikely size": scales.min() < smallest or scales.max() > largest,
+            TURNED_FAR: self.rotation > MAX_ROTATION,
+        }
         return [warning for warning, holds in doubts.items() if holds]
 
 

@@ -199,7 +199,7 @@ def _prepare_all(scans, shape, align, normalise, workers: int, kept_in: Path | N
 def _name_of_registration(scan: tables.Scan) -> str:
     """What the registration hangs on: the image, its mask, and how it is done."""
     parts = [_fingerprint(part) if part else b"-" for part in (scan.path, scan.mask)]
-    return hashlib.sha256(b"".join([str(registration.RECIPE).encode(), *parts])).hexdigest()[:20]
+    return hashlib.sha256(b"".join([str(registration.REGISTRATION_RECIPE).encode(), *parts])).hexdigest()[:20]
 
 
 def _refuse_passing_error(error: nifti.ScanError) -> None:

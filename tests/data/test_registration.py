@@ -12,7 +12,7 @@ from fedsparse_jax.data.resampling import resample_evenly
 from tests.helpers.heads import distances, rigid, template_brain, with_skull
 
 SHAPE = (24, 28, 24)
-TURNED = "turned by more than 45 degrees: its header may be wrong, and then left may be right"
+TURNED = "turned by more than 45 degrees: the header may be wrong, and then left may be right"
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ def main():
     (output / "contact_sheet.png").write_bytes(render_figure(sheet, "png"))
     write_cohort_page(output / COHORT_PAGE, scan_set, sharing)
     print(f"Tables and contact sheet: {output}")
-    print(f"The cohort as a page: {output / COHORT_PAGE}")
+    print(f"Page: {output / COHORT_PAGE}")
 
 
 if __name__ == "__main__":

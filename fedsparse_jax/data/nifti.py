@@ -347,7 +347,7 @@ def _registered(path, data, affine, shape, kept: Path | None) -> tuple[np.ndarra
 def _aligned(data, affine, shape, align: str, bright, litres: float) -> tuple[np.ndarray, dict[str, float], list[str]]:
     """The same of a scan that is not registered here."""
     volume, grid, warnings = to_grid(data, affine, shape, align=align), grid_affine(shape), []
-    if litres <= scan_checks.BRAIN_LITRES[1]:  # a head's place and looks say nothing of its brain's
+    if litres <= scan_checks.HEAD_LITRES:  # a head's place and looks say nothing of its brain's
         share = volume.sum() * math.prod(FOV) / volume.size / (data.sum() * abs(np.linalg.det(affine[:3, :3])))
         warnings += scan_checks.check_position(bright, affine, share) if align == "affine" else []
         warnings += scan_checks.check_looks(volume, grid)

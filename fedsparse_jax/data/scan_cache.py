@@ -10,6 +10,7 @@ import collections
 import errno
 import hashlib
 import json
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -71,6 +72,7 @@ def ingest(
     if not (array.exists() and table.exists()):
         forget_partial(cache_dir)
         if align == nifti.REGISTER:
+            forget_partial(cache_dir / REGISTRATIONS)
             registration.require_register()
             write_whole(cache_dir / REGISTRATIONS / "LICENCE.txt", f"{templates.NAME}\n\n{templates.LICENCE}\n")
         _write(listing, tuple(shape), align, normalise, array, table, progress, workers)
@@ -286,6 +288,6 @@ def _cells(quality: nifti.Quality) -> list[str]:
         "x".join(map(str, shape)),
         "x".join(f"{zoom:.4g}" for zoom in zooms),
         orientation,
-        *(f"{number:.4g}" for number in numbers),
+        *(f"{number:.4g}" if math.isfinite(number) else "n/a" for number in numbers),
         "; ".join(warnings) or "n/a",
     ]

@@ -23,6 +23,7 @@ from fedsparse_jax.data.coarse_brain import (
 )
 
 BRAIN_LITRES = (0.9, 1.9)
+HEAD_LITRES = 2.3  # brains scaled to the template may have a little more than others; heads have 3 and more
 MAX_OFF = 15.0  # mm from the template's centre
 MAX_OUTSIDE = 0.05  # of the scan's intensity
 CUT_SHARE = 0.2  # of the largest slice's tissue, in an outermost slice
@@ -60,12 +61,13 @@ def check_extent(bright: np.ndarray, litres: float, *, stripped: bool = True) ->
         stripped: whether a scan without its skull is needed.
     """
     warnings, low, high = [], *BRAIN_LITRES
-    if stripped and litres > high:
+    head = litres > HEAD_LITRES
+    if stripped and head:
         remedy = "strip the skull, or register it (data.align=register)"
-        warnings.append(f"a whole head: more than {high} litres, where a brain has {low} to {high}; {remedy}")
+        warnings.append(f"a whole head: more than {HEAD_LITRES} litres, where a brain has {low} to {high}; {remedy}")
     if litres < low:
         warnings.append(f"too small for a brain: less than {low} litres")
-    sides = [("top",)] if litres > high else SIDES  # of a head the neck is always cut off, and often the nose
+    sides = [("top",)] if head else SIDES  # of a head the neck is always cut off, and often the nose
     cut = [side for side in _cut_sides(bright) if any(side in pair for pair in sides)]
     return warnings + ([f"cut off at the {' and '.join(cut)}"] if cut else [])
 

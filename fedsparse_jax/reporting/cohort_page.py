@@ -1,4 +1,4 @@
-"""One page about a cohort before anything is trained on it: who is in it, who would hold whom, what looks wrong."""
+"""One page about people and scans before training: who is in it, who would hold whom, what looks wrong."""
 
 import collections
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ MAX_ROWS = 200  # of a table
 
 
 class Sharing(NamedTuple):
-    """How the cohort would be divided, or why it cannot be."""
+    """How the people would be divided, or why it cannot be."""
 
     name: str  # of the partition
     federation: Federation | None
@@ -39,7 +39,7 @@ def write_cohort_page(path: Path, scan_set: ScanSet, sharing: Sharing) -> None:
         pictures_section(scan_set, doubts),
         dropped_section(scan_set),
     ]
-    write_whole(path, render_page("The cohort before training", cohort_tiles(scan_set, doubts), sections))
+    write_whole(path, render_page("The scans before training", cohort_tiles(scan_set, doubts), sections))
 
 
 def cohort_tiles(scan_set: ScanSet, doubts: Sequence[Doubt]) -> list[tuple[str, str, str]]:
@@ -66,7 +66,7 @@ def sharing_section(scan_set: ScanSet, sharing: Sharing) -> Section:
     """Who would hold whom under the config's partition."""
     title = f"Clients under partition {sharing.name}"
     if not (data := sharing.federation):
-        return Section(title, [Text(f"The cohort cannot be divided so: {sharing.problem}", "warning")])
+        return Section(title, [Text(f"These people cannot be divided so: {sharing.problem}", "warning")])
     groups = [(f"client {i + 1}", rows) for i, rows in enumerate(data.members)] + [("test set", data.test)]
     table = Table(
         ("", "scans", "share", "people", "age, mean ± SD", "youngest to oldest", "F / M", "sites"),

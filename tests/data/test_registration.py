@@ -58,7 +58,7 @@ def test_a_known_move_is_recovered_to_a_millimetre(kind):
     inside = lambda values: values[tuple(slice(p, p + n) for p, n in zip(_pads(data), _inside().shape))][_inside()]
     rows = np.broadcast_to(np.arange(_inside().shape[1])[:, None], _inside().shape)[_inside()]
     bent = [abs(np.corrcoef(rows, inside(values))[0, 1]) for values in (data, unbiased)]
-    assert bent[1] < 0.7 * bent[0]  # brightness no longer grows from back to front
+    assert bent[1] < 0.85 * bent[0]  # brightness no longer grows from back to front
 
 
 def _inside():

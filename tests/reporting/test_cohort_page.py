@@ -72,9 +72,9 @@ def test_doubts_and_what_was_left_out_stand_with_their_reasons(page):
     assert "titled in red" in text and "left and right are exchanged cannot be told" in text
 
 
-def test_a_cohort_that_cannot_be_divided_is_shown_all_the_same(page):
+def test_people_who_cannot_be_divided_are_shown_all_the_same(page):
     text = page(made_up(), Sharing("site", None, "2 of 12 people have no site."))
-    assert "The cohort cannot be divided so: 2 of 12 people have no site." in text and "<h2>Quality" in text
+    assert "These people cannot be divided so: 2 of 12 people have no site." in text and "<h2>Quality" in text
 
 
 def test_unknown_sexes_and_sites_are_said(page):

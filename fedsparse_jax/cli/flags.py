@@ -1,6 +1,7 @@
 """Flags of the scripts, and their errors as one sentence with exit code 2."""
 
 import errno
+import os
 import re
 import signal
 import sys
@@ -41,11 +42,12 @@ def run_main(main: Callable[[], None]) -> None:
     """
     keep_freed_memory()
     show_lines_at_once()
-    signal.signal(signal.SIGTERM, _interrupt)
     try:
+        hear_stops()
         parse_flags(sys.argv)
         check_platform()
         main()
+        signal.setitimer(signal.ITIMER_REAL, 0)
     except UsageError as error:
         _leave(str(error), 2)
     except OSError as error:
@@ -53,12 +55,29 @@ def run_main(main: Callable[[], None]) -> None:
             raise
         _leave(f"{error.filename or 'A file'}: {error.strerror}; {REMEDIES[error.errno]}.", 2)
     except KeyboardInterrupt:
-        _leave("Stopped. Finished rounds are safe, and the same command goes on from there.", 130)
+        _leave_at_once("Stopped. Finished rounds are safe, and the same command goes on from there.", 130)
+
+
+def hear_stops() -> None:
+    """Makes SIGTERM stop the process as Ctrl-C does, and both of them surely.
+
+    An interrupt that comes while a destructor or a compiler's callback runs is lost there, as Python can only print it.
+    It is therefore raised again every second until it is on its way up.
+    """
+    signal.signal(signal.SIGTERM, _interrupt)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a shell's background job ignores it
+        signal.signal(signal.SIGINT, _interrupt)
+    signal.signal(signal.SIGALRM, _interrupt_again)
 
 
 def _interrupt(*_) -> None:
-    """As Ctrl-C does, also where a shell's background job ignores that."""
+    signal.setitimer(signal.ITIMER_REAL, 1, 1)
     raise KeyboardInterrupt
+
+
+def _interrupt_again(*_) -> None:
+    if not isinstance(sys.exception(), KeyboardInterrupt):
+        raise KeyboardInterrupt
 
 
 def parse_flags(argv: list[str]) -> None:
@@ -124,6 +143,14 @@ def _renamed_key(text: str) -> str:
         if any(map(asked.fullmatch, sys.argv)) and any(part in text for part in old.split(".")):
             return f"the config's key {old} is now called {new}"
     return ""
+
+
+def _leave_at_once(sentence: str, code: int) -> None:
+    """Leaves without Python's own way out, which crashes under what devices still compute."""
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    print(sentence, file=sys.stderr, flush=True)
+    sys.stdout.flush()
+    os._exit(code)
 
 
 def _leave(sentence: str, code: int) -> None:

@@ -79,7 +79,7 @@ def check_messages(settings: transport.MessageSettings) -> None:
 
 
 def check_clients(config: ConfigDict) -> None:
-    """Refuses chances that are none, and rounds that can never have enough clients."""
+    """Refuses chances that are none, rounds that can never have enough clients, and more liars than clients."""
     with argument_path("faults"):
         check_faults(Faults(**{key: config.faults[key] for key in Faults._fields}))
     with argument_path(""):
@@ -89,6 +89,9 @@ def check_clients(config: ConfigDict) -> None:
             f"faults.min_clients is {config.faults.min_clients}, but {size} clients take part in a round, so that no "
             "round could change anything; lower it."
         )
+    liars, clients = config.poison.clients, config.partition.num_clients
+    if liars > clients:
+        raise UsageError(f"poison.clients is {liars}, but there are {clients} clients; lower it.")
 
 
 def check_outputs(network: Model, data: Federation) -> None:

@@ -17,6 +17,7 @@ from fedsparse_jax.runs.experiment import Experiment
 from fedsparse_jax.runs.round import RoundResult, mean_loss
 
 NAN = float("nan")
+UNSENT = tuple(one.name.lower() for one in (Absence.NO_DATA, Absence.DROPPED_OUT, Absence.LATE))  # nothing arrived
 SICK = (Absence.NOT_A_NUMBER.name.lower(), Absence.EXPLODED.name.lower())  # reasons that a model has diverged
 BASELINES = tuple(task.baseline_key for task in TASKS.values())
 LEAKAGE = ("train_mae", "membership_auc_")  # beginnings of the keys that share a field

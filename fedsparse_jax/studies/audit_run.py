@@ -27,7 +27,9 @@ from fedsparse_jax.core.files import read_json, write_json
 from fedsparse_jax.core.types import ServerState
 from fedsparse_jax.data.federation import Federation
 from fedsparse_jax.data.loading import predict_batches
+from fedsparse_jax.runs.faults import Faults
 from fedsparse_jax.runs.metrics_log import read_records
+from fedsparse_jax.runs.records import UNSENT
 from fedsparse_jax.runs.round import Runner, exchange_models, make_runner, sample_cohort
 from fedsparse_jax.runs.run_dir import client_records, noise_entropy, stored_config
 from fedsparse_jax.studies.shadow_models import last_shadows
@@ -219,15 +221,18 @@ def client_snapshots(run: LoadedRun, victim: int, models: int) -> tuple[Snapshot
     """What a client sent in the rounds after the kept ones, oldest first.
 
     Raises:
-        UsageError: too few checkpoints, or the client took part in none of these rounds.
+        UsageError: too few checkpoints, or nothing arrived of the client in any of these rounds.
     """
     snapshots = []
+    logged = {record.round: record for record in read_records(run.workdir)}
+    runner = run.runner._replace(experiment=run.runner.experiment._replace(faults=Faults()))  # it arrived: see the log
     for state in run.states[:-1][-models:]:
         round_ = int(state.round) + 1
-        if victim not in sample_cohort(run.runner.experiment, round_):
+        silent = {client for reason in UNSENT for client in logged[round_].left_out.get(reason, ())}
+        if victim not in sample_cohort(runner.experiment, round_) or victim in silent:
             continue
         known = load_records(client_records(run.workdir), int(state.round), state.masks)
-        sent = exchange_models(run.runner, state, round_, np.array([victim], np.int32), known).received
+        sent = exchange_models(runner, state, round_, np.array([victim], np.int32), known).received
         params, mask = jax.tree.map(lambda leaf: leaf[0], sent[:2])
         snapshots.append(Snapshot(params, mask, masks.apply(state.masks, state.params)))
     if not snapshots:

@@ -58,6 +58,7 @@ BAD = {
     "aggregation": (dict(aggregation=dict(name="mean", quorum=0.5)), r"aggregation.quorum is not an option of 'mean'"),
     "loss": (dict(client__loss="hinge"), r"client.loss is 'hinge'"),
     "source": (dict(data__source="dicom"), r"data.source is 'dicom': it must be one of phantom, bids, table"),
+    "liars": (dict(poison=dict(name="sign_flip", clients=9)), r"^poison.clients is 9, but there are 8 clients; lower"),
     "source option": (dict(data__options=dict(peple=3)), r"data.options.peple is not an option of 'phantom'"),
     "no root": (dict(data__source="bids", data__options={}), r"data.root is '': set it to the BIDS folder"),
     "no folder": (dict(data__source="bids", data__options={}, data__root="/nowhere"), r"^data.root is '/nowhere': there is no such folder"),

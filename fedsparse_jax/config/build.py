@@ -268,7 +268,8 @@ def _leakage_log(config: ConfigDict, network: Model, data: Federation) -> Leakag
     names = tuple(config.log.audit_attacks)
     for name in names:
         lookup(ATTACKS, name, "log.audit_attacks")
-    measure = log_leakage(network.apply, data.inputs, data.targets, data.members, data.test, names, data.person_of_row)
+    people = data.members, data.test, names, data.person_of_row, bool(data.classes)
+    measure = log_leakage(network.apply, data.inputs, data.targets, *people)
 
     def of_server(server: ServerState) -> dict[str, float]:
         return measure(masks.apply(server.masks, server.params), server.masks)

@@ -53,8 +53,6 @@ def check_task(config: ConfigDict) -> Task:
     lookup({**SCAN_SOURCES, **IMAGE_SOURCES}, config.data.source, "data.source")
     lookup(LOSSES, config.client.loss, "client.loss")
     classes = config.task == "classification"
-    if classes and config.log.audit_every:
-        raise UsageError("log.audit_every asks for a privacy audit, which is for regressions; set it to 0.")
     if classes != (config.data.source in IMAGE_SOURCES):
         raise UsageError(
             f"task is {config.task!r}, which does not fit data.source {config.data.source!r}: images "

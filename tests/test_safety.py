@@ -104,7 +104,7 @@ def test_names_in_figures_are_no_formulas():
     volumes = np.random.default_rng(0).normal(size=(len(names), 6, 6, 6)).astype(np.float32)
     for figure in (
         plots_people.federation_overview(ages, [55.0]),
-        plots_classes.class_overview(labels, [0, 1], 2),
+        plots_classes.class_overview(labels, [0, 1], ["0", "$1$"]),
         plots_classes.montage(volumes[..., 0], names),
         plots_scans.contact_sheet(volumes, names),
     ):

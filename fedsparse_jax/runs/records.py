@@ -33,8 +33,8 @@ class RoundRecord:
     train_loss: Annotated[float, "mean loss of the clients' examples during their local training"] = NAN
     test: Annotated[
         dict[str, float | None],
-        "`test_MEASURE`: on the central test set; `mae`, `rmse` (years), `r`, `r2`, or `accuracy`, "
-        "`balanced_accuracy`, `f1`, `nll`; null where it is undefined",
+        "`test_MEASURE`: on the central test set; `mae`, `rmse` (in years, or the label's unit), `r`, `r2`, or "
+        "`accuracy`, `balanced_accuracy`, `f1`, `auc`, `nll`; null where it is undefined",
     ] = dataclasses.field(default_factory=dict)
     own: Annotated[
         dict[str, float],

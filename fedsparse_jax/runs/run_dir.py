@@ -157,6 +157,7 @@ def describe_federation(experiment: Experiment) -> dict[str, Any]:
         "method": experiment.config["method"],
         "task": experiment.config["task"],
         "classes": data.classes,
+        **({"class_names": list(data.class_names)} if data.class_names else {}),
         "clients": clients,
         "test": {"n": len(data.test), kind: targets[data.test].tolist()},
         "dropped": experiment.dropped,

@@ -17,7 +17,7 @@ from fedsparse_jax.core.tasks import predict_mean_mae, regression_measures
 from fedsparse_jax.data.image_sources import IMAGE_SOURCES
 from fedsparse_jax.data.loading import predict_batches, streamed_reader
 from fedsparse_jax.data.roster import TEST, sets_of
-from fedsparse_jax.runs.evaluation import ages_table
+from fedsparse_jax.runs.evaluation import predictions_table
 from fedsparse_jax.runs.run_dir import is_of_0_1, recorded_people
 
 
@@ -65,7 +65,7 @@ def evaluate_run(
     sets = sets_of(people, ages, recorded_people(workdir))
     trained = np.array([name not in ("", TEST) for name in sets])
     quality, trained_quality = (_quality(predictions[rows], ages[rows]) for rows in (~trained, trained))
-    return OtherScans(ages_table(people, ages, predictions, sets), quality, trained_quality, trained_on)
+    return OtherScans(predictions_table(people, ages, predictions, sets=sets), quality, trained_quality, trained_on)
 
 
 def _quality(predictions: np.ndarray, ages: np.ndarray) -> dict[str, Any] | None:

@@ -33,5 +33,4 @@ def main():
 
 
 if __name__ == "__main__":
-    flags.mark_flag_as_required("config")
     cli.run_main(main)

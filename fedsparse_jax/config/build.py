@@ -21,6 +21,7 @@ from fedsparse_jax.communication.transport import MessageSettings
 from fedsparse_jax.config import checks
 from fedsparse_jax.config.defaults import defaults
 from fedsparse_jax.config.method import recipe_from_config, remarks_on_config, resolve_client_map
+from fedsparse_jax.config.overrides import SUPPLIED_TO_SOURCES
 from fedsparse_jax.config.registry import argument_path, bind_options, lookup
 from fedsparse_jax.core import masks
 from fedsparse_jax.core.errors import UsageError
@@ -52,7 +53,7 @@ def load_config(spec: str) -> ConfigDict:
     """The config of ``path.py`` or ``path.py:forms``."""
     path, _, forms = spec.partition(":")
     if not Path(path).is_file():
-        raise UsageError(f"{path} is not a config file; give a path such as configs/quickstart.py.")
+        raise UsageError(f"There is no config file {path}; give a path such as configs/quickstart.py.")
     return runpy.run_path(path)["get_config"](forms)
 
 
@@ -66,8 +67,8 @@ def read_scans(config: ConfigDict, progress=no_progress) -> ScanSet:
     data = config.data
     source = lookup(SCAN_SOURCES, data.source, "data.source")
     readers = {name: one.list_scans for name, one in SCAN_SOURCES.items()}
-    section, given = {"name": data.source, **data.options}, ("root", "path", "cache", "progress")
-    list_scans = bind_options(readers, section, "data.options", *given, options_of=source.options_of)
+    section = {"name": data.source, **data.options}
+    list_scans = bind_options(readers, section, "data.options", *SUPPLIED_TO_SOURCES, options_of=source.options_of)
     with _cache_folder(data.cache_dir) as cache:
         with argument_path("data.options", root="data.root"):
             listing = list_scans(root=data.root, cache=cache, progress=progress)

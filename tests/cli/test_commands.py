@@ -55,8 +55,6 @@ for words in json.load(sys.stdin):
         words.pop(1)  # what is measured
     sys.argv = words
     flags.FLAGS.unparse_flags()
-    for name in [name for name in flags.FLAGS if name.startswith("config.")]:
-        delattr(flags.FLAGS, name)
     try:
         parse_flags(words)
     except Exception as error:

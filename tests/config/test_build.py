@@ -140,7 +140,7 @@ def test_a_least_accuracy_is_a_share_and_not_in_percent(repository):
 
 
 def test_a_file_that_is_not_there_is_refused():
-    with pytest.raises(UsageError, match=r"configs/none.py is not a config file"):
+    with pytest.raises(UsageError, match=r"There is no config file configs/none.py"):
         load_config("configs/none.py:smoke")
 
 

@@ -19,9 +19,10 @@ from fedsparse_jax.attacks.membership import ATTACKS
 from fedsparse_jax.attacks.poison import POISONS
 from fedsparse_jax.communication.transport import MessageSettings
 from fedsparse_jax.config import checks
+from fedsparse_jax.config.checks import AUTO
 from fedsparse_jax.config.defaults import defaults
 from fedsparse_jax.config.method import recipe_from_config, remarks_on_config, resolve_client_map
-from fedsparse_jax.config.overrides import SUPPLIED_TO_SOURCES
+from fedsparse_jax.config.overrides import CHOICES, SUPPLIED_TO_SOURCES, override
 from fedsparse_jax.config.registry import argument_path, bind_options, lookup
 from fedsparse_jax.core import masks
 from fedsparse_jax.core.errors import UsageError
@@ -31,6 +32,7 @@ from fedsparse_jax.data import partitions
 from fedsparse_jax.data.federation import Federation, cohort_size, federate
 from fedsparse_jax.data.image_sources import IMAGE_SOURCES
 from fedsparse_jax.data.partitions import PARTITIONS
+from fedsparse_jax.data.recorded_splits import recorded_test
 from fedsparse_jax.data.roster import federate_as_recorded
 from fedsparse_jax.data.scan_cache import ScanSet, ingest
 from fedsparse_jax.data.scan_sources import SCAN_SOURCES
@@ -122,11 +124,11 @@ def federation_from_config(
         UsageError: no federation can be made of the data, or not that of the run that has begun.
     """
     options = {key: value for key, value in config.partition.items() if key != "num_clients"}
-    given = ("ages", "sites", "num_clients", "seed")
+    number: int | None = None if config.partition.num_clients == AUTO else config.partition.num_clients
     divide = functools.partial(
         partitions.divide,
-        partition=bind_options(PARTITIONS, options, "partition", *given),
-        num_clients=config.partition.num_clients,
+        partition=bind_options(PARTITIONS, options, "partition", *CHOICES["partition"].supplied),
+        num_clients=number,
     )
     split: Callable = functools.partial(
         federate,
@@ -145,6 +147,7 @@ def federation_from_config(
         ages = np.array([scan.age for scan in scan_set.scans], np.float32)
         reasons = collections.Counter(drop.reason for drop in scan_set.dropped)
         people = people_of_scans(scan_set)
+        test = recorded_test(scan_set.scans) if test is None else test
         return split(scan_set.volumes[..., np.newaxis], ages, people, test=test), dict(reasons)
 
 
@@ -200,6 +203,8 @@ def experiment_from_config(
     Raises:
         UsageError: the config or the data cannot give a federation; nothing has been written to a run folder.
     """
+    if config.partition.num_clients == AUTO:
+        return _with_as_many_clients_as_sites(config, progress, test, workdir)
     checks.check_counts(config)
     messages = MessageSettings(**config.communication, seed=config.seed)
     checks.check_messages(messages)
@@ -231,11 +236,27 @@ def experiment_from_config(
         faults=Faults(**{key: config.faults[key] for key in Faults._fields}),
         multiply_adds=multiply_adds_per_weight(network.apply, params, data.inputs.shape[1:]),
         dropped=dropped,
-        remarks=remarks_on_config(config),
+        remarks=(*_left_out(dropped), *remarks_on_config(config)),
         leakage=_leakage_log(config, network, data) if config.log.audit_every else None,
         epsilon=_epsilon_of_rounds(config, recipe.private, data) if recipe.private else None,
         noise_from_seed=config.privacy.noise_from_seed,
         defaults=defaults().to_dict(),
+    )
+
+
+def _left_out(dropped: dict[str, int]) -> list[str]:
+    """What the console says of scans and people that are not in the federation."""
+    reasons = ", ".join(f"{count} x {reason}" for reason, count in dropped.items())
+    return [f"Left out: {sum(dropped.values())} ({reasons}); scripts/prepare.py lists them."] if dropped else []
+
+
+def _with_as_many_clients_as_sites(config: ConfigDict, progress, test, workdir: Path | None) -> Experiment:
+    """The experiment whose number of clients the data say: its config holds the number."""
+    checks.check_task(config)
+    checks.check_sites(config)
+    data, _ = federation_from_config(config, progress, test, workdir)
+    return experiment_from_config(
+        override(config, [("partition.num_clients", str(len(data.members)))]), progress, test, workdir
     )
 
 

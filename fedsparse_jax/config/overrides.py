@@ -7,7 +7,7 @@ or not. Where another member is picked, the arguments that only the one before t
 import ast
 import difflib
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from ml_collections import ConfigDict
 
@@ -49,7 +49,7 @@ CHOICES: dict[str, Choice] = {
     "poison": Choice(POISONS, own=("clients",), may_be_none=True),
 }
 OPTIONS, SOURCE = "data.options", "data.source"  # the one section whose member is named elsewhere
-KINDS = {"partition.num_clients": int | str}  # what a key may hold beside the kind of its default
+KINDS: dict[str, Any] = {"partition.num_clients": int | Literal["auto"]}  # where a default says too little
 
 
 def override(config: ConfigDict, settings: Iterable[tuple[str, str]]) -> ConfigDict:

@@ -72,7 +72,8 @@ def read_bids(
     people = read_people(table, named._replace(age=age_col if table_of_ages else None), cap_89)
     raw = table.path.parent if not participants else _raw_folder(root)
     at_sessions = SessionAges(list(dict.fromkeys((root, raw))), cap_89, age_col, people.sessions)
-    if people.ages is None and (not at_sessions.any(people.rows) or (age_col and not at_sessions.age_col_is_there)):
+    ages_there = at_sessions.any(people.rows) or people.ages
+    if not ages_there or (age_col and not table_of_ages and not at_sessions.age_col_is_there):
         require_column(table, "age", age_col)  # says what is missing
     images = list(_walk(root))
     files = _select(images, space, desc)

@@ -61,7 +61,8 @@ class SessionAges:
 
     def any(self, participants: Iterable[str]) -> bool:
         """Whether a table has an age for one of some people."""
-        return any(not isinstance(one.age, str) for name in participants for one in self.of(name))
+        told = [one for name in participants for one in self.of(name)]
+        return any(not isinstance(one.age, str) for one in told)
 
     @functools.cache  # noqa: B019 - lives as long as a listing is made
     def of(self, participant: str) -> tuple[SessionAge, ...]:

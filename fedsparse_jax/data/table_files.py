@@ -2,6 +2,7 @@
 
 import csv
 import datetime
+import io
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -76,13 +77,13 @@ def _text_records(path: Path) -> tuple[str, list[Record]]:
     if separator not in header and len(re.split(r"[,;\t]", header)) > 1:
         raise UsageError(f"{path} has columns separated otherwise than by tabs; save it tab-separated.")
     read = _lines_of_tsv if tabs else _records_of_csv
-    records = [(before + number, fields) for number, fields in read(path, lines[before:], separator)]
+    records = list(read(path, before + 1, lines[before:], separator))
     return separator, [record for record in records if any(cell.strip() for cell in record[1])]
 
 
-def _lines_of_tsv(path: Path, lines: list[str], separator: str) -> Iterable[Record]:
+def _lines_of_tsv(path: Path, first: int, lines: list[str], separator: str) -> Iterable[Record]:
     """BIDS knows no quotation marks: one that is not closed in its line is text."""
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(lines, first):
         try:
             (fields,) = csv.reader([line], delimiter=separator, strict=True) if line else [[]]
         except csv.Error:
@@ -90,9 +91,9 @@ def _lines_of_tsv(path: Path, lines: list[str], separator: str) -> Iterable[Reco
         yield number, fields
 
 
-def _records_of_csv(path: Path, lines: list[str], separator: str) -> Iterable[Record]:
+def _records_of_csv(path: Path, number: int, lines: list[str], separator: str) -> Iterable[Record]:
     """Rows, whose quoted cells may go on over several lines; but a cell that swallows rows was never meant."""
-    reader, number = csv.reader((line + "\n" for line in lines), delimiter=separator, strict=True), 1
+    reader, before = csv.reader((line + "\n" for line in lines), delimiter=separator, strict=True), number
     stray = "has a quotation mark that is not closed, or not at the end of its cell; close or remove it"
     columns = 0
     try:
@@ -102,7 +103,7 @@ def _records_of_csv(path: Path, lines: list[str], separator: str) -> Iterable[Re
             if columns > 1 and any(line.count(separator) >= columns - 1 for line in inner):
                 raise UsageError(f"{path}, row {number}, {stray}.")
             yield number, fields
-            number = reader.line_num + 1
+            number = before + reader.line_num
     except csv.Error as error:
         raise UsageError(f"{path}, row {number}, {stray}.") from error
 
@@ -117,7 +118,9 @@ def _excel_records(path: Path, notes: list[str]) -> list[Record]:
             "the sheet as CSV."
         ) from error
     try:
-        book = python_calamine.CalamineWorkbook.from_path(str(path))
+        book = python_calamine.CalamineWorkbook.from_filelike(
+            io.BytesIO(path.read_bytes())
+        )  # whatever its name ends in
         sheets = {name: book.get_sheet_by_name(name).to_python(skip_empty_area=False) for name in book.sheet_names}
     except Exception as error:  # the library raises many types
         raise UsageError(f"{path} cannot be read as an Excel table ({error}); export the sheet as CSV.") from error

@@ -155,7 +155,8 @@ def session_column(table: Rows, id_: str | None, named: str | None = None) -> tu
     people = {person for person, _ in rows}
     if any(label.startswith("ses-") for label in labels) or len(people) < len(set(rows)) == len(rows):
         return SES, []
-    return None, [f"{table.path.name}: column {SES!r} was not taken for the session; if it is, name it by session_col"]
+    remedy = "if it is, name it by data.options.session_col"
+    return None, [f"{table.path.name}: column {SES!r} was not taken for the session; {remedy}"]
 
 
 def participant_id(text: str) -> str:

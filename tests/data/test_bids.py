@@ -220,3 +220,42 @@ def test_missing_folders_and_files(tmp_path):
         bids.read_bids(tmp_path)
     with pytest.raises(UsageError, match="^root is .*: it holds no T1w scan"):
         bids.read_bids(folder(tmp_path, "participant_id\tage\nsub-01\t60\n"))
+
+
+def test_linked_folders_are_entered_and_links_that_lead_back_are_not(tmp_path):
+    real = folder(tmp_path / "real", "participant_id\tage\nsub-01\t60\nsub-02\t61\n", anat("01", "02"))
+    virtual = folder(tmp_path / "virtual", (real / "participants.tsv").read_text())
+    (virtual / "sub-01").symlink_to(real / "sub-01")
+    (virtual / "sub-02").mkdir()
+    (virtual / "sub-02" / "anat").symlink_to(real / "sub-02" / "anat")
+    (real / "sub-01" / "anat" / "around").symlink_to(real)
+    (virtual / "sub-02" / "up").symlink_to(virtual)
+    assert ages(bids.read_bids(real)) == ages(bids.read_bids(virtual)) == {"sub-01": 60.0, "sub-02": 61.0}
+    listing = bids.read_bids(virtual)
+    assert len(listing.scans) == 2 and not listing.dropped
+
+
+def test_a_folder_of_derivatives_is_known_from_wherever_it_is_named(tmp_path, monkeypatch):
+    raw = folder(tmp_path / "raw", "participant_id\tage\nsub-01\t60\n")
+    (raw / "derivatives").mkdir()
+    derived = folder(raw / "derivatives" / "fmriprep", "", anat("01"))
+    (derived / "participants.tsv").unlink()
+    monkeypatch.chdir(raw / "derivatives")
+    assert ages(bids.read_bids("fmriprep")) == {"sub-01": 60.0}
+    monkeypatch.chdir(derived)
+    assert ages(bids.read_bids(".")) == {"sub-01": 60.0}
+
+
+def test_refusals_point_to_the_other_ways_of_reading(tmp_path):
+    root = folder(tmp_path / "bids", "participant_id\tage\n01\t60\n")
+    with pytest.raises(
+        UsageError, match="^root is .*holds no T1w scan .*read from a table of paths, with data.source=table"
+    ):
+        bids.read_bids(root)
+    with pytest.raises(UsageError, match="^root is .*it is a file; to read a table of scans set data.source to table"):
+        bids.read_bids(root / "participants.tsv")
+    (root / "participants.tsv").unlink()
+    with pytest.raises(
+        UsageError, match="has no participants.tsv; .*or name another table by data.options.participants"
+    ):
+        bids.read_bids(root)

@@ -150,7 +150,9 @@ def test_ses_is_the_socioeconomic_status_unless_it_tells_rows_of_a_person_apart(
         ("sub-OAS1_0001_MR1", ""): (74.0, "F", "n/a"),
         ("sub-OAS1_0002_MR1", ""): (55.0, "M", "n/a"),
     }
-    assert "column 'ses' was not taken for the session; if it is, name it by session_col" in listing.notes[0]
+    assert (
+        "column 'ses' was not taken for the session; if it is, name it by data.options.session_col" in listing.notes[0]
+    )
     labelled = write(tmp_path / "u.csv", "id,age,ses,path\n1,60,ses-1,a.nii\n2,61,ses-1,b.nii\n")
     assert {scan.session for scan in read_table(labelled).scans} == {"ses-1"}
     apart = write(tmp_path / "v.csv", "id,age,ses,path\n1,60,1,a.nii\n1,63,2,b.nii\n2,50,1,c.nii\n")

@@ -114,7 +114,7 @@ def _excel_records(path: Path, notes: list[str]) -> list[Record]:
         import python_calamine
     except ImportError as error:
         raise UsageError(
-            f"{path} is an Excel table; install the extra 'tables' (pip install 'fedsparse_jax[tables]'), or export "
+            f"{path} is an Excel table; install the extra 'tables' (pip install -e '.[tables]'), or export "
             "the sheet as CSV."
         ) from error
     try:

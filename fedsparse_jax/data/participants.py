@@ -72,7 +72,7 @@ def read_people(table: Rows, named: NamedColumns, cap_89: bool) -> People:
     sexes, site = Sexes(table, find_column(table, "sex", named.sex)), find_column(table, "site", named.site)
     when, notes = session_column(table, id_, named.session)
     ages = Ages(table, age, cap_89) if age else None
-    people = People(table, {}, ages, {}, [], [*table.notes, *sexes.notes, *notes])
+    people = People(table, {}, ages, {}, [], [*sexes.notes, *notes])
     first: dict[tuple[str, str], dict[str, str]] = {}
     for row in table.rows:
         if row[id_].lower() in MISSING:

@@ -16,7 +16,7 @@ SPLIT = "split"  # the usual name of such a column
 def with_splits(
     splits: str | None, table: Rows, id_: str, scans: Iterable[Scan], dropped: list[Drop], notes: list[str]
 ) -> list[Scan]:
-    """Scans that know whether their person trains or is tested; who does neither is dropped.
+    """Scans that know whether their person is tested, and in which set; who neither trains nor is tested is dropped.
 
     Args:
         splits: a column of the table, or a table with a column of ids and one named ``split``; None for no record.
@@ -25,7 +25,7 @@ def with_splits(
         dropped, notes: what is left out, and what the user should know, is added here.
 
     Raises:
-        UsageError: no such column or table, or a person in both sets.
+        UsageError: no such column or table, a person in both sets, or nobody in one of them.
     """
     if not splits:
         if SPLIT in table.columns:
@@ -36,9 +36,12 @@ def with_splits(
     for scan in scans:
         word = words.get(find_person(words, scan.participant) or "", "")
         if part := _part_of(word):
-            kept.append(scan._replace(split=part))
+            kept.append(scan._replace(test_set=word if part == TEST else ""))
         else:
             dropped.append(Drop(str(scan.path), "split is neither train nor test", word or scan.participant))
+    for part, tested in ((TRAIN, False), (TEST, True)):
+        if kept and all(bool(scan.test_set) != tested for scan in kept):
+            raise ArgumentError("splits", splits, f"it leaves nobody in the set {part!r}; mend the record")
     return kept
 
 
@@ -79,15 +82,6 @@ def _part_of(word: str) -> str:
 
 
 def recorded_test(scans: Sequence[Scan]) -> np.ndarray | None:
-    """The people of the test set, by their places in the order of names; None where no scan knows its set.
-
-    Raises:
-        UsageError: nobody trains, or nobody is tested.
-    """
-    if not any(scan.split for scan in scans):
-        return None
-    parts = {scan.participant: scan.split for scan in scans}
-    for part in (TRAIN, TEST):
-        if part not in parts.values():
-            raise UsageError(f"data.options.splits leaves nobody in the set {part!r}; mend the record.")
-    return np.flatnonzero([parts[name] == TEST for name in sorted(parts)])
+    """The people of the test set, by their places in the order of names; None where the data have none of their own."""
+    tested = {scan.participant: bool(scan.test_set) for scan in scans}
+    return np.flatnonzero([tested[name] for name in sorted(tested)]) if any(tested.values()) else None

@@ -67,7 +67,7 @@ def read_table(
     scans = [one for one in found if isinstance(one, Scan)]
     dropped = [one for one in found if isinstance(one, Drop)]
     _refuse_twice(table, scans)
-    notes = [*table.notes, *columns.notes(), *zeros]
+    notes = [*columns.notes(), *zeros]
     scans = with_splits(splits, table, columns.id, scans, dropped, notes)
     return finish_listing(table.path, scans, dropped, notes, strict)
 

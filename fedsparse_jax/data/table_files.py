@@ -1,19 +1,17 @@
 """Tables as people keep them, CSV, TSV or Excel, read into rows; what cannot be read surely is refused with its row."""
 
 import csv
-import datetime
-import io
 import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 from fedsparse_jax.core.errors import UsageError
+from fedsparse_jax.data.spreadsheets import SPREADSHEETS, is_spreadsheet, sheet_as_csv
 
-EXCEL = (".xlsx", ".xls", ".xlsm", ".xlsb", ".ods")
-TABLES = (".csv", ".tsv", ".txt", *EXCEL)
+TABLES = (".csv", ".tsv", ".txt", *SPREADSHEETS)
 IMAGES = (".nii", ".nii.gz", ".hdr", ".img", ".mgz", ".mgh")
-_EXCEL_BEGINS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # a ZIP archive, or Microsoft's older container
+_SPREADSHEET_BEGINS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # a ZIP archive, or Microsoft's older container
 _GZIP_BEGINS = b"\x1f\x8b"
 
 Record = tuple[int, list[str]]  # number of the row in the file, from 1, and its cells
@@ -25,8 +23,7 @@ class Rows(NamedTuple):
     path: Path
     columns: list[str]
     rows: list[dict[str, str]]
-    separator: str = ","  # a tab also for Excel, where a comma separates nothing
-    notes: tuple[str, ...] = ()
+    separator: str = ","  # a tab also for spreadsheets, where a comma separates nothing
 
 
 def read_rows(path: Path) -> Rows:
@@ -44,14 +41,12 @@ def read_rows(path: Path) -> Rows:
         begin = file.read(4)
     if path.name.lower().endswith(IMAGES):
         raise UsageError(f"{path} is an image; give a table with a row a scan, which names its path, id and age.")
-    notes: list[str] = []
-    if begin.startswith(_EXCEL_BEGINS) or path.suffix.lower() in EXCEL:
-        separator, records = "\t", _excel_records(path, notes)
-    elif begin.startswith(_GZIP_BEGINS):
+    if is_spreadsheet(path) or begin.startswith(_SPREADSHEET_BEGINS):
+        records = _records_of_csv(path, 1, sheet_as_csv(path).split("\n"), ",")
+        return _named(path, "\t", _filled(records))
+    if begin.startswith(_GZIP_BEGINS):
         raise UsageError(f"{path} is compressed; unpack it.")
-    else:
-        separator, records = _text_records(path)
-    return _named(path, separator, records, tuple(notes))
+    return _named(path, *_text_records(path))
 
 
 def expand_home(path: str) -> Path:
@@ -77,8 +72,11 @@ def _text_records(path: Path) -> tuple[str, list[Record]]:
     if separator not in header and len(re.split(r"[,;\t]", header)) > 1:
         raise UsageError(f"{path} has columns separated otherwise than by tabs; save it tab-separated.")
     read = _lines_of_tsv if tabs else _records_of_csv
-    records = list(read(path, before + 1, lines[before:], separator))
-    return separator, [record for record in records if any(cell.strip() for cell in record[1])]
+    return separator, _filled(read(path, before + 1, lines[before:], separator))
+
+
+def _filled(records: Iterable[Record]) -> list[Record]:
+    return [record for record in records if any(cell.strip() for cell in record[1])]
 
 
 def _lines_of_tsv(path: Path, first: int, lines: list[str], separator: str) -> Iterable[Record]:
@@ -108,47 +106,7 @@ def _records_of_csv(path: Path, number: int, lines: list[str], separator: str) -
         raise UsageError(f"{path}, row {number}, {stray}.") from error
 
 
-def _excel_records(path: Path, notes: list[str]) -> list[Record]:
-    """The rows of the one sheet that holds any, or of the longest."""
-    try:
-        import python_calamine
-    except ImportError as error:
-        raise UsageError(
-            f"{path} is an Excel table; install the extra 'tables' (pip install -e '.[tables]'), or export "
-            "the sheet as CSV."
-        ) from error
-    try:
-        book = python_calamine.CalamineWorkbook.from_filelike(
-            io.BytesIO(path.read_bytes())
-        )  # whatever its name ends in
-        sheets = {name: book.get_sheet_by_name(name).to_python(skip_empty_area=False) for name in book.sheet_names}
-    except Exception as error:  # the library raises many types
-        raise UsageError(f"{path} cannot be read as an Excel table ({error}); export the sheet as CSV.") from error
-    filled = {name: rows for name, sheet in sheets.items() if (rows := _filled(sheet))}
-    if not filled:
-        raise UsageError(f"{path} is empty; it needs a header and a row a person.")
-    longest = max(filled, key=lambda name: len(filled[name]))
-    if len(filled) > 1:
-        notes.append(f"{path.name}: of {len(filled)} sheets the longest was read, {longest!r}")
-    return filled[longest]
-
-
-def _filled(sheet: list[list]) -> list[Record]:
-    """The rows of a sheet that hold anything."""
-    records = [(number, [_cell_text(cell) for cell in row]) for number, row in enumerate(sheet, 1)]
-    return [record for record in records if any(record[1])]
-
-
-def _cell_text(cell: object) -> str:
-    """A cell as a CSV file would hold it: whole numbers without a point, dates by ISO 8601."""
-    if isinstance(cell, float) and cell.is_integer():
-        return str(int(cell))
-    if isinstance(cell, datetime.datetime) and cell.time() == datetime.time():
-        return cell.date().isoformat()
-    return "" if cell is None else str(cell)
-
-
-def _named(path: Path, separator: str, records: list[Record], notes: tuple[str, ...]) -> Rows:
+def _named(path: Path, separator: str, records: list[Record]) -> Rows:
     """Rows by column, under a header in which every name is there once."""
     (_, first), *rest = records
     header = [name.strip().lower() for name in first]
@@ -168,7 +126,7 @@ def _named(path: Path, separator: str, records: list[Record], notes: tuple[str, 
             raise UsageError(f"{path}, row {number}, has {len(fields)} cells under {len(header)} columns{hint}.")
         fields = fields[: len(header)] + [""] * (len(header) - len(fields))
         rows.append(dict(zip(header, fields, strict=True)))
-    return Rows(path, header, rows, separator, notes)
+    return Rows(path, header, rows, separator)
 
 
 def _counts_rows(cells: list[str]) -> bool:

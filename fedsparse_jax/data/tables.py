@@ -41,7 +41,7 @@ class Scan(NamedTuple):
     sex: str  # F, M or n/a
     site: str  # n/a if unknown
     mask: Path | None = None  # brain mask beside a derivative
-    split: str = ""  # train or test, where the user's table says so
+    test_set: str = ""  # the data's own test set that the person is in; empty for training, and where there is none
 
 
 class Drop(NamedTuple):

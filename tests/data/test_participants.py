@@ -50,12 +50,12 @@ def test_ages_of_a_bids_folder_may_stand_in_another_table(tmp_path):
 def test_a_workbook_of_ages_is_joined_with_a_table_of_paths(tmp_path):
     pytest.importorskip("python_calamine")
     rows = [["IXI_ID", "SEX_ID (1=m, 2=f)", "AGE"], [2, 2, 35.8], [12, 1, 38.78], [13, 1, 0]]
-    write_workbook(tmp_path / "IXI.xls", {"Table": rows})
+    write_workbook(tmp_path / "IXI.xlsx", {"Table": rows})
     table = write(tmp_path / "t.csv", "id,path\n002,a.nii\n012,b.nii\n013,c.nii\n")
-    listing = read_table(table, participants=str(tmp_path / "IXI.xls"))
+    listing = read_table(table, participants=str(tmp_path / "IXI.xlsx"))
     assert [scan[1:5] for scan in listing.scans] == [("sub-002", "", 35.8, "F"), ("sub-012", "", 38.78, "M")]
     assert [drop.reason for drop in listing.dropped] == ["age is impossible"]
-    assert "IXI.xls: sex 1 was taken for M and 2 for F (ISO/IEC 5218)" in listing.notes
+    assert "IXI.xlsx: sex 1 was taken for M and 2 for F (ISO/IEC 5218)" in listing.notes
 
 
 def test_a_table_of_ages_without_ages_is_refused(tmp_path):

@@ -17,10 +17,10 @@ def table(folder, rows=ROWS):
 
 
 def parts(listing):
-    return {scan.participant: scan.split for scan in listing.scans}
+    return {scan.participant: scan.test_set for scan in listing.scans}
 
 
-SETS = {"sub-1": "train", "sub-2": "test", "sub-3": "train", "sub-6": "test"}
+SETS = {"sub-1": "", "sub-2": "internal_test", "sub-3": "", "sub-6": "test"}
 
 
 def test_a_column_says_who_is_tested_and_who_is_in_neither_set_is_listed(tmp_path):
@@ -57,10 +57,9 @@ def test_records_that_cannot_be_are_refused(tmp_path):
     (tmp_path / "t.csv").write_text("id,age,path,split\n1,60,a.nii,train\n1,61,b.nii,test\n")
     with pytest.raises(UsageError, match="has sub-1 in 'train' and in 'test'; nobody may be in two sets"):
         read_table(tmp_path / "t.csv", splits="split")
-    for word in ("train", "test"):
-        scans = read_table(table(tmp_path, [("1", word), ("2", word)]), splits="split").scans
-        with pytest.raises(UsageError, match="data.options.splits leaves nobody in the set"):
-            recorded_test(scans)
+    for word, other in (("train", "test"), ("test", "train")):
+        with pytest.raises(ArgumentError, match=f"^splits is 'split': it leaves nobody in the set '{other}'"):
+            read_table(table(tmp_path, [("1", word), ("2", word)]), splits="split")
 
 
 def test_the_places_are_those_of_the_names_in_order(tmp_path):

@@ -91,7 +91,7 @@ def test_a_workbook_is_read_as_the_same_table_in_csv(tmp_path):
     pytest.importorskip("python_calamine")
     write_workbook(tmp_path / "t.xlsx", {"Table": ROWS})
     table = read_rows(tmp_path / "t.xlsx")
-    assert table.rows == TWO and table.notes == ()
+    assert table.rows == TWO
     write_workbook(tmp_path / "named.csv", {"Table": [[], *ROWS]})  # known by its content
     assert read_rows(tmp_path / "named.csv").rows == TWO
 
@@ -102,25 +102,31 @@ def test_numbers_of_a_workbook_keep_their_decimals_and_text_its_zeros(tmp_path):
     assert read_rows(tmp_path / "t.xlsx").rows == [dict(id="007", age="61.25"), dict(id="8", age="")]
 
 
-def test_of_several_sheets_the_longest_is_read_and_that_is_said(tmp_path):
+def test_of_several_sheets_the_one_called_table_is_read(tmp_path):
     pytest.importorskip("python_calamine")
     write_workbook(tmp_path / "t.xlsx", {"Codes": [["code", "meaning"], [1, "white"]], "Table": ROWS, "Sheet3": []})
-    table = read_rows(tmp_path / "t.xlsx")
-    assert table.rows == TWO and table.notes == ("t.xlsx: of 2 sheets the longest was read, 'Table'",)
+    assert read_rows(tmp_path / "t.xlsx").rows == TWO
+
+
+def test_the_older_format_of_excel_is_read(repository):
+    """Written by xlwt with the head of IXI.xls, and one date."""
+    pytest.importorskip("python_calamine")
+    first = read_rows(repository / "tests/files/IXI_small.xls").rows[0]
+    assert (first["ixi_id"], first["study_date"], first["age"]) == ("2", "2005-11-25", "35.8")
 
 
 def test_a_damaged_or_empty_workbook_is_refused(tmp_path):
     pytest.importorskip("python_calamine")
     (tmp_path / "t.xls").write_bytes(b"\xd0\xcf\x11\xe0 and nothing else")
-    with pytest.raises(UsageError, match="t.xls cannot be read as an Excel table .*; export the sheet as CSV"):
+    with pytest.raises(UsageError, match="t.xls cannot be read as a spreadsheet .*save the sheet as CSV"):
         read_rows(tmp_path / "t.xls")
     write_workbook(tmp_path / "t.xlsx", {"Table": []})
-    with pytest.raises(UsageError, match="t.xlsx is empty"):
+    with pytest.raises(UsageError, match="t.xlsx has no sheet with cells"):
         read_rows(tmp_path / "t.xlsx")
 
 
 def test_without_the_extra_a_workbook_is_refused_with_the_remedy(tmp_path, monkeypatch):
     write_workbook(tmp_path / "t.xlsx", {"Table": ROWS})
     monkeypatch.setitem(sys.modules, "python_calamine", None)
-    with pytest.raises(UsageError, match="install the extra 'tables' .*, or export the sheet as CSV"):
+    with pytest.raises(UsageError, match="is not installed: pip install python-calamine, or save the sheet as CSV"):
         read_rows(tmp_path / "t.xlsx")

@@ -105,6 +105,8 @@ def _as_settings(argv: list[str]) -> list[str]:
 
     >>> _as_settings(["train.py", "--config.rounds=3", "--config.log.report", "--noconfig.log.tensorboard", "--x"])
     ['train.py', '--set=rounds=3', '--set=log.report=true', '--set=log.tensorboard=false', '--x']
+    >>> _as_settings(["evaluate.py", "--data.align", "rough", "--options.cap_89"])
+    ['evaluate.py', '--set=data.align=rough', '--set=data.options.cap_89=true']
     """
     words, rest = [], list(argv)
     while rest:

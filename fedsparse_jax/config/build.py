@@ -52,11 +52,15 @@ NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOT
 
 
 def load_config(spec: str) -> ConfigDict:
-    """The config of ``path.py`` or ``path.py:forms``."""
+    """The config of ``path.py`` or ``path.py:forms``; options of the phantom do not outlive another source in it."""
     path, _, forms = spec.partition(":")
     if not Path(path).is_file():
         raise UsageError(f"There is no config file {path}; give a path such as configs/quickstart.py.")
-    return runpy.run_path(path)["get_config"](forms)
+    config = runpy.run_path(path)["get_config"](forms)
+    if config.data.source != "phantom" and config.data.options == defaults().data.options:
+        with config.unlocked():
+            config.data.options = {}
+    return config
 
 
 def no_progress(items, description: str, total: int):

@@ -29,7 +29,8 @@ def with_splits(
     """
     if not splits:
         if SPLIT in table.columns:
-            notes.append(f"{table.path.name}: column {SPLIT!r} was not used; set data.options.splits={SPLIT} to")
+            way = f"with data.options.splits={SPLIT} it says who is tested"
+            notes.append(f"{table.path.name}: column {SPLIT!r} was not used; {way}")
         return list(scans)
     words = _words(splits, table, id_)
     kept = []

@@ -93,8 +93,9 @@ class _Columns(NamedTuple):
     passed_over: list[str]
 
     def notes(self) -> list[str]:
-        ages = self.ages.notes(self.table.path) if self.ages else []
-        return [*ages, *self.sexes.notes, *self.passed_over, *(self.people.notes if self.people else [])]
+        ages, table = (self.people.ages, self.people.table) if self.people else (self.ages, self.table)
+        notes = [*(ages.notes(table.path) if ages else []), *self.sexes.notes, *self.passed_over]
+        return notes + (self.people.notes if self.people else [])
 
     def age(self, row: dict[str, str], known: dict[str, str] | None, session: str) -> float | str:
         """Years, or the reason why there are none; ``known`` is the person's row in the table of participants."""

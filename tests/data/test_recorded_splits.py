@@ -43,7 +43,7 @@ def test_a_table_of_its_own_says_the_same(tmp_path):
 def test_without_the_option_the_column_is_not_used_and_that_is_said(tmp_path):
     listing = read_table(table(tmp_path))
     assert set(parts(listing).values()) == {""} and recorded_test(listing.scans) is None
-    assert "column 'split' was not used; set data.options.splits=split" in listing.notes[-1]
+    assert "column 'split' was not used; with data.options.splits=split it says who is tested" in listing.notes[-1]
 
 
 def test_records_that_cannot_be_are_refused(tmp_path):

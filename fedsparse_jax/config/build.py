@@ -128,6 +128,7 @@ def federation_from_config(
         UsageError: no federation can be made of the data, or not that of the run that has begun.
     """
     options = {key: value for key, value in config.partition.items() if key != "num_clients"}
+    checks.check_sites(config)
     number: int | None = None if config.partition.num_clients == AUTO else config.partition.num_clients
     divide = functools.partial(
         partitions.divide,
@@ -257,11 +258,9 @@ def _left_out(dropped: dict[str, int]) -> list[str]:
 def _with_as_many_clients_as_sites(config: ConfigDict, progress, test, workdir: Path | None) -> Experiment:
     """The experiment whose number of clients the data say: its config holds the number."""
     checks.check_task(config)
-    checks.check_sites(config)
     data, _ = federation_from_config(config, progress, test, workdir)
-    return experiment_from_config(
-        override(config, [("partition.num_clients", str(len(data.members)))]), progress, test, workdir
-    )
+    counted = override(config, [("partition.num_clients", str(len(data.members)))])
+    return experiment_from_config(counted, progress, test, workdir)
 
 
 def _loss_of_knowing_nothing(config: ConfigDict, data: Federation) -> float:

@@ -95,7 +95,7 @@ def check_clients(config: ConfigDict) -> None:
 
 def check_sites(config: ConfigDict) -> None:
     """Refuses ``auto`` for the number of clients where the data do not say how many there are."""
-    if config.partition.name != "site":
+    if config.partition.num_clients == AUTO and config.partition.name != "site":
         raise UsageError(
             f"partition.num_clients is 'auto', as many as there are sites, but partition.name is "
             f"{config.partition.name!r}; give a number, or set partition.name to 'site'."

@@ -63,8 +63,15 @@ MEMBERS = {
 }
 
 
-def test_each_section_that_picks_a_member_is_tried_below():
-    assert MEMBERS.keys() == CHOICES.keys()
+def sections_with_a_name(config, path=""):
+    for key, section in config.items():
+        if hasattr(section, "items"):
+            yield from [f"{path}{key}"] if "name" in section else []
+            yield from sections_with_a_name(section, f"{path}{key}.")
+
+
+def test_each_section_that_picks_a_member_is_known_and_tried_below():
+    assert MEMBERS.keys() == CHOICES.keys() == set(sections_with_a_name(defaults()))
 
 
 @pytest.mark.parametrize("path", MEMBERS)

@@ -17,7 +17,7 @@ import nibabel as nib
 import numpy as np
 
 import fedsparse_jax
-from fedsparse_jax.core.errors import ArgumentError, UsageError
+from fedsparse_jax.core.errors import ArgumentError
 from fedsparse_jax.core.files import forget_partial, write_json, write_tsv, write_whole
 from fedsparse_jax.data.nifti import grid_affine
 from fedsparse_jax.data.phantom.anatomy import Person, Site, draw_person, draw_sites, render_scan
@@ -232,10 +232,11 @@ def _begin(root: Path, options: CohortOptions) -> bool:
         if _read_stamp(root / DESCRIPTION) == _stamp(options):
             return False
         if _read_stamp(root / UNFINISHED) != _stamp(options):
-            raise UsageError(
-                f"{root} holds something other than this phantom cohort:"
-                " name another folder, or delete this one if it may go."
+            rule = (
+                "it holds something other than this phantom cohort; to read the scans that are there set data.source "
+                "to bids, or to table for a table of paths; to write a phantom name another folder"
             )
+            raise ArgumentError("root", str(root), rule)
         for folder in {path.parent for path in root.rglob("*.partial")}:
             forget_partial(folder)
         return True

@@ -16,17 +16,27 @@ OUTPUT = flags.DEFINE_string("output", "prepared", "Folder for the tables, the p
 
 
 def main():
+    import numpy as np
+
     from fedsparse_jax.config import read_scans
     from fedsparse_jax.config.build import federation_from_config
     from fedsparse_jax.core.errors import UsageError
-    from fedsparse_jax.data.scan_cache import summarize_scans, write_tables
+    from fedsparse_jax.data.scan_cache import ScanSet, summarize_scans, write_tables
     from fedsparse_jax.data.scan_quality import find_doubts
+    from fedsparse_jax.data.tables import NothingLeft
     from fedsparse_jax.reporting.cohort_page import COHORT_PAGE, Sharing, cohort_sheet, write_cohort_page
     from fedsparse_jax.reporting.style import render_figure
 
     output = Path(OUTPUT.value)
     output.mkdir(parents=True, exist_ok=True)
-    scan_set = read_scans(CONFIG.value, cli.show_progress)
+    sheet_file = output / "contact_sheet.png"
+    try:
+        scan_set = read_scans(CONFIG.value, cli.show_progress)
+    except NothingLeft as error:
+        write_tables(ScanSet(np.zeros(0), (), (), error.dropped, ()), output)
+        for file in (sheet_file, output / COHORT_PAGE):
+            file.unlink(missing_ok=True)  # it showed other scans
+        raise UsageError(f"{str(error).rstrip('.')}; all are listed in {output / 'dropped.tsv'}.") from error
     print(summarize_scans(scan_set))
     write_tables(scan_set, output)
     partition = CONFIG.value.partition.name
@@ -36,12 +46,11 @@ def main():
         sharing = Sharing(partition, None, str(error))
         print(f"not divided: {error}")
     sheet = cohort_sheet(scan_set, find_doubts(scan_set.quality))
-    (output / "contact_sheet.png").write_bytes(render_figure(sheet, "png"))
+    sheet_file.write_bytes(render_figure(sheet, "png"))
     write_cohort_page(output / COHORT_PAGE, scan_set, sharing)
     print(f"Tables and contact sheet: {output}")
     print(f"Page: {output / COHORT_PAGE}")
 
 
 if __name__ == "__main__":
-    flags.mark_flag_as_required("config")
     cli.run_main(main)

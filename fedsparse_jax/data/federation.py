@@ -18,6 +18,7 @@ class Federation(NamedTuple):
     test: np.ndarray  # indices of the central test set
     people: list[dict]  # one row an example: participant_id, session, site
     classes: int = 0  # number of classes; 0 where the target is a number
+    class_names: tuple[str, ...] = ()  # what they are called; empty where they have numbers only
 
     @property
     def person_of_row(self) -> np.ndarray:

@@ -22,7 +22,7 @@ from fedsparse_jax.federated.sound_clients import has_arrived
 from fedsparse_jax.runs import checkpoint, console, metrics_log, run_dir
 from fedsparse_jax.runs.evaluation import evaluate_server, predict_test, write_predictions
 from fedsparse_jax.runs.experiment import Experiment
-from fedsparse_jax.runs.records import SICK, RoundRecord, make_record
+from fedsparse_jax.runs.records import SICK, UNSENT, RoundRecord, make_record
 from fedsparse_jax.runs.round import RoundResult, Runner, initial_server, make_runner, play_round, sample_cohort
 
 Print = Callable[[str], None]
@@ -56,7 +56,7 @@ def _run(experiment: Experiment, workdir: Path, print_fn: Print) -> list[RoundRe
             pending.result()  # the round before; what went wrong with it ends the run here
             pending, server = writer_thread.submit(write_round, result), result.server
         pending.result()
-    write_predictions(experiment.federation, predict_test(runner, server.params), workdir)
+    write_predictions(experiment.federation, predict_test(runner, server.params), workdir, experiment.task)
     return records
 
 
@@ -198,8 +198,8 @@ def _refuse_divergence(experiment: Experiment, records: list[RoundRecord], workd
     record = records[-1]
     failed = set[int]()
     for one in reversed(records):
-        sick = {client for reason in SICK for client in one.left_out.get(reason, ())}
-        if set(one.cohort) - sick:
+        sick, unsent = ({i for reason in reasons for i in one.left_out.get(reason, ())} for reasons in (SICK, UNSENT))
+        if set(one.cohort) - sick - unsent:
             break
         failed |= sick
     everybody = {client for client, rows in enumerate(experiment.federation.members) if len(rows)}

@@ -9,6 +9,7 @@ import numpy as np
 
 from fedsparse_jax.communication import transport
 from fedsparse_jax.communication.transport import SharedMasks, Traffic
+from fedsparse_jax.core import tree
 from fedsparse_jax.core.types import (
     Absence,
     Chunk,
@@ -51,7 +52,7 @@ class TrainedClients(NamedTuple):
 
     clients: ClientState  # [C, ...]
     payload: Payload  # [C, ...], before any message is made of it
-    plan: BatchPlan
+    plan: BatchPlan  # in the order of training
     steps: list[StepInfo]  # of each chunk
     absent: np.ndarray  # i32[C], why what a client sends does not reach the server: an `Absence`, 0 if it does
 
@@ -123,18 +124,11 @@ def initial_server(runner: Runner) -> ServerState:
 
 
 def sample_cohort(experiment: Experiment, round_: int) -> np.ndarray:
-    """The clients of a round, ``i32[C]``.
-
-    In the first ``solo_rounds`` it is always the same one. Where clients are trained in groups, neighbours are of like
-    size.
-    """
-    size, members, execution = experiment.cohorts.size, experiment.federation.members, experiment.execution
+    """The clients of a round, ``i32[C]``, rising; in the first ``solo_rounds`` it is always the same one."""
+    num_clients = len(experiment.federation.members)
     if round_ <= experiment.cohorts.solo_rounds:
-        return sample_clients(experiment.seed, 0, len(members), 1)
-    ids = sample_clients(experiment.seed, round_, len(members), size)
-    if 1 < execution.num_parallel_clients < size:
-        return largest_first(ids, np.array([len(members[i]) for i in ids]), execution.devices)
-    return ids
+        return sample_clients(experiment.seed, 0, num_clients, 1)
+    return sample_clients(experiment.seed, round_, num_clients, experiment.cohorts.size)
 
 
 def play_round(
@@ -142,13 +136,16 @@ def play_round(
 ) -> RoundResult:
     """One round with the clients ``ids``.
 
+    The server adds in the order of their numbers, since the order of a sum of floats shows in its last bits.
+
     Args:
         runner: the experiment.
         server: the state before the round.
         round_: counted from 1.
-        ids: the cohort, ``i32[C]``.
+        ids: the cohort, ``i32[C]``, in any order; the result has it rising.
         shared_masks: what server and clients know of one another.
     """
+    ids = np.sort(ids)
     exchanged = exchange_models(runner, server, round_, ids, shared_masks)
     clients, payload, plan, steps, absent = exchanged.trained
     download, traffic = exchanged.download, exchanged.traffic
@@ -199,9 +196,33 @@ def train_clients(
     """The clients' half of a round, before any message is made of it.
 
     Args:
-        runner, server, round_, ids: see `play_round`.
+        runner, server, round_: see `play_round`.
+        ids: the cohort, ``i32[C]``; who was trained beside whom does not show in the result.
         received: what was decoded of the server's messages, where the model is sent through them.
     """
+    order = _training_order(runner.experiment, ids)
+    if np.array_equal(order, np.arange(len(ids))):
+        return _train_in_order(runner, server, round_, ids, received)
+    trained = _train_in_order(runner, server, round_, ids[order], tree.gather(received, order))
+    clients, payload, steps, absent = tree.gather(
+        (trained.clients, trained.payload, trained.steps, trained.absent), np.argsort(order)
+    )
+    return TrainedClients(clients, payload, trained.plan, steps, absent)
+
+
+def _training_order(experiment: Experiment, ids: np.ndarray) -> np.ndarray:
+    """Places of ``ids`` in the order of training: neighbours are of like size where clients are trained in groups."""
+    execution = experiment.execution
+    if not 1 < execution.num_parallel_clients < len(ids):
+        return np.arange(len(ids))
+    sizes = np.array([len(experiment.federation.members[i]) for i in ids])
+    return largest_first(np.arange(len(ids)), sizes, execution.devices)
+
+
+def _train_in_order(
+    runner: Runner, server: ServerState, round_: int, ids: np.ndarray, received: Payload | None
+) -> TrainedClients:
+    """As `train_clients`, in the order of ``ids``."""
     experiment, needs = runner.experiment, runner.algorithm.data_needs
     members, batching = experiment.federation.members, experiment.batching
     looks_at_data = needs.before_training or needs.after_training

@@ -27,7 +27,9 @@ from fedsparse_jax.core.files import read_json, write_json
 from fedsparse_jax.core.types import ServerState
 from fedsparse_jax.data.federation import Federation
 from fedsparse_jax.data.loading import predict_batches
+from fedsparse_jax.runs.faults import Faults
 from fedsparse_jax.runs.metrics_log import read_records
+from fedsparse_jax.runs.records import UNSENT
 from fedsparse_jax.runs.round import Runner, exchange_models, make_runner, sample_cohort
 from fedsparse_jax.runs.run_dir import client_records, noise_entropy, stored_config
 from fedsparse_jax.studies.shadow_models import last_shadows
@@ -125,11 +127,9 @@ def load_audited_run(workdir: Path, progress=no_progress) -> LoadedRun:
     """Opens a run folder with every checkpoint it holds.
 
     Raises:
-        UsageError: it holds no run, no checkpoint, a shadow, or a classifier.
+        UsageError: it holds no run, no checkpoint, or a shadow.
     """
     config, _, _ = load_run(workdir)
-    if config.task != "regression":
-        raise UsageError(f"{workdir} holds a classifier; the attacks are for regressors.")
     if "shadow" in config:
         raise UsageError(f"{workdir} holds a shadow; give the run that it is a shadow of.")
     runner = make_runner(experiment_from_config(config, progress, workdir=workdir), noise_entropy(workdir))
@@ -147,14 +147,15 @@ def load_control_run(workdir: Path, data: Federation, progress) -> LoadedRun:
     return control
 
 
-def errors_of_run(run: LoadedRun) -> dict[str, float]:
-    """Train and test MAE of the newest model, and the gap that attacks live on."""
-    params, mae = run.states[-1].params, []
-    batch_size = run.runner.experiment.execution.eval_batch
+def errors_of_run(run: LoadedRun) -> dict[str, Any]:
+    """Headline measure of the newest model on train and test people, and the gap that attacks live on, in ``unit``."""
+    params, experiment = run.states[-1].params, run.runner.experiment
+    task, values = experiment.task, []
     for rows in (np.concatenate(run.data.members), run.data.test):
-        predictions = predict_batches(run.runner.apply, params, run.runner.read, rows, batch_size)
-        mae.append(float(np.abs(predictions - run.data.targets[rows]).mean()))
-    return {"train_mae": mae[0], "test_mae": mae[1], "gap": mae[1] - mae[0]}
+        predictions = predict_batches(run.runner.apply, params, run.runner.read, rows, experiment.execution.eval_batch)
+        values.append(task.measure(predictions, run.data.targets[rows])[task.headline])
+    gap = (values[1] - values[0]) * (1 if task.lower_is_better else -1)
+    return {f"train_{task.headline}": values[0], f"test_{task.headline}": values[1], "gap": gap, "unit": task.unit}
 
 
 def _privacy_spent(workdir: Path, run: LoadedRun) -> dict[str, float]:
@@ -219,15 +220,18 @@ def client_snapshots(run: LoadedRun, victim: int, models: int) -> tuple[Snapshot
     """What a client sent in the rounds after the kept ones, oldest first.
 
     Raises:
-        UsageError: too few checkpoints, or the client took part in none of these rounds.
+        UsageError: too few checkpoints, or nothing arrived of the client in any of these rounds.
     """
     snapshots = []
+    logged = {record.round: record for record in read_records(run.workdir)}
+    runner = run.runner._replace(experiment=run.runner.experiment._replace(faults=Faults()))  # it arrived: see the log
     for state in run.states[:-1][-models:]:
         round_ = int(state.round) + 1
-        if victim not in sample_cohort(run.runner.experiment, round_):
+        silent = {client for reason in UNSENT for client in logged[round_].left_out.get(reason, ())}
+        if victim not in sample_cohort(runner.experiment, round_) or victim in silent:
             continue
         known = load_records(client_records(run.workdir), int(state.round), state.masks)
-        sent = exchange_models(run.runner, state, round_, np.array([victim], np.int32), known).received
+        sent = exchange_models(runner, state, round_, np.array([victim], np.int32), known).received
         params, mask = jax.tree.map(lambda leaf: leaf[0], sent[:2])
         snapshots.append(Snapshot(params, mask, masks.apply(state.masks, state.params)))
     if not snapshots:
@@ -292,7 +296,9 @@ def _attack_all(
         if id(models) not in shown:  # threats that see the same models share what is computed of them
             seen = models if stand_in is None else stand_in(models)
             shown[id(models)] = seen, feature_cache(apply, seen, data.inputs, data.targets)
-        evidence = threats.evidence_for(threat, *shown[id(models)], data.targets, shadows, data.person_of_row)
+        seen, observe = shown[id(models)]
+        who_is = data.person_of_row
+        evidence = threats.evidence_for(threat, seen, observe, data.targets, shadows, who_is, bool(data.classes))
         tell = (lambda name: print_fn(f"attack: {name}")) if len(who) == 1 else lambda _: None
         findings[threat.name] = evaluate_attacks(
             evidence, threat.inside, attacks, caliper=options.caliper, draws=options.draws, print_fn=tell

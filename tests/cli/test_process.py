@@ -73,6 +73,36 @@ def test_what_a_disk_refuses_is_one_sentence(monkeypatch, capsys, number, senten
     assert left.value.code == 2 and capsys.readouterr().err.startswith(sentence)
 
 
+LOSES_AN_INTERRUPT = """
+import os, signal, time
+from fedsparse_jax import cli
+
+class Deaf:
+    def __del__(self):
+        os.kill(os.getpid(), signal.{name})
+        time.sleep(0.01)  # the interrupt is raised here, where Python can only print it
+
+def main():
+    Deaf()
+    try:
+        time.sleep(60)
+        print("ended as usual")
+    finally:
+        time.sleep(2.5)  # what is tidied up is not interrupted a second time
+        print("tidied up")
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+cli.run_main(main)
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_an_interrupt_that_a_destructor_loses_is_raised_again_and_what_is_tidied_up_is_not_interrupted(name):
+    ended = subprocess.run([sys.executable, "-c", LOSES_AN_INTERRUPT.format(name=name)], capture_output=True, text=True)
+    assert ended.returncode == 130 and ended.stdout == "tidied up\n"
+    assert ended.stderr.splitlines()[-1].startswith("Stopped. Finished rounds are safe")
+
+
 @pytest.fixture
 def settings():
     """The settings of the compilation cache, which the other tests need as they were."""

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fedsparse_jax.core.errors import ArgumentError
+from fedsparse_jax.core.errors import ArgumentError, UsageError
 from fedsparse_jax.core.types import Absence
 from fedsparse_jax.runs import run_experiment
 from fedsparse_jax.runs.faults import Faults, check_faults, who_fails
@@ -106,6 +106,17 @@ def test_one_sick_client_stops_no_run_also_where_it_is_alone_in_its_round(tmp_pa
     assert any(alone) and not all(alone)
     assert [record.void for record in records] == alone
     assert [record.left_out for record in records] == [{"not_a_number": [1]} if bad else {} for bad in alone]
+
+
+def test_clients_that_drop_out_are_not_taken_for_sound_ones(tmp_path):
+    """Everybody who sends anything sends NaN, and the run ends once each has, as without dropouts."""
+    experiment = toy_federation.experiment(rounds=3, cohort_size=3, faults=Faults(dropout=0.4), seed=0)
+    for client in range(3):
+        experiment = sick(experiment, client, np.nan)
+    silent = [np.flatnonzero(who_fails(experiment.faults, 0, t, np.arange(3), np.ones(3))).tolist() for t in (1, 2)]
+    assert silent == [[1], [2]]  # after round 1 somebody has sent nothing yet
+    with pytest.raises(UsageError, match="diverged in round 2 "):
+        run_experiment(experiment, tmp_path, print_fn=QUIET)
 
 
 def test_a_client_without_data_counts_as_absent(tmp_path):

@@ -11,8 +11,9 @@ import pytest
 from fedsparse_jax.communication import MessageSettings
 from fedsparse_jax.core import tree
 from fedsparse_jax.core.errors import UsageError
-from fedsparse_jax.runs import Output, checkpoint, loop, metrics_log, read_records, run_experiment, sample_cohort
+from fedsparse_jax.runs import Output, checkpoint, loop, metrics_log, read_records, run_experiment
 from fedsparse_jax.runs.checkpoint import open_manager, state_digest
+from fedsparse_jax.runs.round import train_clients
 from fedsparse_jax.sparsity import step_wise
 from tests.helpers import toy_federation
 from tests.helpers.interrupted import QUIET, Killed, final_state, stop_after, without_time
@@ -188,9 +189,13 @@ def test_a_round_is_kept_while_the_next_one_is_played(tmp_path, monkeypatch):
 def test_in_groups_the_largest_clients_come_first_and_padding_is_reported(tmp_path):
     # 4, 8 and 10 examples in batches of 3, one epoch: 2, 3 and 4 steps. Lanes of 4 and of 3 + 2 steps: 10 for 9.
     experiment = toy_federation.experiment(rounds=1, num_parallel=2, cohort_size=3, epochs=1)
-    assert sample_cohort(experiment, 1).tolist() == [2, 1, 0]
     record = run_experiment(experiment, tmp_path, print_fn=QUIET)[0]
-    assert record.cohort == [2, 1, 0] and record.padding == pytest.approx(1 - 9 / 10)
+    assert record.cohort == [0, 1, 2] and record.padding == pytest.approx(1 - 9 / 10)
+    trained = train_clients(
+        loop.make_runner(experiment), loop.initial_server(loop.make_runner(experiment)), 1, np.arange(3)
+    )
+    steps_by_client = np.concatenate([np.asarray(info.examples) for info in trained.steps], axis=1)
+    assert trained.clients.id.tolist() == [0, 1, 2] and steps_by_client.sum(1).tolist() == [4, 8, 10]
 
 
 @pytest.mark.slow

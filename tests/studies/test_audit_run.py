@@ -89,6 +89,17 @@ def test_the_server_sees_what_the_client_sent(workdir):
     assert {"client", "server"} <= threats.keys()  # side by side
 
 
+def test_the_server_sees_nothing_of_a_client_in_a_round_that_it_dropped_out_of(tmp_path):
+    made = config()
+    made.rounds, made.faults.dropout = 4, 0.5
+    records = run_experiment(experiment_from_config(made), tmp_path / "run", QUIET)
+    run = load_audited_run(tmp_path / "run")
+    for victim in (0, 1):
+        arrived = [victim not in record.left_out.get("dropped_out", ()) for record in records[1:]]
+        assert not all(arrived) and any(arrived)
+        assert len(client_snapshots(run, victim, 4)) == sum(arrived)
+
+
 def test_each_attacker_sees_what_reaches_him(workdir):
     """The table of docs/explanation/threats.md: somebody outside has the final model and none before it."""
     run = load_audited_run(workdir)

@@ -122,6 +122,26 @@ def federate(
     return Federation(inputs, np.asarray(targets, np.float32), members, test_scans, people, classes)
 
 
+def own_test_people(people: list[dict]) -> np.ndarray | None:
+    """People, by index in the order of their names, whom the data come with as test sets; None where there are none.
+
+    Raises:
+        UsageError: somebody is in a test set with one scan, and not with another.
+
+    >>> tested = {"participant_id": "b", "test": "external"}
+    >>> own_test_people([tested, {"participant_id": "a", "test": ""}, tested]).tolist()
+    [1]
+    """
+    sets: dict[str, str] = {}
+    for row in people:
+        test = row.get("test", "")
+        if sets.setdefault(row["participant_id"], test) != test:
+            both = " and ".join(f"the {name or 'training'} set" for name in (sets[row["participant_id"]], test))
+            raise UsageError(f"{row['participant_id']} is in {both}; mend the table, so that the person is in one.")
+    tested = [i for i, name in enumerate(sorted(sets)) if sets[name]]
+    return np.array(tested) if tested else None
+
+
 def cohort_size(num_clients: int, participation: float) -> int:
     """Clients a round: the nearest whole number to ``participation * num_clients``, at least one."""
     if not 0 < participation <= 1:

@@ -26,6 +26,13 @@ UNIT = re.compile(r"(y)(ea)?(rs?)?|(m)(o|on|onths?)?|(w)(k|eeks?)?|(d)(ays?)?")
 MISSING = {"", "n/a", "na", "nan", "null", "none", "-"}
 
 
+class Grid(NamedTuple):
+    """How the voxels of an array lie in space."""
+
+    affine: tuple[tuple[float, ...], ...]  # four rows of four, voxel to RAS mm
+    shape: tuple[int, ...] | None = None  # of every array that lies so; None for any
+
+
 class Scan(NamedTuple):
     """One image of one person at one time."""
 
@@ -36,6 +43,15 @@ class Scan(NamedTuple):
     sex: str  # F, M or n/a
     site: str  # n/a if unknown
     mask: Path | None = None  # brain mask beside a derivative
+    channels: tuple[Path, ...] = ()  # further images of the same head, each a channel behind the first
+    volumes: int = 1  # of a 4-D file, whose volumes are the channels
+    grid: Grid | None = None  # how an array lies that does not say it itself
+    test: str = ""  # the cohort's own test set that the person is in; empty for training, and where there is none
+
+    @property
+    def num_channels(self) -> int:
+        """Images of one head that training reads."""
+        return self.volumes + len(self.channels)
 
 
 class Drop(NamedTuple):

@@ -57,7 +57,7 @@ def evaluate_run(
         raise UsageError(f"{workdir} was trained on images; only a run on scans can be given other scans.")
     scan_set = read_scans(with_other_scans(config, source, root, align), progress)
     ages = np.array([scan.age for scan in scan_set.scans], np.float32)
-    read = streamed_reader(scan_set.volumes[..., np.newaxis])
+    read = streamed_reader(scan_set.inputs)
     predictions = predict_batches(
         jax.jit(network.apply), server.params, read, np.arange(len(ages)), config.execution.eval_batch
     )

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fedsparse_jax.core.errors import ArgumentError, UsageError
+from fedsparse_jax.data.grids import Grid, grid_of_option
+from fedsparse_jax.data.spreadsheets import is_spreadsheet, sheet_as_csv
 
 SYNONYMS = {
     "id": ("participant_id", "subject_id", "eid", "id", "subject", "sub_id", "subid"),
@@ -24,13 +26,6 @@ SYNONYMS = {
 UNITS = {"y": 1.0, "m": 1 / 12, "w": 7 / 365.25, "d": 1 / 365.25}  # years, months, weeks, days
 UNIT = re.compile(r"(y)(ea)?(rs?)?|(m)(o|on|onths?)?|(w)(k|eeks?)?|(d)(ays?)?")
 MISSING = {"", "n/a", "na", "nan", "null", "none", "-"}
-
-
-class Grid(NamedTuple):
-    """How the voxels of an array lie in space."""
-
-    affine: tuple[tuple[float, ...], ...]  # four rows of four, voxel to RAS mm
-    shape: tuple[int, ...] | None = None  # of every array that lies so; None for any
 
 
 class Scan(NamedTuple):
@@ -140,7 +135,7 @@ def read_rows(path: Path) -> Rows:
     if not path.is_file():
         raise UsageError(f"There is no table {path}; check the path.")
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = sheet_as_csv(path) if is_spreadsheet(path) else path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise UsageError(f"{path} is not UTF-8 text; save it as UTF-8.") from error
     if "\0" in text:
@@ -275,6 +270,8 @@ def read_table(
     age_col: str | None = None,
     path_col: str | None = None,
     site_col: str | None = None,
+    affine=None,
+    volumes: int = 1,
     cap_89: bool = False,
     strict: bool = False,
 ) -> Listing:
@@ -283,7 +280,10 @@ def read_table(
     Args:
         path: the table.
         root_path: folder that relative paths start from; None for the table's own.
-        id_col, age_col, path_col, site_col: columns, if not found by their usual names.
+        id_col, age_col, path_col, site_col: columns, if not found by their usual names; several columns of paths,
+            joined by a comma such as ``t1w,flair``, are the channels of a scan.
+        affine: how arrays (``.npy``) lie: a member of ``grids.GRIDS``, or the numbers of the matrix.
+        volumes: of a four-dimensional file, which are then its channels.
         cap_89: take the age ``89+`` for 89.
         strict: refuse the table as soon as an age cannot be read.
 
@@ -291,9 +291,9 @@ def read_table(
         UsageError: no table, a column missing or ambiguous, the same scan twice, or nothing left.
     """
     table = read_rows(Path(path))
-    id_, age, file = (
-        require_column(table, role, named) for role, named in (("id", id_col), ("age", age_col), ("path", path_col))
-    )
+    id_, age = require_column(table, "id", id_col), require_column(table, "age", age_col)
+    file, *further = (require_column(table, "path", name.strip()) for name in (path_col or "").split(","))
+    check_volumes(volumes, further)
     sex, session = find_column(table, "sex"), find_column(table, "session")
     site = find_column(table, "site", site_col)
     folder = Path(root_path).expanduser() if root_path else table.path.parent
@@ -303,14 +303,24 @@ def read_table(
     names, notes = _people_of_a_table(row[id_] for row in table.rows)
     for row in table.rows:
         name, years, where = names[participant_id(row[id_])], ages(row), _header_of(folder / row[file])
-        if row[id_].lower() in MISSING or row[file].lower() in MISSING or isinstance(years, str):
+        lacking = any(row[column].lower() in MISSING for column in (file, *further))
+        if row[id_].lower() in MISSING or lacking or isinstance(years, str):
             reason = "id is missing" if row[id_].lower() in MISSING else "path is missing"
             dropped.append(Drop(str(where), years if isinstance(years, str) else reason, ", ".join(row.values())))
             continue
         when = "" if value_of(row, session) == "n/a" else value_of(row, session)
-        scans.append(Scan(where, name, when, years, sex_of(value_of(row, sex)), value_of(row, site)))
+        scan = Scan(where, name, when, years, sex_of(value_of(row, sex)), value_of(row, site))
+        channels = tuple(_header_of(folder / row[column]) for column in further)
+        scans.append(scan._replace(channels=channels, volumes=volumes, grid=grid_of_option(affine, where)))
     _refuse_twice(table, scans)
     return finish_listing(table.path, scans, dropped, ages.notes(table.path) + notes, strict)
+
+
+def check_volumes(volumes: int, further: Collection = ()) -> None:
+    """Refuses a number of volumes that is none, and channels that come from files and from volumes at once."""
+    if volumes < 1 or (volumes > 1 and further):
+        rule = "the channels are several files already; set it to 1" if further else "a file has at least one volume"
+        raise ArgumentError("volumes", volumes, rule)
 
 
 def _people_of_a_table(ids: Iterable[str]) -> tuple[dict[str, str], list[str]]:

@@ -221,12 +221,14 @@ def summarize_scans(scan_set: ScanSet) -> str:
     ages = np.array([scan.age for scan in scans])
     people = {scan.participant for scan in scans}
     sites = collections.Counter(scan.site for scan in scans)
+    tested = collections.Counter(scan.test for scan in scans if scan.test)
     lines = [
         f"accepted  {len(scans)} scans of {len(people)} people",
         f"ages      {ages.mean():.1f} +- {ages.std():.1f} years, {ages.min():.1f} to {ages.max():.1f}",
         f"sexes     {_counts(collections.Counter(scan.sex for scan in scans))}",
         f"sites     {_counts(sites)}",
         f"grid      {' x '.join(map(str, scan_set.volumes.shape[1:]))} voxels over the MNI box",
+        *([f"test sets {_counts(tested)}"] if tested else []),
         *([f"channels  {scan_set.inputs.shape[-1]} images of each head"] if scan_set.inputs.shape[-1] > 1 else []),
         f"files     {_counts(collections.Counter(_source(quality) for quality in scan_set.quality))}",
         f"dropped   {len(scan_set.dropped)}",

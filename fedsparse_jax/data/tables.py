@@ -147,6 +147,7 @@ def read_rows(path: Path) -> Rows:
     if separator not in lines[0] and len(re.split(r"[,;\t]", lines[0])) > 1:
         raise UsageError(f"{path} has columns separated otherwise than by tabs; save it tab-separated.")
     header = [name.strip().lower() for name in next(csv.reader(lines[:1], delimiter=separator))]
+    header[0] = header[0] or "row number"  # as pandas writes it
     twice = {name for name in header if header.count(name) > 1}
     if twice or "" in header:
         which = ", ".join(sorted(twice)) or "blank"

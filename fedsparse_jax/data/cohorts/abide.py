@@ -19,7 +19,7 @@ def read_abide(
     *,
     participants: str | None = None,
     controls: bool = False,
-    name: str | None = None,
+    contains: str | None = None,
     strict: bool = False,
 ) -> Listing:
     """The scans of ABIDE.
@@ -28,7 +28,7 @@ def read_abide(
         root: the folder of the scans.
         participants: the table of phenotypes; None for ``Phenotypic*.csv`` or ``ABIDEII*.csv`` in the folder.
         controls: leave out people with autism (``DX_GROUP`` 1).
-        name: what the file's name must hold, where there are several files of a person, such as ``mprage``.
+        contains: what the file's name must hold, where there are several files of a person, such as ``mprage``.
         strict: refuse the folder as soon as an age cannot be read.
 
     Raises:
@@ -41,10 +41,11 @@ def read_abide(
     autism = {_label(row["sub_id"]) for row in table.rows if controls and row["dx_group"] != "2"}
     for row in table.rows:
         row["sub_id"] = _label(row["sub_id"])
+    table = table._replace(rows=[row for row in table.rows if row["sub_id"] not in autism])
     found, dropped = [], []
     for path in joining.image_files(root):
         numbers = _NUMBER.findall(path.relative_to(root).as_posix())
-        if not numbers or (name and name not in path.name):
+        if not numbers or (contains and contains not in path.name):
             continue
         person = _label(numbers[-1])
         if person in autism:

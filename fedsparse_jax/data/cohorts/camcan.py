@@ -16,14 +16,14 @@ _IDS = ("participant_id", "ccid", "observations", "subject", "subject_id", "id")
 
 
 def read_camcan(
-    root: str | Path, *, participants: str | None = None, name: str = "T1w", strict: bool = False
+    root: str | Path, *, participants: str | None = None, contains: str = "T1w", strict: bool = False
 ) -> Listing:
     """The T1w scans of Cam-CAN.
 
     Args:
         root: the folder of the scans, such as ``.../release004/BIDS_20190411/anat``.
         participants: the table of ages; None for ``participants.tsv`` or ``participant_data.csv`` in the folder.
-        name: what the file's name must hold beside the code.
+        contains: what the file's name must hold beside the code.
         strict: refuse the folder as soon as an age cannot be read.
 
     Raises:
@@ -39,7 +39,7 @@ def read_camcan(
     found = [
         joining.Found(path, match[0], site="CamCAN")
         for path in joining.image_files(root)
-        if (match := _CODE.search(path.name)) and name in path.name
+        if (match := _CODE.search(path.name)) and contains in path.name
     ]
     roles = joining.Roles(id=id_, age="age", sex=sex, sexes={"1": "M", "2": "F"})
     return joining.join_table(root, found, table, roles, names="image such as sub-CC110033_T1w.nii.gz", strict=strict)

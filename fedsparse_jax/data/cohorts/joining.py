@@ -229,13 +229,14 @@ class _People:
         return Scan(file.path, name, session, age, self._sex(rows), site, test=file.test, **of)
 
     def _sex(self, rows: list[dict[str, str]]) -> str:
-        text = self._agreed(rows, self.sex)
+        known = [row for row in rows if self.sex and row[self.sex] != "0"]  # a code that stands for missing
+        text = self._agreed(known, self.sex)
         return self.roles.sexes.get(text, sex_of(text))
 
     @staticmethod
     def _agreed(rows: list[dict[str, str]], column: str | None) -> str:
         """What all rows that know it say; n/a where they say different things."""
-        told = {value_of(row, column) for row in rows} - {"n/a", "0"}
+        told = {value_of(row, column) for row in rows} - {"n/a"}
         return told.pop() if len(told) == 1 else "n/a"
 
     def notes(self) -> list[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fedsparse_jax.core.errors import ArgumentError
 from fedsparse_jax.data.cohorts import joining
-from fedsparse_jax.data.tables import Drop, Listing, parse_age, read_rows
+from fedsparse_jax.data.tables import Drop, Listing, read_rows
 
 _IMAGES = {
     "grey": re.compile(r"mwr?c1OAS1_(\d{4})_MR(\d)_mpr_anon\w*"),
@@ -49,7 +49,8 @@ def read_oasis1(
     root = joining.check_folder(Path(root), "folder of OASIS-1, which holds OAS1_0001_MR1 and the like")
     table = read_rows(joining.find_table(root, participants, "oasis_cross-sectional*"))
     joining.need_rows(table, "id", "age", "m/f", *(["cdr"] if healthy else []))
-    demented = {row["id"]: row["cdr"] for row in table.rows if healthy and not isinstance(parse_age(row["cdr"]), str)}
+    demented = {row["id"]: row["cdr"] for row in table.rows if healthy and _is_positive(row["cdr"])}
+    table = table._replace(rows=[row for row in table.rows if row["id"] not in demented])
     for row in table.rows:
         row["id"], row["_session"] = row["id"].rsplit("_", 1) if row["id"].count("_") == 2 else (row["id"], "MR1")
     of: dict[str, dict[str, Path]] = {kind: {} for kind in kinds}
@@ -74,3 +75,11 @@ def read_oasis1(
     return joining.join_table(
         root, found, table, roles, names=f"OAS1_0001_MR1_* of {kinds[0]}", strict=strict, dropped=dropped
     )
+
+
+def _is_positive(text: str) -> bool:
+    """Whether a rating says that there is something."""
+    try:
+        return float(text) > 0
+    except ValueError:
+        return False

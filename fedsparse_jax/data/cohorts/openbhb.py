@@ -75,6 +75,8 @@ def read_openbhb(
         folder = path.parent.name
         session = folder[4:] if folder.startswith("ses-") else ""
         found.append(joining.Found(path, match[1], session, grid=grid, test=tested))
+    asked = {"", *_TESTS[test]}
+    table = table._replace(rows=[row for row in table.rows if _PARTS[row["split"]] in asked])
     roles = joining.Roles(id="participant_id", age="age", site=site_col.lower())
     return joining.join_table(
         root, found, table, roles, names=f"sub-*_preproc-*_T1w.npy of {space}", strict=strict, dropped=dropped

@@ -47,7 +47,9 @@ def read_radiata(
         name = scan.participant if len(studies[scan.participant]) == 1 else f"sub-{row['study']}-{label}"
         return scan._replace(participant=name, test=_part(path, row["split"]) if test == "own" else "")
 
-    return listing._replace(scans=tuple(map(completed, listing.scans)))
+    validated = sum(row["split"].lower().startswith("val") for row in table.rows) if test == "own" else 0
+    notes = [f"{path.name}: scans of the validation part that are trained on, {validated}"] if validated else []
+    return listing._replace(scans=tuple(map(completed, listing.scans)), notes=(*listing.notes, *notes))
 
 
 def _part(table: Path, split: str) -> str:

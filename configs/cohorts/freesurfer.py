@@ -1,7 +1,7 @@
 """Subject folders of FreeSurfer or FastSurfer, with a table of ages.
 
 python scripts/prepare.py --config=configs/cohorts/freesurfer.py --config.data.root=SUBJECTS_DIR --output=prepared
-python scripts/train.py --config=configs/cohorts/freesurfer.py --config.data.root=SUBJECTS_DIR --workdir=runs/freesurfer
+python scripts/train.py --config=configs/cohorts/freesurfer.py --config.data.root=SUBJECTS_DIR --workdir=runs/surfer
 
 Images of FreeSurfer have no skull, but are not in MNI space, so that their alignment is rough. The table is
 participants.tsv in the folder, or ``--config.data.options.participants=FILE``. See docs/how-to/cohorts.md.

@@ -50,7 +50,7 @@ def read_bids(
     id_col: str | None = None,
     age_col: str | None = None,
     site_col: str | None = None,
-    suffixes: Sequence[str] = ("T1w",),
+    suffixes: str | Sequence[str] = "T1w",
 ) -> Listing:
     """The T1w scans of a BIDS folder, raw or of derivatives, with the ages of its tables.
 
@@ -64,8 +64,8 @@ def read_bids(
         cap_89: take the age ``89+`` for 89.
         strict: refuse the folder as soon as an age cannot be read.
         id_col, age_col, site_col: columns of ``participants.tsv``, if not found by their usual names.
-        suffixes: of the images of a scan, which are its channels, such as ``("T1w", "FLAIR")``; with entities where the
-            suffix does not suffice, such as ``label-GM_probseg``.
+        suffixes: of the images of a scan, which are its channels, such as ``("T1w", "FLAIR")`` or ``T1w,FLAIR``; with
+            entities where the suffix does not suffice, such as ``label-GM_probseg``.
 
     Raises:
         UsageError: no folder, no participants, no ages, ages that differ, no scans, or nothing left.
@@ -79,8 +79,7 @@ def read_bids(
     column = find_column(table, "age", age_col)
     if column is None and not at_sessions.any(people):
         column = require_column(table, "age")  # says what is missing
-    suffixes = [suffixes] if isinstance(suffixes, str) else list(suffixes)
-    first, *others = suffixes
+    first, *others = suffixes.split(",") if isinstance(suffixes, str) else suffixes
     images = list(_walk(root, first))
     files = _select(images, space, desc)
     if not files:

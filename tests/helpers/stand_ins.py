@@ -211,6 +211,23 @@ def write_files(root: Path) -> Path:
     return root
 
 
+def write_fmriprep(root: Path) -> Path:
+    """A BIDS folder with the derivatives of fMRIPrep inside; returns the folder of the derivatives."""
+    affine = np.array([[4.0, 0, 0, -96], [0, 4, 0, -132], [0, 0, 4, -78], [0, 0, 0, 1]])
+    rows = ["participant_id\tage\tsex"]
+    for i, age in enumerate(AGES):
+        rows.append(f"sub-{i + 1:02d}\t{age}\t{'FM'[i % 2]}")
+        name = f"sub-{i + 1:02d}_space-MNI152NLin2009cAsym"
+        folder = root / f"derivatives/fmriprep/sub-{i + 1:02d}/anat"
+        for kind, seed in (("desc-preproc_T1w", i), ("desc-brain_mask", i), ("label-GM_probseg", 10 + i)):
+            save_image(folder / f"{name}_{kind}.nii.gz", seed, (49, 58, 49), affine)
+        mask = nib.load(folder / f"{name}_desc-brain_mask.nii.gz")
+        nib.save(nib.Nifti1Image((mask.get_fdata() > 0).astype(np.uint8), affine), mask.get_filename())
+        save_image(folder / f"sub-{i + 1:02d}_desc-preproc_T1w.nii.gz", 20 + i, (49, 58, 49), affine)
+    write_text(root / "participants.tsv", *rows)
+    return root / "derivatives/fmriprep"
+
+
 def write_medmnist3d(path: Path, counts=(20, 6, 8), classes=11, side=28) -> Path:
     rng, arrays = np.random.default_rng(0), {}
     for part, count in zip(("train", "val", "test"), counts):
@@ -281,4 +298,5 @@ STAND_INS = {
     "freesurfer": write_freesurfer,
     "cat12": write_cat12,
     "files": write_files,
+    "fmriprep": write_fmriprep,
 }

@@ -179,8 +179,10 @@ def model_from_config(config: ConfigDict, train_ages=()) -> tuple[Model, dict]:
     make = bind_options(MODELS, section, "model", "shape", "channels")
     channels = {"channels": config.data.channels} if config.data.channels != 1 else {}
     if channels and "channels" not in takes:
-        count = config.data.channels
-        raise UsageError(f"model.name is {section['name']!r}, which takes one channel, but data.channels is {count}.")
+        raise UsageError(
+            f"model.name is {section['name']!r}, which takes one channel, but data.channels is "
+            f"{config.data.channels}; choose another network, or set data.channels to 1."
+        )
     with argument_path("model", shape="data.shape", precision="precision"):
         return in_precision(make(tuple(config.data.shape), **channels), config.precision), section
 

@@ -76,7 +76,8 @@ def check_channels(config: ConfigDict, count: int, what: str) -> None:
     """Refuses data of another number of channels than the network takes."""
     if count != config.data.channels:
         told = f"each {what} has {count} {'channel' if count == 1 else 'channels'}"
-        raise UsageError(f"data.channels is {config.data.channels}, but {told}; set it to {count}.")
+        others = ", or name its other images by the options of the source" if what == "head" and count == 1 else ""
+        raise UsageError(f"data.channels is {config.data.channels}, but {told}; set it to {count}{others}.")
 
 
 def check_messages(settings: transport.MessageSettings) -> None:

@@ -68,5 +68,5 @@ def images_config(shape: tuple[int, ...], forms: str, *, classes: int, channels:
     sparsify(config, "server", begin=10, end=25)
     if "smoke" in chosen:
         config.rounds, config.partition.num_clients, config.checkpoint.every = 1, 2, 1
-        config.pruning.schedule.begin, config.pruning.schedule.end = 1, 1
+        config.pruning.schedule.begin, config.pruning.schedule.end = 0, 1
     return config

@@ -17,8 +17,8 @@ def scan(path, **more):
 
 def is_brighter_on_the_right(volume):
     """Of a volume of 16 x 18 x 16 voxels with a `ball`: inside, the right half is brighter by 0.2 of about 0.4."""
-    inside = volume[:, 7:10, 6:9]
-    return inside[9:11].min() > inside[5:7].max()
+    inside = volume[:, 8:10, 7:9]
+    return inside[9].min() > inside[6].max()
 
 
 def ingest(tmp_path, *scans, **changes):

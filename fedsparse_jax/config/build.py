@@ -106,7 +106,7 @@ def _cache_folder(given: str) -> Iterator[Path]:
 def people_of_scans(scan_set: ScanSet) -> list[dict]:
     """Who each scan is of, as a row of predictions.tsv; and the cohort's own test set that the person is in, if any."""
     return [
-        {"participant_id": scan.participant, "session": scan.session, "site": scan.site, "test": scan.test}
+        {"participant_id": scan.participant, "session": scan.session, "site": scan.site, "test_set": scan.test_set}
         for scan in scan_set.scans
     ]
 

@@ -128,13 +128,13 @@ def own_test_people(people: list[dict]) -> np.ndarray | None:
     Raises:
         UsageError: somebody is in a test set with one scan, and not with another.
 
-    >>> tested = {"participant_id": "b", "test": "external"}
-    >>> own_test_people([tested, {"participant_id": "a", "test": ""}, tested]).tolist()
+    >>> tested = {"participant_id": "b", "test_set": "external"}
+    >>> own_test_people([tested, {"participant_id": "a", "test_set": ""}, tested]).tolist()
     [1]
     """
     sets: dict[str, str] = {}
     for row in people:
-        test = row.get("test", "")
+        test = row.get("test_set", "")
         if sets.setdefault(row["participant_id"], test) != test:
             both = " and ".join(f"the {name or 'training'} set" for name in (sets[row["participant_id"]], test))
             raise UsageError(f"{row['participant_id']} is in {both}; mend the table, so that the person is in one.")

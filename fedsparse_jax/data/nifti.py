@@ -113,7 +113,7 @@ def check_file(path: Path) -> None:
         with open(path, "rb") as file:
             start = file.read(512)
     except OSError as error:
-        raise ScanError(path, "cannot be opened", f"check its permissions ({short(error)})") from error
+        raise ScanError(path, "cannot be opened", f"check its permissions ({short_text(error)})") from error
     if not start:
         raise ScanError(path, "empty file", "fetch it again")
     for mark, (reason, remedy) in POINTERS.items():
@@ -133,7 +133,7 @@ def _check_header(path: Path) -> None:
         with gzip.open(path) as file:
             head = file.read(176)
     except (EOFError, OSError, zlib.error) as error:
-        raise ScanError(path, "damaged compression", f"fetch it again ({short(error)})") from error
+        raise ScanError(path, "damaged compression", f"fetch it again ({short_text(error)})") from error
     for order in "<>":
         for size, at, form in ((348, 108, "f"), (540, 168, "q")):  # NIfTI-1 and NIfTI-2: where vox_offset stands
             if head[:4] == struct.pack(f"{order}i", size) and len(head) == 176:
@@ -148,7 +148,7 @@ def _open(path: Path):
     try:
         return nib.load(path)
     except Exception as error:  # nibabel raises many types for a bad header
-        raise ScanError(path, "unreadable header", f"fetch or convert it again ({short(error)})") from error
+        raise ScanError(path, "unreadable header", f"fetch or convert it again ({short_text(error)})") from error
 
 
 def _check_type(path: Path, image) -> None:
@@ -223,9 +223,9 @@ def _complete(path: Path, image):
             if not more:
                 return type(image).from_bytes(content)
         except (EOFError, OSError, zlib.error) as error:
-            raise ScanError(path, "damaged compression", f"fetch it again ({short(error)})") from error
+            raise ScanError(path, "damaged compression", f"fetch it again ({short_text(error)})") from error
         except Exception as error:
-            raise ScanError(path, "unreadable data", f"fetch it again ({short(error)})") from error
+            raise ScanError(path, "unreadable data", f"fetch it again ({short_text(error)})") from error
         raise ScanError(path, "implausible size", "it holds far more than its header claims; fetch it again")
     return image
 
@@ -235,7 +235,7 @@ def _values(path: Path, image, volume: int | None = None) -> np.ndarray:
         proxy = image.dataobj if volume is None else image.dataobj[:, :, :, volume]
         return np.asarray(proxy, np.float32).reshape(image.shape[:3])
     except Exception as error:  # truncated data, a missing .img, ...
-        raise ScanError(path, "unreadable data", f"fetch it again ({short(error)})") from error
+        raise ScanError(path, "unreadable data", f"fetch it again ({short_text(error)})") from error
 
 
 def clean_values(path: Path, data: np.ndarray) -> tuple[np.ndarray, list[str]]:
@@ -267,7 +267,7 @@ def _without_spikes(data: np.ndarray, warnings: list[str]) -> np.ndarray:
     return data
 
 
-def short(error: Exception) -> str:
+def short_text(error: Exception) -> str:
     """What an error says, on one line."""
     return " ".join(str(error).split())[:80] or type(error).__name__
 

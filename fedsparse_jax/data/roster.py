@@ -45,7 +45,7 @@ def roster_of(data: Federation) -> Roster:
             of(row, "session"),
             float(data.targets[row]),
             sets[row],
-            of(row, "test") if sets[row] == TEST else "",
+            of(row, "test_set") if sets[row] == TEST else "",
         )
         for row in sorted(sets)
     )

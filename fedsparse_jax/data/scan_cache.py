@@ -221,7 +221,7 @@ def summarize_scans(scan_set: ScanSet) -> str:
     ages = np.array([scan.age for scan in scans])
     people = {scan.participant for scan in scans}
     sites = collections.Counter(scan.site for scan in scans)
-    tested = collections.Counter(scan.test for scan in scans if scan.test)
+    tested = collections.Counter(scan.test_set for scan in scans if scan.test_set)
     lines = [
         f"accepted  {len(scans)} scans of {len(people)} people",
         f"ages      {ages.mean():.1f} +- {ages.std():.1f} years, {ages.min():.1f} to {ages.max():.1f}",

@@ -41,7 +41,7 @@ class Scan(NamedTuple):
     channels: tuple[Path, ...] = ()  # further images of the same head, each a channel behind the first
     volumes: int = 1  # of a 4-D file, whose volumes are the channels
     grid: Grid | None = None  # how an array lies that does not say it itself
-    test: str = ""  # the cohort's own test set that the person is in; empty for training, and where there is none
+    test_set: str = ""  # the cohort's own test set that the person is in; empty for training, and where there is none
 
     @property
     def num_channels(self) -> int:

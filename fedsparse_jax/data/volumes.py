@@ -47,7 +47,7 @@ def load_array(path: Path, grid: Grid | None) -> Image:
     try:
         values = np.array(array, np.float32, order="C")
     except OSError as error:
-        raise ScanError(path, "unreadable data", f"fetch it again ({nifti.short(error)})") from error
+        raise ScanError(path, "unreadable data", f"fetch it again ({nifti.short_text(error)})") from error
     data, warnings = nifti.clean_values(path, values)
     return nifti.in_ras(data, affine, tuple(warnings))
 
@@ -57,7 +57,7 @@ def _volume_of(path: Path) -> np.ndarray:
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except Exception as error:  # no array, a pickle, fewer bytes than its header claims, ...
-        raise ScanError(path, "no NumPy array", f"save it by numpy.save ({nifti.short(error)})") from error
+        raise ScanError(path, "no NumPy array", f"save it by numpy.save ({nifti.short_text(error)})") from error
     if array.dtype.kind not in "iuf" or array.dtype.itemsize > MAX_ITEM:
         raise ScanError(path, f"an array of {array.dtype}", "save the grey levels as float32")
     sides = [side for i, side in enumerate(array.shape) if side != 1]

@@ -79,7 +79,7 @@ def test_a_folder_that_is_not_there_or_holds_nothing_is_one_sentence(name, tmp_p
 def test_openbhb_has_the_test_set_that_is_asked_for(cohort):
     root = cohort("openbhb")
     sets = {test: list_scans("openbhb", root, space="vbm", test=test) for test in ("internal", "external", "both")}
-    names = {test: [scan.test for scan in listing.scans if scan.test] for test, listing in sets.items()}
+    names = {test: [scan.test_set for scan in listing.scans if scan.test_set] for test, listing in sets.items()}
     assert names == {"internal": ["internal"], "external": ["external"], "both": ["internal", "external"]}
     assert [len(listing.scans) for listing in sets.values()] == [5, 5, 6]
     (drop,) = sets["internal"].dropped
@@ -154,7 +154,9 @@ def test_openbhb_refuses_another_table(tmp_path):
 
 def test_radiata_has_its_own_test_people_or_a_share(cohort):
     own, share = (list_scans("radiata", cohort("radiata"), test=test) for test in ("own", "share"))
-    assert [scan.test for scan in own.scans] == [""] * 5 + ["test"] and {scan.test for scan in share.scans} == {""}
+    assert [scan.test_set for scan in own.scans] == [""] * 5 + ["test"] and {scan.test_set for scan in share.scans} == {
+        ""
+    }
     assert {scan.site for scan in own.scans} == {"IXI", "DLBS", "NKI-RS", "OASIS-1", "OASIS-2"}
     assert own.notes == ("metadata.csv: scans of the validation part that are trained on, 1",) and share.notes == ()
 
@@ -163,7 +165,7 @@ def test_one_id_in_two_studies_is_two_people(tmp_path):
     head = "t1_local_path,split,study,participant_id,session_id,age"
     write_text(tmp_path / "metadata.csv", head, "a.nii,train,A,sub-1,ses-1,20", "b.nii,test,B,sub-1,ses-1,30")
     scans = list_scans("radiata", tmp_path).scans
-    assert [(scan.participant, scan.test) for scan in scans] == [("sub-A-1", ""), ("sub-B-1", "test")]
+    assert [(scan.participant, scan.test_set) for scan in scans] == [("sub-A-1", ""), ("sub-B-1", "test")]
     write_text(tmp_path / "metadata.csv", head, "a.nii,holdout,A,sub-1,ses-1,20")
     with pytest.raises(UsageError, match="has 'holdout' in its column split; it must be train, validation or test"):
         list_scans("radiata", tmp_path)

@@ -43,7 +43,7 @@ class Found(NamedTuple):
     channels: tuple[Path, ...] = ()
     volumes: int = 1
     grid: Grid | None = None
-    test: str = ""
+    test_set: str = ""
 
 
 class Roles(NamedTuple):
@@ -226,7 +226,7 @@ class _People:
         of: dict[str, Any] = dict(mask=file.mask, channels=file.channels, volumes=file.volumes, grid=file.grid)
         name = max((row["_id"] for row in self.rows[_key(file.person)]), key=len)
         (age,) = known.values()
-        return Scan(file.path, name, session, age, self._sex(rows), site, test=file.test, **of)
+        return Scan(file.path, name, session, age, self._sex(rows), site, test_set=file.test_set, **of)
 
     def _sex(self, rows: list[dict[str, str]]) -> str:
         known = [row for row in rows if self.sex and row[self.sex] != "0"]  # a code that stands for missing

@@ -74,7 +74,7 @@ def read_openbhb(
             continue
         folder = path.parent.name
         session = folder[4:] if folder.startswith("ses-") else ""
-        found.append(joining.Found(path, match[1], session, grid=grid, test=tested))
+        found.append(joining.Found(path, match[1], session, grid=grid, test_set=tested))
     asked = {"", *_TESTS[test]}
     table = table._replace(rows=[row for row in table.rows if _PARTS[row["split"]] in asked])
     roles = joining.Roles(id="participant_id", age="age", site=site_col.lower())

@@ -45,7 +45,7 @@ def read_radiata(
         row = row_of[str(scan.path)]
         label = scan.participant.removeprefix("sub-")
         name = scan.participant if len(studies[scan.participant]) == 1 else f"sub-{row['study']}-{label}"
-        return scan._replace(participant=name, test=_part(path, row["split"]) if test == "own" else "")
+        return scan._replace(participant=name, test_set=_part(path, row["split"]) if test == "own" else "")
 
     validated = sum(row["split"].lower().startswith("val") for row in table.rows) if test == "own" else 0
     notes = [f"{path.name}: scans of the validation part that are trained on, {validated}"] if validated else []

@@ -12,4 +12,4 @@ from fedsparse_jax.config.cohort_presets import cohort_config
 
 
 def get_config(forms=""):
-    return cohort_config("abide", forms, participants="", controls=True)
+    return cohort_config("abide", forms, participants="", controls=True, contains="")

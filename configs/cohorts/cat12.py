@@ -11,4 +11,4 @@ from fedsparse_jax.config.cohort_presets import cohort_config
 
 
 def get_config(forms=""):
-    return cohort_config("cat12", forms, participants="", image="mwp1")
+    return cohort_config("cat12", forms, participants="", id_pattern="", image="mwp1")

@@ -2,7 +2,7 @@
 
 python scripts/train.py --config=configs/cohorts/cifar10.py --config.data.root=cifar10.npz --workdir=runs/cifar10
 
-Colour images of 32 x 32 pixels in three channels. See docs/how-to/cohorts.md, which also says how such a file is made.
+Colour images of 32 x 32 pixels in three channels. See docs/how-to/cohorts.md.
 """
 
 from fedsparse_jax.config.cohort_presets import images_config

@@ -11,4 +11,4 @@ from fedsparse_jax.config.cohort_presets import cohort_config
 
 
 def get_config(forms=""):
-    return cohort_config("files", forms, participants="")
+    return cohort_config("files", forms, participants="", id_pattern="", affine="", volumes=1)

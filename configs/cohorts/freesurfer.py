@@ -11,6 +11,6 @@ from fedsparse_jax.config.cohort_presets import cohort_config
 
 
 def get_config(forms=""):
-    config = cohort_config("freesurfer", forms, participants="", image="norm")
+    config = cohort_config("freesurfer", forms, participants="", id_pattern="", image="norm")
     config.data.align = "rough"
     return config

@@ -11,4 +11,4 @@ from fedsparse_jax.config.cohort_presets import cohort_config
 
 
 def get_config(forms=""):
-    return cohort_config("ixi", forms, sites=3, participants="")
+    return cohort_config("ixi", forms, sites=3, participants="", ending="")

@@ -25,12 +25,14 @@ def grid_of_option(affine, path: Path) -> Grid | None:
     """The grid that an option ``affine`` means for a file; None for an image, which says it itself.
 
     Args:
-        affine: a member of ``GRIDS``, or three or four rows of four numbers, voxel to RAS mm; None for neither.
+        affine: a member of ``GRIDS``, or three or four rows of four numbers, voxel to RAS mm; None or
+            empty for neither.
         path: the file.
 
     Raises:
         ArgumentError: it is neither, or it is needed and not given.
     """
+    affine = affine or None if isinstance(affine, str) else affine
     if isinstance(affine, str) and affine not in GRIDS:
         raise ArgumentError("affine", affine, f"it must be one of {', '.join(GRIDS)}, or the numbers of the matrix")
     grid = GRIDS[affine] if isinstance(affine, str) else None if affine is None else Grid(_rows_of(affine))

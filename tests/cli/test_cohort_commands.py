@@ -88,3 +88,55 @@ def test_the_commands_of_a_config_are_those_of_the_page(path):
     own = commands(ast.get_docstring(ast.parse(path.read_text())))
     assert own and set(own) <= set(PAGE)
     assert "docs/how-to/cohorts.md" in path.read_text()
+
+
+def affine_of_arrays(folder):
+    root = stand_ins.write_files(folder)
+    for i in range(6):
+        (root / f"scan{i + 1}.nii.gz").unlink()
+        stand_ins.save_array(root / f"scan{i + 1}.npy", i, (91, 109, 91), stand_ins.LAS_2, "float32")
+    return root
+
+
+def table_elsewhere(folder):
+    root = stand_ins.write_files(folder / "scans")
+    (root / "participants.csv").rename(folder / "ages.csv")
+    return root
+
+
+def another_image(folder):
+    root = stand_ins.write_freesurfer(folder)
+    for path in root.glob("*/mri/norm.mgz"):
+        path.unlink()
+    return root
+
+
+@pytest.mark.parametrize(
+    ("name", "write", "said", "remedy"),
+    [
+        ("files", affine_of_arrays, "data.options.affine is .*: .* set it to one of .*mni91", "affine=mni91"),
+        (
+            "files",
+            table_elsewhere,
+            "data.options.participants is .*: .* set it to one with",
+            "participants={}/ages.csv",
+        ),
+        ("freesurfer", another_image, "data.options.image is 'norm': .* there is: orig_nu", "image=orig_nu"),
+    ],
+)
+def test_the_remedy_of_a_refusal_works_as_typed(name, write, said, remedy, call, tmp_path):
+    root = write(tmp_path / "in")
+    flags = [f"--config=configs/cohorts/{name}.py:smoke", f"--config.data.root={root}", f"--output={tmp_path}/out"]
+    done = call("prepare", *flags)
+    assert done.returncode == 2 and "Traceback" not in done.stderr and re.search(said, done.stderr), done.stderr
+    done = call("prepare", *flags, f"--config.data.options.{remedy.format(tmp_path / 'in')}")
+    assert done.returncode == 0 and "accepted  6 scans of 6 people" in done.stdout, done.stderr
+
+
+def test_the_number_of_channels_is_said_as_it_is_typed(call, tmp_path):
+    root = stand_ins.write_cat12(tmp_path / "in")
+    flags = ["--config=configs/cohorts/cat12.py:smoke", f"--config.data.root={root}", f"--output={tmp_path}/out"]
+    done = call("prepare", *flags, "--config.data.options.image=mwp1,mwp2")
+    assert done.returncode == 2 and "data.channels is 1, but each head has 2 channels; set it to 2." in done.stderr
+    done = call("prepare", *flags, "--config.data.options.image=mwp1,mwp2", "--config.data.channels=2")
+    assert done.returncode == 0, done.stderr

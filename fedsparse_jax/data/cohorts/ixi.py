@@ -39,7 +39,7 @@ def read_ixi(
     found = []
     for path in joining.image_files(root):
         match = _NAME.search(path.name)
-        if match and (ending is None or joining.stem_of(path.name).endswith(ending)):
+        if match and (not ending or joining.stem_of(path.name).endswith(ending)):
             found.append(joining.Found(path, f"IXI{int(match[1]):03d}", site=match[2]))
     roles = joining.Roles(id="ixi_id", age="age", sex=sex, sexes={"1": "M", "2": "F"}, missing=("0", "0.0"))
     return joining.join_table(

@@ -92,7 +92,7 @@ def person_and_session(stem: str, id_pattern: str | None) -> tuple[str, str] | N
     >>> person_and_session("IXI002-Guys", r"IXI(\\d+)"), person_and_session("other", r"IXI(\\d+)")
     (('002', ''), None)
     """
-    if id_pattern is None:
+    if not id_pattern:
         of = entities(stem) if stem.startswith("sub-") else {}
         return (of.get("sub", stem), of.get("ses", ""))
     try:

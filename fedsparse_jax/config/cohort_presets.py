@@ -34,6 +34,7 @@ def cohort_config(source: str, forms: str, *, sites: int = 0, clients: int = 4, 
     sparsify(config, "server", begin=8, end=16)
     if "smoke" in chosen:
         config.rounds, config.data.shape, config.client.epochs = 3, (16, 18, 16), 1
+        config.data.test_share = 0.4  # a handful of scans has somebody to test, too
         config.pruning.schedule.begin, config.pruning.schedule.end = 1, 3
         with config.unlocked():
             config.model = dict(name="flat_cnn", widths=(4, 8), poolings=2, zero_head=False)

@@ -9,6 +9,7 @@ import pytest
 from fedsparse_jax.config import experiment_from_config, load_config
 from fedsparse_jax.core.errors import ArgumentError, UsageError
 from fedsparse_jax.data import image_sources
+from fedsparse_jax.reporting import write_report
 from fedsparse_jax.runs import run_experiment
 from tests.helpers.interrupted import QUIET
 from tests.helpers.stand_ins import write_cifar10, write_medmnist3d
@@ -117,6 +118,7 @@ def test_a_round_on_each(name, write, repository, tmp_path):
     assert record.finite and 0 <= record.test["accuracy"] <= 1
     assert record.sparsity == pytest.approx(0.9, abs=1e-3)
     assert len((tmp_path / "run/predictions.tsv").read_text().splitlines()) == 9
+    assert "<h2>Images</h2>" in write_report(tmp_path / "run").read_text()
     channels = {"medmnist3d": 1, "cifar10": 3}[name]
     assert experiment.federation.inputs.shape[-1] == channels
     config.data.channels = 2

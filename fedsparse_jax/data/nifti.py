@@ -85,7 +85,7 @@ def load_image(path: str | Path, volume: int | None = None, volumes: int = 1) ->
     _check_type(path, image)
     image = _squeeze(path, image, volumes if volume is not None else 1)
     affine, warnings = _affine(path, image)
-    check_extent(path, image.shape[:3], affine)
+    check_field_of_view(path, image.shape[:3], affine)
     data, more = clean_values(path, _values(path, _complete(path, image), volume))
     return in_ras(data, affine, (*warnings, *more))
 
@@ -202,7 +202,7 @@ def _affine(path: Path, image) -> tuple[np.ndarray, list[str]]:
     return affine, warnings
 
 
-def check_extent(path: Path, shape: tuple[int, ...], affine: np.ndarray) -> None:
+def check_field_of_view(path: Path, shape: tuple[int, ...], affine: np.ndarray) -> None:
     """Refuses a slice or two, and a field of view that no head has."""
     if min(shape) < MIN_AXIS:
         raise ScanError(path, "too few slices", f"every axis needs at least {MIN_AXIS} voxels, not {shape}")

@@ -43,7 +43,7 @@ def load_array(path: Path, grid: Grid | None) -> Image:
         sides = " x ".join(map(str, grid.shape))
         raise ScanError(path, "an array of another shape", f"it has {array.shape}, its grid {sides} voxels")
     affine = np.array(grid.affine, float)
-    nifti.check_extent(path, array.shape, affine)
+    nifti.check_field_of_view(path, array.shape, affine)
     try:
         values = np.array(array, np.float32, order="C")
     except OSError as error:

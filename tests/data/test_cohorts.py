@@ -393,4 +393,4 @@ def test_linked_folders_are_entered_once(tmp_path):
     (tmp_path / "root").mkdir()
     (tmp_path / "root/link").symlink_to(tmp_path / "real")
     (tmp_path / "real/deep/back").symlink_to(tmp_path / "root")
-    assert [path.name for path in joining.image_files(tmp_path / "root")] == ["a.nii"]
+    assert [path.name for path in joining.files_below(tmp_path / "root")] == ["a.nii"]

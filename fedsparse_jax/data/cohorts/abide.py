@@ -43,7 +43,7 @@ def read_abide(
         row["sub_id"] = _label(row["sub_id"])
     table = table._replace(rows=[row for row in table.rows if row["sub_id"] not in autism])
     found, dropped = [], []
-    for path in joining.image_files(root):
+    for path in joining.files_below(root):
         numbers = _NUMBER.findall(path.relative_to(root).as_posix())
         if not numbers or (contains and contains not in path.name):
             continue

@@ -38,7 +38,7 @@ def read_camcan(
     sex = next((column for column in ("gender_code", "gender_text") if column in table.columns), None)
     found = [
         joining.Found(path, match[0], site="CamCAN")
-        for path in joining.image_files(root)
+        for path in joining.files_below(root)
         if (match := _CODE.search(path.name)) and contains in path.name
     ]
     roles = joining.Roles(id=id_, age="age", sex=sex, sexes={"1": "M", "2": "F"})

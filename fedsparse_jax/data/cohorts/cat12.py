@@ -38,7 +38,7 @@ def read_cat12(
     table = read_rows(joining.find_table(root, participants, "participants.tsv", "participants.csv"))
     first, *others = (name.strip() for name in image.split(","))
     found, dropped = [], []
-    for path in joining.image_files(root):
+    for path in joining.files_below(root):
         if not path.name.startswith(first):
             continue
         rest = path.name[len(first) :]

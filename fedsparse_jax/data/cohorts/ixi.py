@@ -37,7 +37,7 @@ def read_ixi(
         number = row["ixi_id"].removeprefix("IXI")
         row["ixi_id"] = f"IXI{int(number):03d}" if number.isdigit() else row["ixi_id"]
     found = []
-    for path in joining.image_files(root):
+    for path in joining.files_below(root):
         match = _NAME.search(path.name)
         if match and (not ending or joining.stem_of(path.name).endswith(ending)):
             found.append(joining.Found(path, f"IXI{int(match[1]):03d}", site=match[2]))

@@ -58,7 +58,7 @@ class Roles(NamedTuple):
     missing: Collection[str] = ()  # what stands for a missing age
 
 
-def image_files(root: Path) -> Iterator[Path]:
+def files_below(root: Path) -> Iterator[Path]:
     """The images and arrays below a folder, in order; links are followed, hidden folders are not entered."""
     entered: set[str] = set()
     for folder, folders, files in os.walk(root, followlinks=True):

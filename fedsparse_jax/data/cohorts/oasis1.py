@@ -54,7 +54,7 @@ def read_oasis1(
     for row in table.rows:
         row["id"], row["_session"] = row["id"].rsplit("_", 1) if row["id"].count("_") == 2 else (row["id"], "MR1")
     of: dict[str, dict[str, Path]] = {kind: {} for kind in kinds}
-    for path in joining.image_files(root):
+    for path in joining.files_below(root):
         for kind in kinds:
             match = _IMAGES[kind].fullmatch(joining.stem_of(path.name))
             if match:

@@ -64,7 +64,7 @@ def read_openbhb(
     tested_of = {row["participant_id"].removeprefix("sub-"): _part(table.path, row["split"]) for row in table.rows}
     grid = _grid_of(root / "resource", _SPACES[space])
     found, dropped = [], []
-    for path in joining.image_files(root):
+    for path in joining.files_below(root):
         match = _SPACES[space].name.fullmatch(path.name)
         if match is None:
             continue

@@ -55,7 +55,7 @@ def read_files(
 def _files(root: str) -> tuple[Path, list[Path]]:
     """The folder, and the files of a folder or a pattern."""
     if Path(root).is_dir():
-        return Path(root), list(joining.image_files(Path(root)))
+        return Path(root), list(joining.files_below(Path(root)))
     if not glob.has_magic(root):
         raise ArgumentError("root", root, "there is no such folder; set it to the folder of the scans, or to a pattern")
     paths = [path for path in map(Path, sorted(glob.glob(root, recursive=True))) if joining.is_image(path.name)]

@@ -26,7 +26,7 @@ def load_volume(path: Path, grid: Grid | None = None, volume: int | None = None,
 
 
 def load_array(path: Path, grid: Grid | None) -> Image:
-    """Reads and checks the one volume of a ``.npy`` file; axes of length 1 before and behind it do not count.
+    """Reads and checks the one volume of a ``.npy`` file; axes of length 1 do not count.
 
     Args:
         path: the file, which is memory-mapped; nothing in it is unpickled.
@@ -60,7 +60,7 @@ def _volume_of(path: Path) -> np.ndarray:
         raise ScanError(path, "no NumPy array", f"save it by numpy.save ({nifti.short_text(error)})") from error
     if array.dtype.kind not in "iuf" or array.dtype.itemsize > MAX_ITEM:
         raise ScanError(path, f"an array of {array.dtype}", "save the grey levels as float32")
-    sides = [side for i, side in enumerate(array.shape) if side != 1]
+    sides = [side for side in array.shape if side != 1]
     if len(sides) != 3:
         raise ScanError(path, f"an array of {len(sides)} axes", f"its shape is {array.shape}; give one volume a file")
     if math.prod(sides) * max(4, array.dtype.itemsize) > nifti.MAX_BYTES:

@@ -368,8 +368,9 @@ def test_ids_meet_without_prefix_zeros_and_endings(tmp_path):
 
 
 def test_a_file_without_a_row_is_left_out(tmp_path):
-    listing = join(tmp_path, found(tmp_path, ("1", ""), ("2", "")), "id,age", "1,60")
-    assert [(drop.reason, drop.detail) for drop in listing.dropped] == [("no row in t.csv", "2")]
+    listing = join(tmp_path, found(tmp_path, ("1", ""), ("2", "")), "id,age", "1,60", "n/a,61")
+    told = [(drop.reason, drop.detail) for drop in listing.dropped]
+    assert told == [("no row in t.csv", "2"), ("id is missing", "n/a, 61")]
 
 
 def test_tables_are_found_or_asked_for(tmp_path):

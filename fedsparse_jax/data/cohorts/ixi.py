@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 from fedsparse_jax.data.cohorts import joining
-from fedsparse_jax.data.tables import Drop, Listing, read_rows
+from fedsparse_jax.data.tables import Listing, read_rows
 
 _NAME = re.compile(r"IXI(\d+)-(Guys|HH|IOP)-\d+-T1(?![0-9])")
 
@@ -32,7 +32,6 @@ def read_ixi(
     table = read_rows(joining.find_table(root, participants, "IXI.xls", "IXI.xlsx", "IXI.csv", "IXI.tsv"))
     joining.need_rows(table, "ixi_id", "age")
     sex = next((name for name in table.columns if name.startswith("sex")), None)
-    dropped: list[Drop] = []
     for row in table.rows:
         number = row["ixi_id"].removeprefix("IXI")
         row["ixi_id"] = f"IXI{int(number):03d}" if number.isdigit() else row["ixi_id"]
@@ -42,6 +41,4 @@ def read_ixi(
         if match and (not ending or joining.stem_of(path.name).endswith(ending)):
             found.append(joining.Found(path, f"IXI{int(match[1]):03d}", site=match[2]))
     roles = joining.Roles(id="ixi_id", age="age", sex=sex, sexes={"1": "M", "2": "F"}, missing=("0", "0.0"))
-    return joining.join_table(
-        root, found, table, roles, names="IXI002-Guys-0828-T1.nii.gz or the like", strict=strict, dropped=dropped
-    )
+    return joining.join_table(root, found, table, roles, names="IXI002-Guys-0828-T1.nii.gz or the like", strict=strict)

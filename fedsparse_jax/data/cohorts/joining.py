@@ -14,6 +14,7 @@ from fedsparse_jax.core.errors import ArgumentError, UsageError
 from fedsparse_jax.data.bids import entities, first_session
 from fedsparse_jax.data.grids import Grid
 from fedsparse_jax.data.tables import (
+    MISSING,
     Ages,
     Drop,
     Listing,
@@ -177,6 +178,7 @@ def join_table(
         scans += [outcome] if isinstance(outcome, Scan) else []
         drops += [outcome] if isinstance(outcome, Drop) else []
         last = same
+    drops += reader.nobody
     drops += [Drop(rows[0]["_id"], "no image") for key, rows in reader.rows.items() if key not in sessions]
     return finish_listing(root, scans, drops, reader.notes(), strict)
 
@@ -193,9 +195,12 @@ class _People:
         self.id, self.age = require_column(table, "id", roles.id), require_column(table, "age", roles.age)
         self.sex, self.site = find_column(table, "sex", roles.sex), find_column(table, "site", roles.site)
         self.rows: dict[str, list[dict[str, str]]] = {}
+        self.nobody: list[Drop] = []
         for row in table.rows:
             row[self.age] = "" if row[self.age] in roles.missing else row[self.age]
-            if row[self.id]:
+            if row[self.id].lower() in MISSING:
+                self.nobody.append(Drop(table.path.name, "id is missing", ", ".join(row.values())))
+            else:
                 row["_id"] = participant_id(stem_of(row[self.id]))
                 self.rows.setdefault(_key(row[self.id]), []).append(row)
         self.ages = Ages(table, self.age, cap_89)

@@ -1,6 +1,9 @@
 """Predicts ages with a trained model and writes predictions.tsv.
 
 python scripts/evaluate.py --workdir=runs/quickstart --root=BIDS_FOLDER --output=predictions.tsv
+
+Scans are read as those of the run were: the same source, alignment, columns and other options, where they fit. Any of
+them is set anew by its name in the config: --data.source=table, --data.align=rough, --data.options.age_col=COLUMN.
 """
 
 from pathlib import Path
@@ -10,23 +13,38 @@ from absl import flags
 from fedsparse_jax import cli
 
 WORKDIR = cli.workdir_flag("Folder of the run whose model is used.")
-ROOT = flags.DEFINE_string("root", None, "BIDS folder, or CSV/TSV file, of the scans.", required=True)
-SOURCE = flags.DEFINE_enum("source", "bids", ["bids", "table"], "What --root is.")
+ROOT = flags.DEFINE_string("root", None, "BIDS folder, or CSV/TSV/Excel file, of the scans.", required=True)
+SOURCE = flags.DEFINE_string("source", "", "What --root is, bids or table (default: as the run, where that fits).")
 ROUND = flags.DEFINE_integer("round", None, "Checkpoint to use (default: the newest).")
 ALIGN = flags.DEFINE_string("align", "", "affine or rough (default: as the run was trained).")
 OUTPUT = flags.DEFINE_string("output", "", "Table to write (default: predictions-<folder>.tsv in the run).")
+cli.keys_flag("KEY=VALUE of the run's config, section data; --data.KEY=VALUE is the same, and so is --options.KEY.")
 
 
 def main():
-    from fedsparse_jax.core.files import write_whole
+    from fedsparse_jax.core.errors import UsageError
+    from fedsparse_jax.core.files import write_tsv, write_whole
+    from fedsparse_jax.data.tables import Drop, NothingLeft, count_reasons
     from fedsparse_jax.runs.console import quality_line
     from fedsparse_jax.studies import evaluate_run
 
     cli.cache_compilations()
     workdir, root = Path(WORKDIR.value), ROOT.value
-    scans = evaluate_run(workdir, SOURCE.value, root, ROUND.value, ALIGN.value, cli.show_progress)
+    short = [(f"data.{flag.name}", flag.value) for flag in (SOURCE, ALIGN) if flag.value]
     output = Path(OUTPUT.value or workdir / f"predictions-{Path(root).resolve().name}.tsv")
+    left_out = output.with_name(f"{output.stem}-dropped.tsv")
+    try:
+        scans = evaluate_run(workdir, root, [*short, *cli.settings()], ROUND.value, cli.show_progress)
+    except NothingLeft as error:
+        write_tsv(left_out, Drop._fields, error.dropped)
+        raise UsageError(f"{str(error).rstrip('.')}; all are listed in {left_out}.") from error
     write_whole(output, scans.table)
+    write_tsv(left_out, Drop._fields, scans.dropped)
+    print(f"Read as the run's own scans, where nothing else was said: {scans.read_as}.")
+    if scans.dropped:
+        print(f"Left out: {len(scans.dropped)} ({count_reasons(scans.dropped)}); see {left_out}.")
+    for remark in scans.remarks:
+        print(f"Look at: {remark}")
     if scans.trained_quality:
         print(f"People whom the model was trained on, no test: {quality_line(scans.trained_quality)}")
     if scans.quality:

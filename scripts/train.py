@@ -5,8 +5,6 @@ python scripts/train.py --config=configs/quickstart.py --workdir=runs/quickstart
 
 from pathlib import Path
 
-from absl import flags
-
 from fedsparse_jax import cli
 
 CONFIG = cli.config_flag()
@@ -27,5 +25,4 @@ def main():
 
 
 if __name__ == "__main__":
-    flags.mark_flag_as_required("config")
     cli.run_main(main)

@@ -51,7 +51,7 @@ def test_it_is_loaded_with_the_new_names(old_run):
 
 def test_it_is_not_judged_while_nobody_knows_whom_it_was_trained_on(old_run):
     with pytest.raises(UsageError, match=r"recorded nobody.* Give the command that trained it once more"):
-        evaluate_run(old_run, "bids", "nowhere")
+        evaluate_run(old_run, "nowhere")
 
 
 def test_it_goes_on_from_where_it_stopped(old_run, repository):

@@ -18,7 +18,7 @@ import pytest
 from fedsparse_jax.communication.transport import has_records, load_records
 from fedsparse_jax.core.errors import UsageError
 from fedsparse_jax.core.files import read_npz, read_tsv, tsv_text, write_tsv
-from fedsparse_jax.data import nifti, scan_cache, tables
+from fedsparse_jax.data import nifti, scan_cache, scan_tables
 from fedsparse_jax.data.image_sources import read_idx
 from fedsparse_jax.data.roster import read_roster, roster_of
 from fedsparse_jax.reporting import html, plots_classes, plots_people, plots_scans, report, style, write_report
@@ -104,7 +104,7 @@ def test_names_in_figures_are_no_formulas():
     volumes = np.random.default_rng(0).normal(size=(len(names), 6, 6, 6)).astype(np.float32)
     for figure in (
         plots_people.federation_overview(ages, [55.0]),
-        plots_classes.class_overview(labels, [0, 1], 2),
+        plots_classes.class_overview(labels, [0, 1], ["0", "$1$"]),
         plots_classes.montage(volumes[..., 0], names),
         plots_scans.contact_sheet(volumes, names),
     ):
@@ -135,7 +135,7 @@ def test_a_table_of_hostile_names_writes_into_the_cache_alone(tmp_path):
     before = everything_below(tmp_path)
     cache = tmp_path / "below" / "cache"
     options = dict(shape=(12, 14, 12), align="affine", normalise="volume", cache_dir=cache)
-    scans = scan_cache.ingest(tables.read_table(table), **options)
+    scans = scan_cache.ingest(scan_tables.read_table(table), **options)
     scan_cache.write_tables(scans, cache)
     assert [scan.site for scan in scans.scans] == ids
     assert [row["participant_id"] for row in read_tsv(cache / "accepted.tsv")] == [f"sub-{name}" for name in ids]
@@ -146,7 +146,7 @@ def test_a_table_of_hostile_names_writes_into_the_cache_alone(tmp_path):
 def test_a_table_with_the_character_0_is_refused(tmp_path):
     (tmp_path / "a.csv").write_bytes(b"participant_id,age,path\nsub-1\0,60,a\0.nii\n")
     with pytest.raises(UsageError, match="characters of code 0; save it as UTF-8"):
-        tables.read_table(tmp_path / "a.csv")
+        scan_tables.read_table(tmp_path / "a.csv")
 
 
 # --- a run --------------------------------------------------------------------------------------

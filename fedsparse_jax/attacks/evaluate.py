@@ -37,7 +37,7 @@ def evaluate_attacks(
     draws: int = 1000,
     print_fn: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Finding]:
-    """Scores by every attack, judged on all scored people and on pairs of like age.
+    """Scores by every attack, judged on all scored people and on pairs of like age, or of the same class.
 
     People are judged, never scans: the score of a person is the mean of his scans' scores, and his age that of the
     first of them.
@@ -53,6 +53,7 @@ def evaluate_attacks(
     """
     first, person = _people(evidence.people_of(evidence.scored))
     inside = np.asarray(inside, bool)[first]
+    caliper = 0.0 if evidence.classified else caliper
     places = controls.age_matched(evidence.targets[evidence.scored][first], inside, caliper).places
     findings = {}
     for name, attack in (default_attacks() if attacks is None else attacks).items():
@@ -75,31 +76,39 @@ def _people(owners) -> tuple[np.ndarray, np.ndarray]:
 
 
 def log_leakage(
-    apply: Callable, inputs, targets, members: Sequence, test, names: Sequence[str] = ("error_threshold",), who=None
+    apply: Callable,
+    inputs,
+    targets,
+    members: Sequence,
+    test,
+    names: Sequence[str] = ("error_threshold",),
+    who=None,
+    classified: bool = False,
 ) -> Callable[[Params, Masks], dict[str, float]]:
     """What a run may log of itself: how well an outsider who knows half of everybody tells members from others.
 
     Args:
-        apply: ``(params, inputs [B, ...]) -> predictions [B]``.
+        apply: ``(params, inputs [B, ...]) -> predictions [B]``, or logits ``[B, K]``.
         inputs, targets: of everybody, ``[P, ...]`` and ``f32[P]``.
         members: rows of each client.
         test: rows of the central test set.
         names: members of ``ATTACKS``; one that lacks something, such as shadows, is left out.
         who: ``[P]``, the person of each row; None where every row is a person.
+        classified: the targets are classes.
 
     Returns:
-        ``(params, masks) -> {"train_mae", "membership_auc_NAME", ...}``.
+        ``(params, masks) -> {"train_mae", "membership_auc_NAME", ...}``; of a classifier ``train_nll`` in nats.
     """
     threat, attacks = threats.outsider_attacks(members, test, who=who), {name: ATTACKS[name]() for name in names}
 
     def measure(params: Params, masks: Masks) -> dict[str, float]:
         models = (Snapshot(params, masks),)
         observe = features.feature_cache(apply, models, inputs, targets)
-        evidence = threats.evidence_for(threat, models, observe, targets, who=who)
+        evidence = threats.evidence_for(threat, models, observe, targets, who=who, classified=classified)
         findings = evaluate_attacks(evidence, threat.inside, attacks, draws=1)
         errors = np.abs(observe(0, ("error",), np.concatenate(members))["error"][:, 0])
         ran = {name: finding.everybody.auc.value for name, finding in findings.items() if finding.everybody}
         aucs = {f"membership_auc_{name}": value for name, value in ran.items() if value is not None}
-        return {"train_mae": float(errors.mean()), **aucs}
+        return {"train_nll" if classified else "train_mae": float(errors.mean()), **aucs}
 
     return measure

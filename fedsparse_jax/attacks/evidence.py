@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 import numpy as np
+from scipy.special import logsumexp
 
 from fedsparse_jax.core.errors import ArgumentError, UsageError
 from fedsparse_jax.core.streams import Stream
@@ -27,7 +28,7 @@ class Snapshot(NamedTuple):
 class Shadows(NamedTuple):
     """Models that the attacker trained on halves of the people, as what they predict."""
 
-    predictions: np.ndarray  # f32[S, P]
+    predictions: np.ndarray  # f32[S, P], or logits f32[S, P, K]
     inside: np.ndarray  # bool[S, P], who was in whose half
 
 
@@ -55,6 +56,7 @@ class Evidence(NamedTuple):
     outsiders: np.ndarray = NOBODY  # i64[O], known not to be, none of them scored
     shadows: Shadows | None = None
     who: np.ndarray | None = None  # i64[P], the person of each row; None where every row is a person
+    classified: bool = False  # the models are classifiers, and the targets classes
 
     def people_of(self, rows: np.ndarray) -> np.ndarray:
         """The persons of some rows, as numbers."""
@@ -83,9 +85,25 @@ class Attack(Protocol):
 
 
 def residuals(evidence: Evidence, rows: np.ndarray, model: int = -1) -> np.ndarray:
-    """Prediction minus target, ``f64[len(rows)]``, by one of the models."""
+    """Prediction minus target, ``f64[len(rows)]``, by one of the models; of a classifier the cross-entropy in nats."""
     place = range(len(evidence.models))[model]
     return evidence.observe(place, ("error",), rows)["error"][:, 0].astype(np.float64)
+
+
+def shadow_residuals(evidence: Evidence, shadows: Shadows, rows: np.ndarray) -> np.ndarray:
+    """The same by each shadow, ``f64[S, len(rows)]``."""
+    predictions, targets = shadows.predictions[:, rows].astype(np.float64), evidence.targets[rows]
+    return cross_entropies(predictions, targets) if evidence.classified else predictions - targets
+
+
+def cross_entropies(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Minus the log of the share that logits ``[S, N, K]`` give the labels ``[N]``: ``f64[S, N]``, in nats.
+
+    >>> cross_entropies(np.log([[[0.25, 0.75]]]), np.array([0.0])).round(4).tolist()  # -log .25
+    [[1.3863]]
+    """
+    of_label = logits[:, np.arange(len(labels)), labels.astype(np.int64)]
+    return logsumexp(logits, axis=-1) - of_label
 
 
 def need_known(evidence: Evidence, attack: str, fewest: int = 5) -> None:

@@ -1,7 +1,8 @@
 r"""What a white box shows of one example, under one model.
 
 Everything is made from the prediction :math:`f`, the target :math:`y` and the slope :math:`\partial f/\partial w`: one
-backward pass for each example. The gradient of the squared error is :math:`2 (f - y)\,\partial f/\partial w`. Models
+backward pass for each example. The gradient of the squared error is :math:`2 (f - y)\,\partial f/\partial w`. Of a
+classifier the cross-entropy takes the place of both :math:`f` and :math:`f - y`, and its slope is its gradient. Models
 are opaque, so nothing hooks into a layer: the slope at the kernel of a linear output *is* what enters the output (times
 the model's output scale), which is how the last activations are read off without dividing by a residual near zero.
 """
@@ -17,28 +18,25 @@ import numpy as np
 from fedsparse_jax.attacks.evidence import MissingEvidence, Snapshot
 from fedsparse_jax.core import tree
 from fedsparse_jax.core.errors import ArgumentError, UsageError
+from fedsparse_jax.core.losses import cross_entropy
 from fedsparse_jax.core.types import Array, Masks, Params
 
 
 class ExampleView(NamedTuple):
     """One example under one model, before anything is chosen from it."""
 
-    prediction: Array  # f32[]
+    outputs: Array  # f32[], or logits f32[K]
     target: Array  # f32[]
-    slope: Params  # d prediction / d params, at every position, pruned ones too
+    residual: Array  # f32[], signed: positive where the prediction is too high; of a classifier the cross-entropy
+    slope: Params  # d residual / d params, at every position, pruned ones too
     masks: Masks
     step: Params | None  # params minus those before the pruning
     before: "ExampleView | None"  # the same example under these
 
     @property
-    def residual(self) -> Array:
-        """f32[], signed: positive where the prediction is too high."""
-        return self.prediction - self.target
-
-    @property
     def gradient(self) -> Params:
-        """Of the squared error."""
-        return jax.tree.map(lambda leaf: 2 * self.residual * leaf, self.slope)
+        """Of the squared error, or of the cross-entropy."""
+        return self.slope if self.outputs.ndim else jax.tree.map(lambda leaf: 2 * self.residual * leaf, self.slope)
 
 
 def error(view: ExampleView, **unused) -> Array:
@@ -47,12 +45,15 @@ def error(view: ExampleView, **unused) -> Array:
 
 
 def prediction(view: ExampleView, **unused) -> Array:
-    """Prediction and label, ``[2]``. The label alone may tell members from others: see the control by age."""
-    return jnp.stack([view.prediction, view.target])
+    """Prediction and label, ``[2]``, or logits and label, ``[K + 1]``.
+
+    The label alone may tell members from others: see the control by age.
+    """
+    return jnp.append(view.outputs, view.target)
 
 
 def label(view: ExampleView, **unused) -> Array:
-    """The age alone, ``[1]``: no model is looked at. A classifier of it shows how far age gives members away."""
+    """The age, or class, alone, ``[1]``: no model is looked at. It shows how far the label gives members away."""
     return view.target[None]
 
 
@@ -111,8 +112,12 @@ def example_features(apply: Callable, names: tuple[str, ...], leaves: tuple[str,
     """``(snapshot, input, target) -> {name: f32[F]}`` for one example; pure, to be vmapped and jitted."""
 
     def view(params, masks, x, y, step, before):
-        value, slope = jax.value_and_grad(lambda p: apply(p, x[None])[0])(params)
-        return ExampleView(value, y, slope, masks, step, before)
+        def off(p):
+            outputs = apply(p, x[None])
+            return (cross_entropy(outputs, y[None])[0] if outputs.ndim == 2 else outputs[0] - y), outputs[0]
+
+        (residual, outputs), slope = jax.value_and_grad(off, has_aux=True)(params)
+        return ExampleView(outputs, y, residual, slope, masks, step, before)
 
     def of_one(snapshot: Snapshot, x, y):
         old = step = None
@@ -134,7 +139,7 @@ def feature_cache(
     an example's activations. What was computed once is kept: 56 pairs of clients look at the same people.
 
     Args:
-        apply: ``(params, inputs [B, ...]) -> predictions [B]``.
+        apply: ``(params, inputs [B, ...]) -> predictions [B]``, or logits ``[B, K]``.
         models: oldest first.
         inputs: ``[P, ...]``; may be memory-mapped.
         targets: ``[P]``.
@@ -146,9 +151,11 @@ def feature_cache(
         ``(model, names, rows) -> {name: f32[len(rows), F]}``.
 
     Raises:
-        UsageError: ``leaves`` names none of the model's, or the model has no single output.
+        UsageError: ``leaves`` names none of the model's, or no kernel is recognised as the head's.
     """
-    chosen = check_leaves(models[-1].params, leaves)
+    example = jax.ShapeDtypeStruct((1, *inputs.shape[1:]), np.float32)
+    outputs = jax.eval_shape(apply, models[-1].params, example).shape[1:]
+    chosen = check_leaves(models[-1].params, leaves, *outputs)
     kept: dict[tuple[int, str], tuple[np.ndarray, np.ndarray]] = {}
 
     def compute(model: int, names: tuple[str, ...], rows):
@@ -179,8 +186,13 @@ def _compiled(apply: Callable, names: tuple[str, ...], leaves: tuple[str, ...]) 
     return jax.jit(jax.vmap(example_features(apply, names, leaves), in_axes=(None, 0, 0)))
 
 
-def check_leaves(params: Params, leaves: tuple[str, ...] = ()) -> tuple[str, ...]:
+def check_leaves(params: Params, leaves: tuple[str, ...] = (), outputs: int = 1) -> tuple[str, ...]:
     """The leaves whose gradients are looked at as a whole; for none the first kernel and the head's.
+
+    Args:
+        params: of the model.
+        leaves: names.
+        outputs: of the model, which the head's kernel ends with.
 
     Raises:
         UsageError: an unknown name, or no kernel that is recognised as the head's.
@@ -192,9 +204,9 @@ def check_leaves(params: Params, leaves: tuple[str, ...] = ()) -> tuple[str, ...
     if leaves:
         return tuple(leaves)
     kernels = [(n, leaf) for n, leaf in zip(names, jax.tree.leaves(params), strict=True) if leaf.ndim > 1]
-    heads = [name for name, leaf in kernels if leaf.ndim == 2 and leaf.shape[-1] == 1]
+    heads = [name for name, leaf in kernels if leaf.ndim == 2 and leaf.shape[-1] == outputs]
     if len(heads) != 1:
-        raise UsageError("No kernel [F, 1] says which leaf is the head's; name it last in leaves.")
+        raise UsageError(f"No kernel [F, {outputs}] says which leaf is the head's; name it last in leaves.")
     return tuple(dict.fromkeys((kernels[0][0], heads[0])))
 
 

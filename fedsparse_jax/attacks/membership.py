@@ -1,7 +1,8 @@
 r"""The attacks. Each is a factory of `Attack`. Runs and audits use its defaults; Python code may give any arguments.
 
 Throughout, :math:`r = f(x) - y` is the residual of the target model, :math:`r_s` that of shadow model s; "in" are the
-shadows that trained on x, "out" the others. Sources and readings: docs/explanation/threats.md.
+shadows that trained on x, "out" the others. Of a classifier :math:`r = -\log p_y` is the cross-entropy. Sources and
+readings: docs/explanation/threats.md.
 """
 
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from fedsparse_jax.attacks.evidence import (
     need_shadows,
     others_than,
     residuals,
+    shadow_residuals,
 )
 from fedsparse_jax.attacks.statistics import auc
 from fedsparse_jax.core.errors import ArgumentError
@@ -86,44 +88,46 @@ class Normal(NamedTuple):
         return -0.5 * ((values - self.mean) / self.std) ** 2 - np.log(self.std)
 
 
-def lira_online(*, statistic: str = "residual", variance: str = "pooled") -> Attack:
+def lira_online(*, statistic: str = "", variance: str = "pooled") -> Attack:
     r"""LiRA (Carlini et al., 2022) with shadows that trained on the person and shadows that did not.
 
     .. math:: \log \mathcal N(\phi; \mu_{in}, \sigma_{in}) - \log \mathcal N(\phi; \mu_{out}, \sigma_{out})
 
     Args:
-        statistic: ``residual``, :math:`\phi = r`, or ``log_error``, :math:`\phi = -\log(r^2 + \epsilon)`.
+        statistic: ``residual``, :math:`\phi = r`; ``log_error``, :math:`\phi = -\log(r^2 + \epsilon)`; or, of a
+            classifier, ``confidence``, :math:`\phi = \log(p_y / (1 - p_y))`, as in the paper. Empty for ``residual``
+            of numbers and ``confidence`` of classes.
         variance: ``pooled``, one :math:`\sigma_{in}` and one :math:`\sigma_{out}` for everybody, right for few shadows;
             or ``each``, from at least four shadows of either kind a person.
     """
-    of, fewest = _statistic(statistic), _fewest(variance)
+    fewest = _check_lira(statistic, variance)
 
     def score(evidence: Evidence):
         shadows = need_shadows(evidence, "lira_online", fewest, inside=True)
-        target, others, inside = _statistics(evidence, shadows, of)
+        target, others, inside = _statistics(evidence, shadows, _statistic(statistic, evidence))
         within = fit_normal(others, inside, variance).log_density(target)
         return within - fit_normal(others, ~inside, variance).log_density(target)
 
     return score
 
 
-def lira_offline(*, statistic: str = "residual", variance: str = "pooled") -> Attack:
+def lira_offline(*, statistic: str = "", variance: str = "pooled") -> Attack:
     r"""LiRA with shadows that did not train on the person: how rarely would a model be so right that never saw him?
 
-    For ``log_error`` the one-sided :math:`\log \Pr[\mathcal N(\mu_{out}, \sigma_{out}) < \phi]`, as in the paper. For
-    ``residual`` a small residual is what gives a member away, on both sides of zero, so the score is
+    For ``log_error`` and ``confidence`` the one-sided :math:`\log \Pr[\mathcal N(\mu_{out}, \sigma_{out}) < \phi]`, as
+    in the paper. For ``residual`` a small residual is what gives a member away, on both sides of zero, so the score is
 
     .. math:: -\log \Pr[|R| < |r|], \qquad R \sim \mathcal N(\mu_{out}, \sigma_{out}).
 
     Arguments are those of `lira_online`.
     """
-    of, fewest = _statistic(statistic), _fewest(variance)
+    fewest = _check_lira(statistic, variance)
 
     def score(evidence: Evidence):
-        shadows = need_shadows(evidence, "lira_offline", fewest)
-        target, others, inside = _statistics(evidence, shadows, of)
+        shadows, chosen = need_shadows(evidence, "lira_offline", fewest), _statistic(statistic, evidence)
+        target, others, inside = _statistics(evidence, shadows, chosen)
         out = fit_normal(others, ~inside, variance)
-        if statistic == "log_error":
+        if chosen != "residual":
             return log_ndtr((target - out.mean) / out.std)
         return -log_within(np.maximum(np.abs(target), LOG_EPSILON), out)
 
@@ -156,28 +160,37 @@ def fit_normal(values: np.ndarray, chosen: np.ndarray, variance: str) -> Normal:
     return Normal(mean, np.maximum(std, 1e-6))
 
 
-def _statistics(evidence: Evidence, shadows: Shadows, of: Callable):
-    rows = evidence.scored
-    others = shadows.predictions[:, rows].astype(np.float64) - evidence.targets[rows]
+STATISTICS: dict[str, Callable] = {
+    "residual": lambda r: r,
+    "log_error": lambda r: -np.log(r**2 + LOG_EPSILON),
+    "confidence": lambda r: -np.log(np.expm1(np.clip(r, LOG_EPSILON, 500))),  # of r = -log p
+}
+
+
+def _statistics(evidence: Evidence, shadows: Shadows, name: str):
+    rows, of = evidence.scored, STATISTICS[name]
+    others = shadow_residuals(evidence, shadows, rows)
     return of(residuals(evidence, rows)), of(others), shadows.inside[:, rows]
 
 
-def _statistic(name: str) -> Callable:
-    known = {"residual": lambda r: r, "log_error": lambda r: -np.log(r**2 + LOG_EPSILON)}
-    if name not in known:
-        raise ArgumentError("statistic", name, f"it must be one of {', '.join(known)}")
-    return known[name]
+def _statistic(name: str, evidence: Evidence) -> str:
+    return name or ("confidence" if evidence.classified else "residual")
 
 
-def _fewest(variance: str) -> int:
-    known = {"pooled": 2, "each": 4}
-    if variance not in known:
-        raise ArgumentError("variance", variance, f"it must be one of {', '.join(known)}")
-    return known[variance]
+def _check_lira(statistic: str, variance: str) -> int:
+    """The fewest shadows that a variance needs."""
+    fewest = {"pooled": 2, "each": 4}
+    if statistic and statistic not in STATISTICS:
+        raise ArgumentError("statistic", statistic, f"it must be one of {', '.join(STATISTICS)}")
+    if variance not in fewest:
+        raise ArgumentError("variance", variance, f"it must be one of {', '.join(fewest)}")
+    return fewest[variance]
 
 
 def rmia(*, offset: float | None = None, sigma: float | None = None, gamma: float = 1.0) -> Attack:
     r"""RMIA (Zarifzadeh et al., 2024), with a likelihood for a regressor: :math:`p(x|f) = \exp(-r^2 / 2\sigma^2)`.
+
+    Of a classifier :math:`p(x|f)` is :math:`p_y`, as in the paper, and there is no :math:`\sigma`.
 
     .. math:: \Lambda(x) = \frac{p(x|f)}{\tfrac12 ((1 + a)\, p_{out}(x) + (1 - a))}, \qquad
         score = \Pr_z[\Lambda(x) / \Lambda(z) > \gamma]
@@ -204,11 +217,12 @@ def rmia(*, offset: float | None = None, sigma: float | None = None, gamma: floa
         if not (~shadows.inside[:, z]).any(0).all():
             raise MissingEvidence("rmia needs a shadow model without each known non-member.")
         rows, count = np.concatenate([evidence.scored, z]), len(evidence.scored)
-        others = shadows.predictions[:, rows].astype(np.float64) - evidence.targets[rows]
+        others = shadow_residuals(evidence, shadows, rows)
         inside = shadows.inside[:, rows]
         rms = np.sqrt((others[:, count:][~inside[:, count:]] ** 2).mean())
         offsets = GRID if offset is None else (offset,)
-        sigmas = tuple(rms * part for part in PARTS) if sigma is None else (sigma,)
+        sigmas: tuple[float | None, ...] = tuple(rms * part for part in PARTS) if sigma is None else (sigma,)
+        sigmas = (None,) if evidence.classified else sigmas
         a, s = tune(others[:, :count], inside[:, :count], offsets, sigmas)
         ratios = ratio(likelihood(residuals(evidence, rows), s), likelihood(others, s), inside, a)
         return dominance(ratios[:count], ratios[count:], gamma)
@@ -216,9 +230,10 @@ def rmia(*, offset: float | None = None, sigma: float | None = None, gamma: floa
     return score
 
 
-def likelihood(residual: np.ndarray, sigma: float) -> np.ndarray:
-    """A normal's density over its largest value, in (0, 1]."""
-    return np.maximum(np.exp(-(residual**2) / (2 * sigma**2)), 1e-100)
+def likelihood(residual: np.ndarray, sigma: float | None) -> np.ndarray:
+    """A normal's density over its largest value, in (0, 1]; without a sigma the share that a classifier gives."""
+    exponent = residual if sigma is None else residual**2 / (2 * sigma**2)
+    return np.maximum(np.exp(-exponent), 1e-100)
 
 
 def ratio(p: np.ndarray, p_shadows: np.ndarray, inside: np.ndarray, offset: float) -> np.ndarray:
@@ -233,7 +248,7 @@ def dominance(ratios: np.ndarray, references: np.ndarray, gamma: float) -> np.nd
     return (beaten + ratios / (1 + ratios)) / (len(references) + 1)
 
 
-def tune(residual: np.ndarray, inside: np.ndarray, offsets, sigmas) -> tuple[float, float]:
+def tune(residual: np.ndarray, inside: np.ndarray, offsets, sigmas) -> tuple[float, float | None]:
     """Offset and sigma of the best AUC when the first shadow is the target and `others_than` it are its shadows.
 
     Args:

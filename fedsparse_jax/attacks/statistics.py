@@ -10,9 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy.optimize import brentq
-from scipy.stats import binomtest, norm, rankdata
+from scipy.stats import binomtest, norm
 
 from fedsparse_jax.core.streams import Stream
+from fedsparse_jax.core.tasks import area_under_roc
 
 FPRS = (0.01, 0.001)
 
@@ -97,9 +98,8 @@ def auc(members, outsiders) -> float:
     >>> auc([3, 2], [2, 1])
     0.875
     """
-    ranks = rankdata(np.concatenate([members, outsiders]))[: len(members)]
-    n, m = len(members), len(outsiders)
-    return float((ranks.sum() - n * (n + 1) / 2) / (n * m))
+    everybody = np.concatenate([members, outsiders])
+    return area_under_roc(everybody, np.arange(len(everybody)) < len(members))
 
 
 def roc(members, outsiders) -> Roc:

@@ -67,7 +67,13 @@ def outsider_attacks(members: Sequence, test, *, known=0.5, seed=0, who=None) ->
 
 
 def evidence_for(
-    threat: Threat, models: tuple[Snapshot, ...], observe, targets, shadows: Shadows | None = None, who=None
+    threat: Threat,
+    models: tuple[Snapshot, ...],
+    observe,
+    targets,
+    shadows: Shadows | None = None,
+    who=None,
+    classified: bool = False,
 ) -> Evidence:
     """What the threat's attacker holds, once it is known what reached him; the truth stays behind.
 
@@ -78,12 +84,14 @@ def evidence_for(
         targets: ``f32[P]``.
         shadows: if he trained any.
         who: ``i64[P]``, the person of each row; None where every row is a person.
+        classified: the targets are classes.
     """
     if not 0 < len(models) <= threat.models:
         raise UsageError(
             f"{threat.name}: {len(models)} models are given, but this attacker sees 1 to {threat.models} of them."
         )
-    return Evidence(models, observe, targets, threat.scored, threat.members, threat.outsiders, shadows, who)
+    known = threat.members, threat.outsiders
+    return Evidence(models, observe, targets, threat.scored, *known, shadows, who, classified)
 
 
 def _threat(name: str, models: int, known_in, known_out, scored_in, scored_out) -> Threat:

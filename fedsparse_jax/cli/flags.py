@@ -8,14 +8,14 @@ import sys
 from collections.abc import Callable
 
 from absl import app, flags
-from ml_collections import config_flags
 
 from fedsparse_jax.cli.process import check_platform, keep_freed_memory, show_lines_at_once, silence_orbax
 from fedsparse_jax.core.errors import UsageError
 
 flags.disclaim_key_flags()  # the flags defined here belong to the script that asks for them
 
-
+CONFIG_FLAG, SET_FLAG = "config", "set"
+PREFIXES = {"config.": "", "data.": "data.", "options.": "data.options."}  # of flags that set a key of a config
 REMEDIES = {  # of what a file system refuses
     errno.ENOSPC: "free some space, then give the same command again: what was saved is whole",
     errno.EDQUOT: "free some of your quota, then give the same command again: what was saved is whole",
@@ -81,24 +81,72 @@ def _interrupt_again(*_) -> None:
 
 
 def parse_flags(argv: list[str]) -> None:
-    """Reads the flags, the config file among them.
+    """Reads the flags, the config file and its keys among them.
 
     Raises:
         UsageError: whatever is wrong with a flag, a config key or the config file, in one sentence.
     """
     app.define_help_flags()
     try:
-        rest = flags.FLAGS(argv)[1:]
-        if "config" in flags.FLAGS:
-            _ = flags.FLAGS.config.seed  # a config file that cannot be loaded shows itself only on use
-    except UsageError:
-        raise
-    except Exception as error:  # absl and ml_collections raise many types, and the config file any
+        words = flags.FLAGS.read_flags_from_files(argv)
+        rest = flags.FLAGS(_as_settings(words) if SET_FLAG in flags.FLAGS else words)[1:]
+    except Exception as error:  # absl raises many types
         raise UsageError(f"The flags cannot be read: {_sentence(error)} (--help lists them).") from error
     if not flags.FLAGS["verbosity"].present:
         silence_orbax()
     if rest:
         raise UsageError(f"{rest[0]!r} is not a flag; options are written --name=value (see --help).")
+    if CONFIG_FLAG in flags.FLAGS:
+        setattr(flags.FLAGS, CONFIG_FLAG, _config(getattr(flags.FLAGS, CONFIG_FLAG)))
+
+
+def _as_settings(argv: list[str]) -> list[str]:
+    """Words of a command line in which every flag that sets a key, such as ``--config.KEY=VALUE``, is a ``--set``.
+
+    >>> _as_settings(["train.py", "--config.rounds=3", "--config.log.report", "--noconfig.log.tensorboard", "--x"])
+    ['train.py', '--set=rounds=3', '--set=log.report=true', '--set=log.tensorboard=false', '--x']
+    >>> _as_settings(["evaluate.py", "--data.align", "rough", "--options.cap_89"])
+    ['evaluate.py', '--set=data.align=rough', '--set=data.options.cap_89=true']
+    """
+    words, rest = [], list(argv)
+    while rest:
+        word = rest.pop(0)
+        match = re.fullmatch(rf"--?(no)?({'|'.join(map(re.escape, PREFIXES))})([^=]+)(=(.*))?", word, re.DOTALL)
+        if not match:
+            words.append(word)
+            continue
+        negated, prefix, key, _, value = match.groups()
+        if value is None:
+            has_value = not negated and rest and not rest[0].startswith("--")
+            value = rest.pop(0) if has_value else "false" if negated else "true"
+        words.append(f"--{SET_FLAG}={PREFIXES[prefix]}{key}={value}")
+    return words
+
+
+def settings() -> list[tuple[str, str]]:
+    """The keys of a config that the command line sets, ``(key, text)``, in order.
+
+    Raises:
+        UsageError: a ``--set`` without a value.
+    """
+    pairs = [text.partition("=") for text in getattr(flags.FLAGS, SET_FLAG)]
+    for key, sign, _ in pairs:
+        if not sign:
+            raise UsageError(f"--{SET_FLAG}={key} has no value; write --config.{key}=VALUE.")
+    return [(key, value) for key, _, value in pairs]
+
+
+def _config(spec: str):
+    """The config of a file, with the keys that the command line sets."""
+    from fedsparse_jax.config import load_config, override  # only where there is a config: it loads much
+
+    try:
+        config = load_config(spec)
+    except UsageError:
+        raise
+    except Exception as error:  # the config file may raise any
+        raise UsageError(f"{spec} cannot be read: {_sentence(error)}.") from error
+    return override(config, settings())
 
 
 def workdir_flag(help_: str = "Folder of the run."):
@@ -107,42 +155,27 @@ def workdir_flag(help_: str = "Folder of the run."):
 
 
 def config_flag():
-    """Defines the required ``--config``."""
-    return config_flags.DEFINE_config_file(
-        "config",
+    """Defines the required ``--config``, whose value is a ConfigDict, and the flags that set its keys."""
+    keys_flag()
+    return flags.DEFINE_string(
+        CONFIG_FLAG,
         None,
-        "Config file, such as configs/quickstart.py; ':smoke' behind it for its smallest form.",
-        lock_config=True,
+        "Config file, such as configs/quickstart.py; ':smoke' behind it for its smallest form. Its keys are set by "
+        "--config.KEY=VALUE.",
+        required=True,
     )
+
+
+def keys_flag(help_: str = "KEY=VALUE of the config; --config.KEY=VALUE is the same."):
+    """Defines the flags that set keys of a config, see `settings`."""
+    return flags.DEFINE_multi_string(SET_FLAG, [], help_)
 
 
 def _sentence(error: Exception) -> str:
     """An exception as part of a sentence: its type is named only where its text says little."""
     text = " ".join(str(error).replace("\\n", " ").split()).rstrip(".")
-    if renamed := _renamed_key(text):
-        return renamed
-    if suggestion := re.search(r'Did you mean "(\w+)" instead of "(\w+)"', text):
-        return f"the config has no key {suggestion[2]!r}; did you mean {suggestion[1]!r}?"
-    if form := re.search(r"the config has no form '.*", text):
-        return form[0]
-    if missing := re.search(r"No such file or directory: '(.+?)'", text):
-        return f"there is no config file {missing[1]}"
-    if isinstance(error, AttributeError | KeyError):
-        key = str(error.args[0]).strip("\"'")
-        return f"the config has no key {key!r}"
     named = isinstance(error, ValueError | OSError) or type(error).__module__.startswith("absl")
     return text if named and text else f"{type(error).__name__}: {text}"
-
-
-def _renamed_key(text: str) -> str:
-    """A sentence for a flag that sets a key by the name of an earlier version; else empty."""
-    from fedsparse_jax.runs.migrations import RENAMED_KEYS  # only where something is wrong: it loads much
-
-    for old, new in RENAMED_KEYS.items():
-        asked = re.compile(rf"--?config\.{re.escape(old)}(=.*)?")
-        if any(map(asked.fullmatch, sys.argv)) and any(part in text for part in old.split(".")):
-            return f"the config's key {old} is now called {new}"
-    return ""
 
 
 def _leave_at_once(sentence: str, code: int) -> None:

@@ -19,17 +19,20 @@ from fedsparse_jax.attacks.membership import ATTACKS
 from fedsparse_jax.attacks.poison import POISONS
 from fedsparse_jax.communication.transport import MessageSettings
 from fedsparse_jax.config import checks
+from fedsparse_jax.config.checks import AUTO
 from fedsparse_jax.config.defaults import defaults
 from fedsparse_jax.config.method import recipe_from_config, remarks_on_config, resolve_client_map
+from fedsparse_jax.config.overrides import CHOICES, SUPPLIED_TO_SOURCES, override
 from fedsparse_jax.config.registry import argument_path, bind_options, lookup
 from fedsparse_jax.core import masks
 from fedsparse_jax.core.errors import UsageError
 from fedsparse_jax.core.losses import LOSSES
 from fedsparse_jax.core.types import FedAlgorithm, Model, ServerState
 from fedsparse_jax.data import partitions
-from fedsparse_jax.data.federation import Federation, cohort_size, federate, own_test_people
+from fedsparse_jax.data.federation import Federation, cohort_size, federate
 from fedsparse_jax.data.image_sources import IMAGE_SOURCES
 from fedsparse_jax.data.partitions import PARTITIONS
+from fedsparse_jax.data.recorded_splits import recorded_test
 from fedsparse_jax.data.roster import federate_as_recorded
 from fedsparse_jax.data.scan_cache import ScanSet, ingest
 from fedsparse_jax.data.scan_sources import SCAN_SOURCES
@@ -50,11 +53,15 @@ NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOT
 
 
 def load_config(spec: str) -> ConfigDict:
-    """The config of ``path.py`` or ``path.py:forms``."""
+    """The config of ``path.py`` or ``path.py:forms``; options of the phantom do not outlive another source in it."""
     path, _, forms = spec.partition(":")
     if not Path(path).is_file():
-        raise UsageError(f"{path} is not a config file; give a path such as configs/quickstart.py.")
-    return runpy.run_path(path)["get_config"](forms)
+        raise UsageError(f"There is no config file {path}; give a path such as configs/quickstart.py.")
+    config = runpy.run_path(path)["get_config"](forms)
+    if config.data.source != "phantom" and config.data.options == defaults().data.options:
+        with config.unlocked():
+            config.data.options = {}
+    return config
 
 
 def no_progress(items, description: str, total: int):
@@ -67,8 +74,8 @@ def read_scans(config: ConfigDict, progress=no_progress) -> ScanSet:
     data = config.data
     source = lookup(SCAN_SOURCES, data.source, "data.source")
     readers = {name: one.list_scans for name, one in SCAN_SOURCES.items()}
-    section, given = {"name": data.source, **data.options}, ("root", "path", "cache", "progress")
-    list_scans = bind_options(readers, section, "data.options", *given, options_of=source.options_of)
+    section = {"name": data.source, **data.options}
+    list_scans = bind_options(readers, section, "data.options", *SUPPLIED_TO_SOURCES, options_of=source.options_of)
     with _cache_folder(data.cache_dir) as cache:
         with argument_path("data.options", root="data.root"):
             listing = list_scans(root=data.root, cache=cache, progress=progress)
@@ -126,11 +133,12 @@ def federation_from_config(
         UsageError: no federation can be made of the data, or not that of the run that has begun.
     """
     options = {key: value for key, value in config.partition.items() if key != "num_clients"}
-    given = ("ages", "sites", "num_clients", "seed")
+    checks.check_sites(config)
+    number: int | None = None if config.partition.num_clients == AUTO else config.partition.num_clients
     divide = functools.partial(
         partitions.divide,
-        partition=bind_options(PARTITIONS, options, "partition", *given),
-        num_clients=config.partition.num_clients,
+        partition=bind_options(PARTITIONS, options, "partition", *CHOICES["partition"].supplied),
+        num_clients=number,
     )
     split: Callable = functools.partial(
         federate,
@@ -149,7 +157,7 @@ def federation_from_config(
         ages = np.array([scan.age for scan in scan_set.scans], np.float32)
         reasons = collections.Counter(drop.reason for drop in scan_set.dropped)
         people = people_of_scans(scan_set)
-        test = own_test_people(people) if test is None else test
+        test = recorded_test(scan_set.scans) if test is None else test
         return split(scan_set.inputs, ages, people, test=test), dict(reasons)
 
 
@@ -212,6 +220,8 @@ def experiment_from_config(
     Raises:
         UsageError: the config or the data cannot give a federation; nothing has been written to a run folder.
     """
+    if config.partition.num_clients == AUTO:
+        return _with_as_many_clients_as_sites(config, progress, test, workdir)
     checks.check_counts(config)
     messages = MessageSettings(**config.communication, seed=config.seed)
     checks.check_messages(messages)
@@ -243,12 +253,26 @@ def experiment_from_config(
         faults=Faults(**{key: config.faults[key] for key in Faults._fields}),
         multiply_adds=multiply_adds_per_weight(network.apply, params, data.inputs.shape[1:]),
         dropped=dropped,
-        remarks=remarks_on_config(config),
+        remarks=(*_left_out(dropped), *remarks_on_config(config)),
         leakage=_leakage_log(config, network, data) if config.log.audit_every else None,
         epsilon=_epsilon_of_rounds(config, recipe.private, data) if recipe.private else None,
         noise_from_seed=config.privacy.noise_from_seed,
         defaults=defaults().to_dict(),
     )
+
+
+def _left_out(dropped: dict[str, int]) -> list[str]:
+    """What the console says of scans and people that are not in the federation."""
+    reasons = ", ".join(f"{count} x {reason}" for reason, count in dropped.items())
+    return [f"Left out: {sum(dropped.values())} ({reasons}); scripts/prepare.py lists them."] if dropped else []
+
+
+def _with_as_many_clients_as_sites(config: ConfigDict, progress, test, workdir: Path | None) -> Experiment:
+    """The experiment whose number of clients the data say: its config holds the number."""
+    checks.check_task(config)
+    data, _ = federation_from_config(config, progress, test, workdir)
+    counted = override(config, [("partition.num_clients", str(len(data.members)))])
+    return experiment_from_config(counted, progress, test, workdir)
 
 
 def _loss_of_knowing_nothing(config: ConfigDict, data: Federation) -> float:
@@ -281,7 +305,8 @@ def _leakage_log(config: ConfigDict, network: Model, data: Federation) -> Leakag
     names = tuple(config.log.audit_attacks)
     for name in names:
         lookup(ATTACKS, name, "log.audit_attacks")
-    measure = log_leakage(network.apply, data.inputs, data.targets, data.members, data.test, names, data.person_of_row)
+    people = data.members, data.test, names, data.person_of_row, bool(data.classes)
+    measure = log_leakage(network.apply, data.inputs, data.targets, *people)
 
     def of_server(server: ServerState) -> dict[str, float]:
         return measure(masks.apply(server.masks, server.params), server.masks)

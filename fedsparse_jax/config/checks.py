@@ -15,6 +15,7 @@ from fedsparse_jax.data.image_sources import IMAGE_SOURCES
 from fedsparse_jax.data.scan_sources import SCAN_SOURCES
 from fedsparse_jax.runs.faults import Faults, check_faults
 
+AUTO = "auto"  # for partition.num_clients: as many as there are sites
 AT_LEAST_ONE = (
     *("rounds", "data.channels", "client.batch_size", "client.epochs", "checkpoint.every", "checkpoint.keep"),
     *("execution.steps_per_chunk", "execution.devices", "execution.eval_batch"),
@@ -53,8 +54,6 @@ def check_task(config: ConfigDict) -> Task:
     lookup({**SCAN_SOURCES, **IMAGE_SOURCES}, config.data.source, "data.source")
     lookup(LOSSES, config.client.loss, "client.loss")
     classes = config.task == "classification"
-    if classes and config.log.audit_every:
-        raise UsageError("log.audit_every asks for a privacy audit, which is for regressions; set it to 0.")
     if classes != (config.data.source in IMAGE_SOURCES):
         raise UsageError(
             f"task is {config.task!r}, which does not fit data.source {config.data.source!r}: images "
@@ -100,6 +99,15 @@ def check_clients(config: ConfigDict) -> None:
     liars, clients = config.poison.clients, config.partition.num_clients
     if liars > clients:
         raise UsageError(f"poison.clients is {liars}, but there are {clients} clients; lower it.")
+
+
+def check_sites(config: ConfigDict) -> None:
+    """Refuses ``auto`` for the number of clients where the data do not say how many there are."""
+    if config.partition.num_clients == AUTO and config.partition.name != "site":
+        raise UsageError(
+            f"partition.num_clients is 'auto', as many as there are sites, but partition.name is "
+            f"{config.partition.name!r}; give a number, or set partition.name to 'site'."
+        )
 
 
 def check_outputs(network: Model, data: Federation) -> None:

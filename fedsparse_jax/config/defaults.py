@@ -33,7 +33,7 @@ def defaults() -> ConfigDict:
         test_share=0.2,  # share of the people in the central test set
         options=ConfigDict(dict(people=512, spread=0.6), convert_dict=True),  # arguments of the source
     )
-    config.partition = dict(name="uniform_iid", num_clients=8)
+    config.partition = dict(name="uniform_iid", num_clients=8)  # with name="site" it may be "auto": one client a site
     config.model = dict(name="brain_age_cnn")  # output_mean and output_scale: see `build.model_from_config`
 
     config.client = dict(batch_size=1, epochs=4, loss="squared")

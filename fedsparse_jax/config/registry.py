@@ -5,10 +5,11 @@ key is one clear sentence and not a traceback; an error of the member itself get
 """
 
 import contextlib
+import difflib
 import functools
 import inspect
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NoReturn
 
 import optax
 
@@ -54,10 +55,23 @@ def bind_options(
     takes = [name for name in inspect.signature(options_of or function).parameters if name not in given]
     for key in options:
         if key not in takes:
-            raise UsageError(
-                f"{path}.{key} is not an option of {section['name']!r}, which takes: {', '.join(takes) or 'none'}."
-            )
+            refuse_option(path, key, section["name"], takes)
     return functools.partial(function, **options)
+
+
+def refuse_option(path: str, key: str, member: str, takes: Sequence[str], others: Sequence[str] = ()) -> NoReturn:
+    """Refuses a key that a member of a registry does not take.
+
+    Args:
+        path: of the section.
+        key: in it.
+        member: that the section names.
+        takes: what the member takes.
+        others: members that take the key.
+    """
+    close = difflib.get_close_matches(key, takes, 1, cutoff=0.75)
+    hint = f" (did you mean {close[0]}?)" if close else f"; it is one of {', '.join(others)}" if others else ""
+    raise UsageError(f"{path}.{key} is not an option of {member!r}, which takes: {', '.join(takes) or 'none'}{hint}.")
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """Run folders, opened again: the config, the network and the states that they hold."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -7,6 +8,7 @@ from ml_collections import ConfigDict
 
 from fedsparse_jax.config.build import algorithm_from_config, model_from_config
 from fedsparse_jax.config.defaults import defaults
+from fedsparse_jax.config.overrides import override
 from fedsparse_jax.core.errors import UsageError
 from fedsparse_jax.core.types import Model, ServerState
 from fedsparse_jax.runs import checkpoint, run_dir
@@ -46,17 +48,34 @@ def upgrade_config(stored: dict) -> ConfigDict:
     return config
 
 
-def with_other_scans(config: ConfigDict, source: str, root: str, align: str = "") -> ConfigDict:
-    """The config of a run, for scans that it did not have: its grid and normalisation, another source.
+OF_ITS_DATA = ("root_path", "participants")  # options that name files of one data set
+
+
+def with_other_scans(config: ConfigDict, root: str, settings: Sequence[tuple[str, str]] = ()) -> ConfigDict:
+    """The config of a run, for scans that it did not have, which are read as the run's own were.
+
+    The run's source and options hold where they fit: a file is a table; a folder is what the run's source reads, and
+    BIDS where that was the phantom or a table. Options that name files of the run's own data are left behind where
+    ``root`` is another.
 
     Args:
         config: of the run.
-        source: a member of ``SCAN_SOURCES``.
         root: the folder or the file.
-        align: how to bring the scans onto the grid; empty for what the run was trained with.
+        settings: keys of ``data`` that are other than the run's, as in `override`.
+
+    Raises:
+        UsageError: a setting is no key of ``data``, or decides what the network is given.
     """
+    for key, _ in settings:
+        if not key.startswith("data.") or key in ("data.shape", "data.normalise"):
+            raise UsageError(f"{key} is as the run was trained; of a run only where and how scans are read may differ.")
     other = upgrade_config(config.to_dict())
+    place, before = Path(root).expanduser(), Path(config.data.root or ".").expanduser()
+    same = config.data.root and place.resolve() == before.resolve()
     with other.unlocked():
-        other.data.update(source=source, root=root, align=align or config.data.align)
-        other.data.options = ConfigDict()
-    return other
+        for name in ("splits", *(() if same else OF_ITS_DATA)):  # who is tested, the run has recorded
+            if name in other.data.options:
+                del other.data.options[name]
+    fits = config.data.source == "table" if place.is_file() else config.data.source not in ("phantom", "table")
+    source = config.data.source if fits else "table" if place.is_file() else "bids"
+    return override(other, [("data.source", source), ("data.root", root), *settings])

@@ -4,16 +4,17 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+from scipy.stats import rankdata
 
 
 def regression_measures(predictions, targets) -> dict[str, float]:
     """Error measures of a regressor.
 
     Args:
-        predictions, targets: ``[N]``, in years.
+        predictions, targets: ``[N]``, in years or whatever unit the label has.
 
     Returns:
-        ``mae`` and ``rmse`` in years; ``r``, Pearson's correlation (NaN where one side is constant); ``r2``, the
+        ``mae`` and ``rmse`` in that unit; ``r``, Pearson's correlation (NaN where one side is constant); ``r2``, the
         coefficient of determination, negative where the mean of the targets would do better.
     """
     p, y = np.asarray(predictions, np.float64), np.asarray(targets, np.float64)
@@ -38,7 +39,9 @@ def classification_measures(logits, labels) -> dict[str, float]:
 
     Returns:
         ``accuracy``; ``balanced_accuracy``, the mean over the classes that occur of the share found; ``f1``, the mean
-        over the same classes of the harmonic mean of precision and recall; ``nll``, the mean cross-entropy in nats.
+        over the same classes of the harmonic mean of precision and recall; ``auc``, the area under the ROC curve, of
+        more than two classes the mean over those that occur, each against all others (NaN where one class occurs);
+        ``nll``, the mean cross-entropy in nats.
     """
     z, y = np.asarray(logits, np.float64), np.asarray(labels).astype(int)
     predicted = z.argmax(-1)
@@ -46,13 +49,28 @@ def classification_measures(logits, labels) -> dict[str, float]:
     log_share = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
     hits = {k: ((predicted == k) & (y == k)).sum() for k in np.unique(y)}
     recall = [hits[k] / (y == k).sum() for k in hits]
+    against_rest = [1] if z.shape[-1] == 2 else list(hits)
+    areas = [area_under_roc(log_share[:, k], y == k) for k in against_rest if len(hits) > 1]
     f1 = [2 * hits[k] / ((predicted == k).sum() + (y == k).sum()) for k in hits]
     return {
         "accuracy": float((predicted == y).mean()),
         "balanced_accuracy": float(np.mean(recall)),
         "f1": float(np.mean(f1)),
+        "auc": float(np.mean(areas)) if areas else float("nan"),
         "nll": float(-log_share[np.arange(len(y)), y].mean()),
     }
+
+
+def area_under_roc(scores, positive) -> float:
+    """Chance that a positive scores above a negative, ties counted half; NaN where one of them is missing.
+
+    >>> area_under_roc([0.1, 0.4, 0.35, 0.8], [False, False, True, True])
+    0.75
+    """
+    positive = np.asarray(positive, bool)
+    n, m = int(positive.sum()), int((~positive).sum())
+    ranks = rankdata(scores)[positive]
+    return float((ranks.sum() - n * (n + 1) / 2) / (n * m)) if n and m else float("nan")
 
 
 def commonest_class_accuracy(train_labels, test_labels) -> float:
@@ -62,8 +80,11 @@ def commonest_class_accuracy(train_labels, test_labels) -> float:
 
 
 def predict_mean_mae(train_targets, test_targets) -> float:
-    """MAE in years of the predictor that knows nothing but the mean age of the training set."""
+    """MAE of the predictor that knows nothing but the mean target of the training set, in the unit of the targets."""
     return float(np.abs(np.asarray(test_targets, np.float64) - np.mean(train_targets, dtype=np.float64)).mean())
+
+
+AGE = "age"
 
 
 class Task(NamedTuple):
@@ -79,6 +100,18 @@ class Task(NamedTuple):
     baseline_key: str
     naive: str  # what the baseline does, in words
     brief: str  # the same in a word
+    target: str = AGE  # what is predicted, as its column is called
+
+    @property
+    def of_age(self) -> bool:
+        """Whether the age is predicted."""
+        return self.target == AGE
+
+    @property
+    def axis(self) -> str:
+        """The target and its unit, for an axis."""
+        unit = "years" if self.of_age else self.unit.strip()
+        return f"{self.target} ({unit})" if unit else self.target
 
 
 REGRESSION = Task(
@@ -106,3 +139,19 @@ CLASSIFICATION = Task(
     brief="commonest",
 )
 TASKS = {"regression": REGRESSION, "classification": CLASSIFICATION}
+
+
+def task_for(name: str, target: str = AGE, unit: str = "") -> Task:
+    """The task of a run.
+
+    Args:
+        name: a member of ``TASKS``.
+        target: what is predicted, as its column is called.
+        unit: of a number other than the age, such as ``points``.
+
+    >>> task_for("regression").axis, task_for("regression", "memory", "points").axis
+    ('age (years)', 'memory (points)')
+    """
+    if target == AGE:
+        return TASKS[name]
+    return TASKS[name]._replace(target=target, unit=f" {unit}" if unit and name == "regression" else "")

@@ -14,4 +14,5 @@ from fedsparse_jax.data.partitions import PARTITIONS, divide
 from fedsparse_jax.data.phantom.cohort import write_cohort
 from fedsparse_jax.data.scan_cache import ScanSet, ingest
 from fedsparse_jax.data.scan_sources import SCAN_SOURCES, ScanSource
-from fedsparse_jax.data.tables import Drop, Listing, Scan, read_table
+from fedsparse_jax.data.scan_tables import read_table
+from fedsparse_jax.data.tables import Drop, Listing, Scan

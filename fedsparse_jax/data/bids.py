@@ -7,26 +7,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from fedsparse_jax.core.errors import ArgumentError, UsageError
+from fedsparse_jax.data.participants import NamedColumns, People, find_row, read_people
+from fedsparse_jax.data.recorded_splits import with_splits
 from fedsparse_jax.data.session_ages import SessionAge, SessionAges
-from fedsparse_jax.data.tables import (
-    MISSING,
-    Ages,
-    Drop,
-    Listing,
-    Rows,
-    Scan,
-    find_column,
-    find_person,
-    finish_listing,
-    participant_id,
-    read_rows,
-    require_column,
-    sex_of,
-    value_of,
-)
+from fedsparse_jax.data.table_files import IMAGES, expand_home, read_rows
+from fedsparse_jax.data.tables import Ages, Drop, Listing, Scan, find_person, finish_listing, require_column
 
-SUFFIXES = (".nii", ".nii.gz", ".hdr", ".img", ".mgz", ".mgh")
 NOT_RAW = {"sourcedata", "derivatives", "code", "phenotype", "stimuli"}
+NO_FOLDER = "there is no such folder"
 
 
 def entities(name: str) -> dict[str, str]:
@@ -45,25 +33,32 @@ def read_bids(
     *,
     space: str | None = None,
     desc: str | None = None,
+    participants: str | None = None,
+    splits: str | None = None,
     cap_89: bool = False,
     strict: bool = False,
     id_col: str | None = None,
     age_col: str | None = None,
+    sex_col: str | None = None,
     site_col: str | None = None,
+    session_col: str | None = None,
     suffixes: str | Sequence[str] = "T1w",
 ) -> Listing:
     """The T1w scans of a BIDS folder, raw or of derivatives, with the ages of its tables.
 
-    An age at a session (`session_ages`) wins over the one in ``participants.tsv``, which is that of the first session;
-    of several runs of a session the lowest is taken.
+    An age at a session (`session_ages`, or a row a session in ``participants.tsv``) wins over the one of the person,
+    which is that of the first session; of several runs of a session the lowest is taken.
 
     Args:
         root: the folder with ``participants.tsv``; a folder of derivatives may have it in the raw folder above.
         space: only scans with this ``space-``.
         desc: only scans with this ``desc-``; None takes ``preproc`` where there is one.
+        participants: a table of the people instead of ``participants.tsv``.
+        splits: a column of it, or a table, that says who trains and who is tested; see `recorded_splits.with_splits`.
         cap_89: take the age ``89+`` for 89.
         strict: refuse the folder as soon as an age cannot be read.
-        id_col, age_col, site_col: columns of ``participants.tsv``, if not found by their usual names.
+        id_col, age_col, sex_col, site_col, session_col: columns of ``participants.tsv``, if not found by their usual
+            names; tables of sessions may have the one of the age, too.
         suffixes: of the images of a scan, which are its channels, such as ``("T1w", "FLAIR")`` or ``T1w,FLAIR``; with
             entities where the suffix does not suffice, such as ``label-GM_probseg``.
 
@@ -72,80 +67,78 @@ def read_bids(
     """
     root = Path(root)
     if not root.is_dir():
-        raise ArgumentError("root", str(root), "there is no such folder")
-    table = read_rows(_participants_file(root))
-    at_sessions = SessionAges(list(dict.fromkeys((root, table.path.parent))), cap_89)
-    people, dropped, notes = _people(table, id_col, age_col, site_col)
-    column = find_column(table, "age", age_col)
-    if column is None and not at_sessions.any(people):
-        column = require_column(table, "age")  # says what is missing
+        rule = "it is a file; to read a table of scans set data.source to table" if root.is_file() else NO_FOLDER
+        raise ArgumentError("root", str(root), rule)
+    table = read_rows(expand_home(participants) if participants else _participants_file(root))
+    named = NamedColumns(id_col, None, sex_col, site_col, session_col)
+    table_of_ages = age_col and (participants or age_col.lower() in table.columns)
+    people = read_people(table, named._replace(age=age_col if table_of_ages else None), cap_89)
+    raw = table.path.parent if not participants else _raw_folder(root)
+    at_sessions = SessionAges(list(dict.fromkeys((root, raw))), cap_89, age_col, people.sessions)
+    ages_there = at_sessions.any(people.rows) or people.ages
+    if not ages_there or (age_col and not table_of_ages and not at_sessions.age_col_is_there):
+        require_column(table, "age", age_col)  # says what is missing
     first, *others = suffixes.split(",") if isinstance(suffixes, str) else suffixes
     images = list(_walk(root, first))
     files = _select(images, space, desc)
     if not files:
         wanted = "".join(f" with {k}-{v}" for k, v in (("space", space), ("desc", desc)) if v)
-        raise ArgumentError("root", str(root), f"it holds no {first} scan{wanted} (sub-*/**/sub-*_{first}.nii.gz)")
-    ages = Ages(table, column, cap_89) if column else None
-    scans: list[Scan] = []
+        rule = f"it holds no {first} scan{wanted} (sub-*/**/sub-*_{first}.nii.gz)"
+        other = "" if wanted else "; scans of other names are read from a table of paths, with data.source=table"
+        raise ArgumentError("root", str(root), rule + other)
     baseline = _baselines(images)
-    for path, extra in files:
-        found = (
-            _scan(path, people, ages, at_sessions, baseline[entities(path.name)["sub"]])
-            if not extra
-            else Drop(str(path), "extra run or image")
-        )
-        found = _with_channels(found, others) if isinstance(found, Scan) else found
-        scans += [found] if isinstance(found, Scan) else []
-        dropped += [found] if isinstance(found, Drop) else []
-    seen = {find_person(people, "sub-" + entities(path.name)["sub"]) for path, _ in files}
-    dropped += [Drop(name, f"no {first} scan") for name in people if name not in seen]
-    if ages:
-        _refuse_other_ages(people, ages, at_sessions, baseline, table.path)
-    notes += (ages.notes(table.path) if ages else []) + _mixed_spaces(scans)
+    found = [
+        Drop(str(path), "extra run or image")
+        if extra
+        else _scan(path, people, at_sessions, baseline[entities(path.name)["sub"]])
+        for path, extra in files
+    ]
+    found = [_with_channels(one, others) if isinstance(one, Scan) else one for one in found]
+    scans = [one for one in found if isinstance(one, Scan)]
+    dropped = people.dropped + [one for one in found if isinstance(one, Drop)]
+    seen = {find_person(people.rows, "sub-" + entities(path.name)["sub"]) for path, _ in files}
+    dropped += [Drop(name, f"no {first} scan") for name in people.rows if name not in seen]
+    if people.ages:
+        _refuse_other_ages(people, people.ages, at_sessions, baseline, table.path)
+    notes = people.notes + (people.ages.notes(table.path) if people.ages else []) + _mixed_spaces(scans)
     notes += _late_baselines({sub: label for sub, label in baseline.items() if not at_sessions.of(f"sub-{sub}")})
+    scans = with_splits(splits, table, require_column(table, "id", id_col), scans, dropped, notes)
     return finish_listing(root, scans, dropped, notes, strict)
 
 
 def _participants_file(root: Path) -> Path:
-    for folder in (root, root.parent.parent if root.parent.name == "derivatives" else root):
+    for folder in (root, _raw_folder(root)):
         if (folder / "participants.tsv").is_file():
             return folder / "participants.tsv"
-    raise UsageError(f"{root} has no participants.tsv; add one with the columns participant_id and age.")
+    raise UsageError(
+        f"{root} has no participants.tsv; add one with the columns participant_id and age, or name another table by "
+        "data.options.participants."
+    )
 
 
-def _people(table: Rows, id_col, age_col, site_col) -> tuple[dict[str, dict[str, str]], list[Drop], list[str]]:
-    """Rows by person, with ``_id``, ``_sex`` and ``_site`` filled in; conflicting repetitions are refused."""
-    id_, age = require_column(table, "id", id_col), find_column(table, "age", age_col)
-    sex, site = find_column(table, "sex"), find_column(table, "site", site_col)
-    people: dict[str, dict[str, str]] = {}
-    dropped, notes = [], []
-    for row in table.rows:
-        if row[id_].lower() in MISSING:
-            dropped.append(Drop(table.path.name, "id is missing", ", ".join(row.values())))
-            continue
-        name = participant_id(row[id_])
-        row |= {"_id": name, "_sex": sex_of(value_of(row, sex)), "_site": value_of(row, site)}
-        before = people.setdefault(name, row)
-        if age and before[age] != row[age]:
-            raise UsageError(
-                f"{table.path} gives {name} the age {before[age]} in one row and {row[age]} in another; keep one row."
-            )
-        if before is not row:
-            notes.append(f"{name} has more than one row")
-    return people, dropped, notes
+def _raw_folder(root: Path) -> Path:
+    """The folder of the raw data where ``root`` is one of derivatives, else ``root``."""
+    above = Path(os.path.abspath(root)).parent
+    return above.parent if above.name == "derivatives" else root
 
 
 def _walk(root: Path, suffix: str = "T1w") -> Iterator[Path]:
-    """All images of a suffix below ``sub-*`` folders; ignored, hidden and foreign folders are not entered."""
+    """All images of a suffix below ``sub-*`` folders, links followed; ignored and foreign folders are not entered."""
     ignored = _ignore_patterns(root)
-    for folder, folders, files in os.walk(root):
+    for folder, folders, files in os.walk(root, followlinks=True):
         here = Path(folder)
         folders[:] = sorted(f for f in folders if not f.startswith(".") and not (here == root and f in NOT_RAW))
+        folders[:] = [f for f in folders if not _leads_back(here, here / f)]
         for name in sorted(files):
             path = here / name
             relative = path.relative_to(root).as_posix()
             if has_suffix(name, suffix) and not any(fnmatch.fnmatch(relative, pattern) for pattern in ignored):
                 yield path
+
+
+def _leads_back(here: Path, folder: Path) -> bool:
+    """Whether a folder is a link to one that holds it, whose images have been found without it."""
+    return folder.is_symlink() and Path(os.path.realpath(here)).is_relative_to(os.path.realpath(folder))
 
 
 def _ignore_patterns(root: Path) -> list[str]:
@@ -164,7 +157,7 @@ def has_suffix(name: str, suffix: str) -> bool:
     (True, False)
     """
     lower = name.lower()
-    image = lower.endswith(SUFFIXES) and not lower.endswith(".img")
+    image = lower.endswith(IMAGES) and not lower.endswith(".img")
     of, wanted = entities(name), entities(suffix)
     return name.startswith("sub-") and image and all(of.get(key) == value for key, value in wanted.items())
 
@@ -229,14 +222,14 @@ def _baselines(images: Iterable[Path]) -> dict[str, str | None]:
     return {sub: first_session(labels) for sub, labels in sessions.items()}
 
 
-def _refuse_other_ages(people, ages: Ages, at_sessions: SessionAges, baseline, table: Path) -> None:
+def _refuse_other_ages(people: People, ages: Ages, at_sessions: SessionAges, baseline, table: Path) -> None:
     """Refuses people whose age in ``participants.tsv`` is another one in a table of sessions."""
     for sub in baseline:
-        name = find_person(people, f"sub-{sub}")
-        age = ages(people[name]) if name else "no such person"
-        if name and not isinstance(age, str):
+        row = find_row(people, f"sub-{sub}")
+        age = ages(row) if row else "no such person"
+        if row and not row["_session"] and not isinstance(age, str):
             sessions = {one.session for one in at_sessions.of(f"sub-{sub}")} | {baseline[sub] or ""}
-            told = SessionAge("", age, people[name][ages.column], table)
+            told = SessionAge("", age, row[ages.column], table)
             at_sessions.refuse_other(f"sub-{sub}", first_session(sessions), told)
 
 
@@ -250,21 +243,19 @@ def _late_baselines(baseline: dict[str, str | None]) -> list[str]:
     return [f"people without a scan of ses-{lowest}, {late} in number: the table's age was taken for their first scan"]
 
 
-def _scan(path: Path, people, ages: Ages | None, at_sessions: SessionAges, baseline: str | None) -> Scan | Drop:
+def _scan(path: Path, people: People, at_sessions: SessionAges, baseline: str | None) -> Scan | Drop:
     """One file with its age; the age of ``participants.tsv`` is that of the first session alone."""
     of = entities(path.name)
     participant, session = f"sub-{of['sub']}", f"ses-{of['ses']}" if "ses" in of else ""
-    name = find_person(people, participant)
-    if name is None:
+    row, told = find_row(people, participant), at_sessions(participant, of["ses"]) if session else None
+    if row is None:
         return Drop(str(path), "no row in participants.tsv", participant)
-    row, told = people[name], at_sessions(participant, of["ses"]) if session else None
     if told is None or told.age == "age is missing":
         if baseline is None:
             return Drop(str(path), "age at which session is unknown", participant)
         if of.get("ses", "") != baseline:
             return Drop(str(path), "age at a later session is unknown", participant)
-        written = row[ages.column] if ages else ""
-        told = SessionAge("", ages(row) if ages else "age is missing", written, path)
+        told = people.age_at(row["_id"], session)
     if isinstance(told.age, str):
         return Drop(str(path), told.age, told.written)
     return Scan(path, row["_id"], session, told.age, row["_sex"], row["_site"], _mask(path))
@@ -272,7 +263,11 @@ def _scan(path: Path, people, ages: Ages | None, at_sessions: SessionAges, basel
 
 def _mixed_spaces(scans: list[Scan]) -> list[str]:
     spaces = sorted({entities(scan.path.name).get("space", "native") for scan in scans})
-    return [f"scans are in different spaces ({', '.join(spaces)}): choose one by space"] if len(spaces) > 1 else []
+    return (
+        [f"scans are in different spaces ({', '.join(spaces)}): choose one by data.options.space"]
+        if len(spaces) > 1
+        else []
+    )
 
 
 def _mask(path: Path) -> Path | None:

@@ -18,6 +18,7 @@ class Federation(NamedTuple):
     test: np.ndarray  # indices of the central test set
     people: list[dict]  # one row an example: participant_id, session, site
     classes: int = 0  # number of classes; 0 where the target is a number
+    class_names: tuple[str, ...] = ()  # what they are called; empty where they have numbers only
 
     @property
     def person_of_row(self) -> np.ndarray:
@@ -120,26 +121,6 @@ def federate(
     members = [partitions.expand(person_of_scan, train[part]) for part in parts]
     test_scans = partitions.expand(person_of_scan, tested)
     return Federation(inputs, np.asarray(targets, np.float32), members, test_scans, people, classes)
-
-
-def own_test_people(people: list[dict]) -> np.ndarray | None:
-    """People, by index in the order of their names, whom the data come with as test sets; None where there are none.
-
-    Raises:
-        UsageError: somebody is in a test set with one scan, and not with another.
-
-    >>> tested = {"participant_id": "b", "test_set": "external"}
-    >>> own_test_people([tested, {"participant_id": "a", "test_set": ""}, tested]).tolist()
-    [1]
-    """
-    sets: dict[str, str] = {}
-    for row in people:
-        test = row.get("test_set", "")
-        if sets.setdefault(row["participant_id"], test) != test:
-            both = " and ".join(f"the {name or 'training'} set" for name in (sets[row["participant_id"]], test))
-            raise UsageError(f"{row['participant_id']} is in {both}; mend the table, so that the person is in one.")
-    tested = [i for i, name in enumerate(sorted(sets)) if sets[name]]
-    return np.array(tested) if tested else None
 
 
 def cohort_size(num_clients: int, participation: float) -> int:

@@ -145,7 +145,7 @@ def by_site(ages, sites, num_clients, seed):
             "the table of participants, or choose another partition."
         )
     if len(names) != num_clients:
-        rule = f"the data come from {len(names)} sites ({', '.join(names)}); set it to {len(names)}"
+        rule = f"the data come from {len(names)} sites ({', '.join(names)}); set it to {len(names)} or to auto"
         raise ArgumentError("num_clients", num_clients, rule)
     return [np.flatnonzero(sites == name) for name in names]
 
@@ -207,12 +207,20 @@ def classes_per_client(ages, sites, num_clients, seed, *, classes=2):
     return [np.sort(np.array(taken, int)) for taken in members]
 
 
-def divide(ages, sites, *, partition, num_clients: int, seed: int) -> list[np.ndarray]:
+def divide(ages, sites, *, partition, num_clients: int | None, seed: int) -> list[np.ndarray]:
     """Applies a partition and holds its result to the contract: everybody once, no client empty.
+
+    Args:
+        ages, sites: of each person.
+        partition: a member of ``PARTITIONS``, with its options.
+        num_clients: how many there are; None for as many as there are sites.
+        seed: of the partition.
 
     Raises:
         UsageError: fewer people than clients, or a client without data.
     """
+    if num_clients is None:
+        num_clients = len(np.unique(sites))
     if num_clients < 1:
         raise ArgumentError("num_clients", num_clients, "a federation needs at least one client")
     if len(ages) < num_clients:

@@ -54,7 +54,7 @@ def ingest(
     """Reads, checks, resamples and normalises every scan, or opens the cache where that has been done.
 
     Args:
-        listing: from `bids.read_bids` or `tables.read_table`.
+        listing: from `bids.read_bids` or `scan_tables.read_table`.
         shape: voxels of the grid over the MNI box.
         align: a member of `nifti.ALIGN`.
         normalise: a member of `nifti.NORMALISE`.
@@ -135,8 +135,9 @@ def _write(listing, shape, align, normalise, array: Path, table: Path, progress,
                 quality.append(scan_quality._asdict())
                 kept.append(i)
         if not kept:
-            reasons = tables.count_reasons(tables.Drop(**drop) for drop in dropped)
-            raise UsageError(f"None of the {len(listing.scans)} scans can be used ({reasons}); mend or replace them.")
+            drops = [tables.Drop(**drop) for drop in dropped]
+            sentence = f"None of the {len(listing.scans)} scans can be used ({tables.count_reasons(drops)})"
+            raise tables.NothingLeft(sentence, [*drops, *listing.dropped])
         written.flush()
         del written
         _shrink(partial, len(kept), shape)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fedsparse_jax.core.errors import ArgumentError
-from fedsparse_jax.data import bids, tables
+from fedsparse_jax.data import bids, scan_tables, tables
 from fedsparse_jax.data.cohorts.abide import read_abide
 from fedsparse_jax.data.cohorts.camcan import read_camcan
 from fedsparse_jax.data.cohorts.cat12 import read_cat12
@@ -22,6 +22,7 @@ from fedsparse_jax.data.cohorts.openbhb import read_openbhb
 from fedsparse_jax.data.cohorts.radiata import read_radiata
 from fedsparse_jax.data.cohorts.scan_files import read_files
 from fedsparse_jax.data.phantom.cohort import write_cohort
+from fedsparse_jax.data.table_files import expand_home
 
 
 class ScanSource(NamedTuple):
@@ -42,7 +43,7 @@ def list_phantom(root: str, cache: Path, progress: Callable, **options) -> table
     """
     decisive = {key: value for key, value in options.items() if key != "workers"}
     name = hashlib.sha256(json.dumps(decisive, sort_keys=True, default=list).encode()).hexdigest()[:12]
-    folder = Path(root).expanduser() if root else cache / f"phantom-{name}"
+    folder = expand_home(root) if root else cache / f"phantom-{name}"
     return bids.read_bids(write_cohort(folder, progress=progress, **options))
 
 
@@ -52,8 +53,11 @@ def list_bids(root: str, cache: Path, progress: Callable, **options) -> tables.L
 
 
 def list_table(root: str, cache: Path, progress: Callable, **options) -> tables.Listing:
-    """A CSV or TSV file of paths, ids and ages. ``options`` are those of `tables.read_table`."""
-    return tables.read_table(_given(root, "CSV or TSV file"), **options)
+    """A CSV, TSV or Excel file of paths, ids and ages. ``options`` are those of `scan_tables.read_table`."""
+    table = _given(root, "CSV or TSV file")
+    if table.is_dir():
+        raise ArgumentError("root", root, "it is a folder; to read a BIDS folder set data.source to bids")
+    return scan_tables.read_table(table, **options)
 
 
 def list_cohort(read: Callable[..., tables.Listing], what: str) -> Callable[..., tables.Listing]:
@@ -68,13 +72,13 @@ def list_cohort(read: Callable[..., tables.Listing], what: str) -> Callable[...,
 def _given(root: str, what: str) -> Path:
     if not root:
         raise ArgumentError("root", root, f"set it to the {what} to read")
-    return Path(root).expanduser()
+    return expand_home(root)
 
 
 SCAN_SOURCES: dict[str, ScanSource] = {
     "phantom": ScanSource(list_phantom, write_cohort),
     "bids": ScanSource(list_bids, bids.read_bids),
-    "table": ScanSource(list_table, tables.read_table),
+    "table": ScanSource(list_table, scan_tables.read_table),
     "files": ScanSource(list_cohort(read_files, "folder of the scans, or the pattern"), read_files),
     "freesurfer": ScanSource(list_cohort(read_freesurfer, "SUBJECTS_DIR"), read_freesurfer),
     "cat12": ScanSource(list_cohort(read_cat12, "folder of the outputs"), read_cat12),

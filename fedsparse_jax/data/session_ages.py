@@ -6,20 +6,13 @@ root, which all tables inherit.
 """
 
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from fedsparse_jax.core.errors import UsageError
-from fedsparse_jax.data.tables import (
-    Ages,
-    find_column,
-    find_person,
-    participant_id,
-    read_rows,
-    require_column,
-    without_zeros,
-)
+from fedsparse_jax.data.table_files import Rows, read_rows
+from fedsparse_jax.data.tables import SYNONYMS, Ages, find_column, find_person, participant_id, without_zeros
 
 ROUNDING = 0.1  # years between two tables of sessions, which may be rounded differently
 YEAR = 1.0  # below it, a whole number of years in participants.tsv agrees with an age at a session
@@ -37,9 +30,19 @@ class SessionAge(NamedTuple):
 class SessionAges:
     """The ages at sessions of everybody in a data set."""
 
-    def __init__(self, roots: Sequence[Path], cap_89: bool):
-        """``roots`` are the folder that is read and, of derivatives, the raw one."""
-        self.roots, self.cap_89 = roots, cap_89
+    def __init__(
+        self, roots: Sequence[Path], cap_89: bool, age_col: str | None = None, of_people: Mapping | None = None
+    ):
+        """Finds the tables.
+
+        Args:
+            roots: the folder that is read and, of derivatives, the raw one.
+            cap_89: take the age ``89+`` for 89.
+            age_col: column of the ages, in tables that have it.
+            of_people: ages at sessions that ``participants.tsv`` holds, by person.
+        """
+        self.roots, self.cap_89, self.age_col, self.of_people = roots, cap_89, age_col, of_people or {}
+        self.age_col_is_there = False
         self._at_roots = [self._root_table(root) for root in roots]
 
     def __call__(self, participant: str, session: str) -> SessionAge | None:
@@ -58,12 +61,13 @@ class SessionAges:
 
     def any(self, participants: Iterable[str]) -> bool:
         """Whether a table has an age for one of some people."""
-        return any(not isinstance(one.age, str) for name in participants for one in self.of(name))
+        told = [one for name in participants for one in self.of(name)]
+        return any(not isinstance(one.age, str) for one in told)
 
     @functools.cache  # noqa: B019 - lives as long as a listing is made
     def of(self, participant: str) -> tuple[SessionAge, ...]:
         """All that the tables say of a person."""
-        found = []
+        found = list(self.of_people.get(find_person(self.of_people, participant) or "", []))
         for root, at_root in zip(self.roots, self._at_roots, strict=True):
             found += at_root.get(find_person(at_root, participant) or "", [])
             file = root / participant / f"{participant}_sessions.tsv"
@@ -96,8 +100,10 @@ class SessionAges:
 
     def _read(self, file: Path, root: Path) -> list[tuple[str, SessionAge]]:
         table = read_rows(file)
-        when, years = require_column(table, "session"), find_column(table, "age")
-        who = require_column(table, "id") if file.parent == root else None
+        named = self.age_col if self.age_col and self.age_col.lower() in table.columns else None
+        self.age_col_is_there |= named is not None
+        when, years = _column(table, "session"), find_column(table, "age", named)
+        who = _column(table, "id") if file.parent == root else None
         if years is None:
             return []
         ages = Ages(table, years, self.cap_89, inherited=(root / "sessions.json",))
@@ -108,6 +114,14 @@ class SessionAges:
             )
             for row in table.rows
         ]
+
+
+def _column(table: Rows, role: str) -> str:
+    """The column of a role that a table of sessions must have; no option names it."""
+    if column := find_column(table, role):
+        return column
+    there, usual = ", ".join(table.columns), SYNONYMS[role][0]
+    raise UsageError(f"{table.path} has no column for the {role}; it has: {there}; rename one to {usual}.")
 
 
 def _differ(participant: str, session: str, one: SessionAge, other: SessionAge) -> str:

@@ -63,9 +63,18 @@ def audit_summary(audit: dict) -> str:
     pairs, threat = len(audit["threats"]), audit["threat"]
     return (
         f"Threat: {threat}" + (f", {pairs} of them" if pairs > 1 else "") + f"; models after round {audit['round']}. "
-        f"Train MAE {audit['train_mae']:.2f} y, test MAE {audit['test_mae']:.2f} y, gap {audit['gap']:.2f} y."
+        f"{_errors(audit)}"
         + (f" Epsilon {audit['epsilon']:.3g} at delta {audit['delta']:g}." if "epsilon" in audit else "")
     )
+
+
+def _errors(audit: dict) -> str:
+    """Train and test error, and the gap; an audit of before there were other tasks is of ages."""
+    if "train_mae" not in audit:
+        shown = [f"{audit[key]:.3f}" for key in ("train_accuracy", "test_accuracy", "gap")]
+        return f"Train accuracy {shown[0]}, test accuracy {shown[1]}, gap {shown[2]}."
+    train, test, gap = (f"{audit[key]:.2f}{audit.get('unit', ' y')}" for key in ("train_mae", "test_mae", "gap"))
+    return f"Train MAE {train}, test MAE {test}, gap {gap}."
 
 
 @styled

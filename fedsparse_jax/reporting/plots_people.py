@@ -1,4 +1,4 @@
-"""Pictures of people: who holds whom, and what was predicted for whom. Ages are in years."""
+"""Pictures of people: who holds whom, and what was predicted for whom; ages are in years."""
 
 import itertools
 import math
@@ -9,11 +9,11 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from fedsparse_jax.core.tasks import regression_measures
+from fedsparse_jax.core.tasks import REGRESSION, regression_measures
 from fedsparse_jax.reporting.style import BLUE, BOX, GREY, RED, annotate, clip_name, styled
 
 MAX_PANELS = 16
-SHOWN = (("MAE", "mae", " y"), ("RMSE", "rmse", " y"), ("r", "r", ""), ("R²", "r2", ""))
+SHOWN = (("MAE", "mae", True), ("RMSE", "rmse", True), ("r", "r", False), ("R²", "r2", False))  # whether it has a unit
 
 
 def age_edges(ages):
@@ -28,6 +28,14 @@ def age_edges(ages):
     return [*edges, math.inf] if high > 80 else edges
 
 
+def target_edges(values, task=REGRESSION):
+    """Edges of the buckets of any target: those of ages, or five equally wide ones."""
+    if task.of_age:
+        return age_edges(values)
+    low, high = float(np.min(values)), float(np.max(values))
+    return [low - 1e-6 * max(abs(low), 1), *np.linspace(low, high if high > low else low + 1, 6)[1:]]
+
+
 def bucket_names(edges):
     """Labels of the buckets between ``edges``, such as ``(39, 50]`` and ``80+``."""
     return [f"{a:g}+" if b == math.inf else f"({a:g}, {b:g}]" for a, b in itertools.pairwise(edges)]
@@ -39,29 +47,30 @@ def bucket_of(ages, edges):
 
 
 @styled
-def federation_overview(clients, test_ages=()):
-    """Who holds whom: stacked age buckets per client over one age histogram each.
+def federation_overview(clients, test_ages=(), task=REGRESSION):
+    """Who holds whom: stacked buckets of age, or of another target, per client over one histogram each.
 
     Args:
         clients: list of ``(name, ages in years)``.
         test_ages: ages of the central test set; empty for none.
+        task: what is predicted.
     """
     groups = [(clip_name(name), np.asarray(ages, float)) for name, ages in clients if len(ages)]
     test = [("test", np.asarray(test_ages, float))] if len(test_ages) else []
-    edges = age_edges(np.concatenate([ages for _, ages in groups + test]))
+    edges = target_edges(np.concatenate([ages for _, ages in groups + test]), task)
     colours = matplotlib.colormaps["viridis"](np.linspace(0.12, 0.95, len(edges) - 1))
     panels = groups[: MAX_PANELS - len(test)] + test
     rows = math.ceil(len(panels) / 5)
     figure = Figure(figsize=(7, 2.4 + 1.15 * rows), layout="constrained")
     upper, lower = figure.subfigures(2, 1, squeeze=False, height_ratios=(2.4, 1.15 * rows), hspace=0.02)[:, 0]
-    _age_bars(upper.subplots(), groups, edges, colours)
+    _bars(upper.subplots(), groups, edges, colours, task)
     axes = lower.subplots(rows, math.ceil(len(panels) / rows), sharex=True, squeeze=False)
-    lower.supxlabel("age (years)", fontsize=7.5)
-    _age_histograms(axes, panels, edges, colours)
+    lower.supxlabel(task.axis, fontsize=7.5)
+    _histograms(axes, panels, edges, colours, task)
     return figure
 
 
-def _age_bars(ax, groups, edges, colours):
+def _bars(ax, groups, edges, colours, task):
     bottom = np.zeros(len(groups))
     for i, label in enumerate(bucket_names(edges)):
         counts = np.array([np.sum(bucket_of(ages, edges) == i) for _, ages in groups])
@@ -72,16 +81,17 @@ def _age_bars(ax, groups, edges, colours):
         annotate(ax, f"{bottom[i]:.0f}", (i, bottom[i]), (0, 2), ha="center")
     ax.set_xticks(range(0, len(groups), step), [name for name, _ in groups[::step]])
     ax.set_xlim(-0.7 - max(0, 3 - len(groups)), len(groups) - 0.3 + max(0, 3 - len(groups)))
-    ax.set(ylabel="scans", title="Scans of each client by age (years)")
+    ax.set(ylabel="scans", title=f"Scans of each client by {task.axis}")
     ax.set_ylim(0, 1.12 * max(bottom.max(), 1))
     ax.grid(axis="x", visible=False)
     handles, labels = ax.get_legend_handles_labels()
     ax.legend(handles[::-1], labels[::-1], loc="center left", bbox_to_anchor=(1, 0.5), handlelength=1)
 
 
-def _age_histograms(axes, panels, edges, colours):
+def _histograms(axes, panels, edges, colours, task):
     everyone = np.concatenate([ages for _, ages in panels])
-    bins = np.arange(2.5 * math.floor(everyone.min() / 2.5), everyone.max() + 2.5, 2.5)
+    width = 2.5 if task.of_age else max(np.ptp(everyone), 1e-6) / 15
+    bins = np.arange(width * math.floor(everyone.min() / width), everyone.max() + width, width)
     fills = colours[bucket_of((bins[:-1] + bins[1:]) / 2, edges)]
     for ax in axes.flat[len(panels) :]:
         ax.set_visible(False)
@@ -98,21 +108,23 @@ def _age_histograms(axes, panels, edges, colours):
 
 
 @styled
-def predicted_vs_true(age, predicted):
-    """Predicted against true age in years (both f64[N]) with identity, regression line and the scores."""
+def predicted_vs_true(age, predicted, task=REGRESSION):
+    """Predicted against true age, or target (both f64[N]), with identity, regression line and the scores."""
     age, predicted = np.asarray(age, float), np.asarray(predicted, float)
     figure = Figure(figsize=(3.4, 3.4), layout="constrained")
     ax = figure.subplots()
     both = np.concatenate([age, predicted])
-    limits = (both.min() - 2, both.max() + 2)
+    margin = 2 if task.of_age else 0.05 * max(np.ptp(both), 1e-6)
+    limits = (both.min() - margin, both.max() + margin)
     ax.plot(limits, limits, color=GREY, ls="--", lw=1, label="identity")
     ax.scatter(age, predicted, s=12, alpha=_alpha(len(age)), color=BLUE, linewidths=0)
     _regression(ax, age, predicted, "regression")
-    ax.set(xlim=limits, ylim=limits, aspect="equal", xlabel="true age (years)", ylabel="predicted age (years)")
+    ax.set(xlim=limits, ylim=limits, aspect="equal", xlabel=f"true {task.axis}", ylabel=f"predicted {task.axis}")
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
     measures = regression_measures(predicted, age)
-    lines = [f"{name:4} {measures[key]:.2f}{unit}" for name, key, unit in SHOWN] + [f"{'n':4} {len(age)}"]
+    lines = [f"{name:4} {measures[key]:.2f}{task.unit * has_unit}" for name, key, has_unit in SHOWN]
+    lines.append(f"{'n':4} {len(age)}")
     look: dict[str, Any] = {"va": "top", "fontsize": 7, "bbox": BOX, "family": "DejaVu Sans Mono"}
     ax.text(0.03, 0.97, "\n".join(lines), transform=ax.transAxes, **look)
     ax.legend(loc="lower right", fontsize=7)
@@ -134,21 +146,23 @@ def _regression(ax, x, y, label):
 
 
 @styled
-def gap_by_age(age, predicted):
-    """Brain-age gap (predicted minus true age, years) against age, with bucket means and the slope."""
+def gap_by_target(age, predicted, task=REGRESSION):
+    """Brain-age gap (predicted minus true age, years), or error, against the truth, with bucket means and the slope."""
     age, gap = np.asarray(age, float), np.asarray(predicted, float) - np.asarray(age, float)
     figure = Figure(figsize=(3.4, 3.4), layout="constrained")
     ax = figure.subplots()
     ax.axhline(0, color=GREY, ls="--", lw=1)
     ax.scatter(age, gap, s=12, alpha=_alpha(len(age)), color=BLUE, linewidths=0)
     slope = _regression(ax, age, gap, "regression")
-    edges = age_edges(age)
+    edges = target_edges(age, task)
     parts = [(age[bucket_of(age, edges) == i], gap[bucket_of(age, edges) == i]) for i in range(len(edges) - 1)]
     means = np.array([(a.mean(), g.mean(), g.std()) for a, g in parts if len(a)])
     centre, mean, std = means.T
-    ax.errorbar(centre, mean, std, fmt="s", color="black", ms=4, lw=1, capsize=2, label="mean ± SD by age bucket")
-    ax.set(xlabel="true age (years)", ylabel="predicted − true age (years)")
-    ax.text(0.97, 0.97, f"slope {slope:+.2f} y/y".replace("-", "−"), transform=ax.transAxes, ha="right", va="top",
-            fontsize=7, bbox=BOX)  # fmt: skip
+    ax.errorbar(
+        centre, mean, std, fmt="s", color="black", ms=4, lw=1, capsize=2, label=f"mean ± SD by {task.target} bucket"
+    )
+    ax.set(xlabel=f"true {task.axis}", ylabel=f"predicted − true {task.axis}")
+    text = f"slope {slope:+.2f}{' y/y' * task.of_age}".replace("-", "−")
+    ax.text(0.97, 0.97, text, transform=ax.transAxes, ha="right", va="top", fontsize=7, bbox=BOX)
     ax.legend(loc="lower left", fontsize=7)
     return figure

@@ -76,7 +76,8 @@ def _curve(ax, x, records, task, colour):
 
 def axis_label(task):
     """What the headline measure's axis says."""
-    return f"test {task.label}" + (" (years)" if task.unit else "")
+    unit = "years" if task.of_age else task.unit.strip()
+    return f"test {task.label}" + (f" ({unit})" if task.unit else "")
 
 
 def _last(values):

@@ -36,6 +36,7 @@ MEASURE_LABELS = {
     "accuracy": ("accuracy", ".3f", ""),
     "balanced_accuracy": ("balanced accuracy", ".3f", ""),
     "f1": ("F1, mean over classes", ".3f", ""),
+    "auc": ("AUC", ".3f", ""),
     "nll": ("cross-entropy (nats)", ".3f", ""),
 }
 
@@ -68,20 +69,22 @@ def federation_section(run: RunFiles) -> Section:
         return _absent("Federation", "federation.json")
     clients, test = data["clients"], data["test"]
     total = sum(client["n"] for client in clients)
-    things, of_others = ("images", "images") if run.classified else ("scans", "scans of other people")
+    named = run.classified and "class_names" not in data  # images, of nobody
+    things, of_others = ("images", "images") if named else ("scans", "scans of other people")
     kind = "labels" if run.classified else "ages"
     owners = [(client["name"], client[kind]) for client in clients]
     dropped = ", ".join(f"{count} × {reason}" for reason, count in data.get("dropped", {}).items())
     text = (
         f"{len(clients)} client{'s' * (len(clients) > 1)} hold {total:,} {things}; {test['n']:,} "
-        f"{'more ' * run.classified}{of_others} form the central test set. Grid {' × '.join(map(str, data['shape']))}, "
+        f"{'more ' * named}{of_others} form the central test set. Grid {' × '.join(map(str, data['shape']))}, "
         f"{data['total_weights']:,} trainable weights. Left out: {dropped or 'nothing'}."
     )
     if run.classified:
-        figure = plots_classes.class_overview(owners, test[kind], data["classes"])
+        figure = plots_classes.class_overview(owners, test[kind], run.class_names)
     else:
-        figure = plots_people.federation_overview(owners, test[kind])
-    caption = f"{things.capitalize()} and {'classes' if run.classified else 'ages'} of each client and of the test set."
+        figure = plots_people.federation_overview(owners, test[kind], run.task)
+    what = "classes" if run.classified else "ages" if run.task.of_age else run.task.target
+    caption = f"{things.capitalize()} and {what} of each client and of the test set."
     return Section("Federation", [Text(text)], {"federation": (figure, caption)})
 
 
@@ -89,7 +92,7 @@ def accuracy_section(run: RunFiles) -> Section:
     """Error by round."""
     task, last = run.task, run.records[-1]
     rows = [
-        (label, formatted(as_number(last.test[name]), form, unit))
+        (label, formatted(as_number(last.test[name]), form, unit and task.unit))
         for name, (label, form, unit) in MEASURE_LABELS.items()
         if name in last.test
     ]
@@ -199,17 +202,21 @@ def predictions_section(run: RunFiles) -> Section:
         return _absent("Predictions", "predictions.tsv")
     truth, predicted = run.predictions["truth"], run.predictions["predicted"]
     if run.classified:
-        figure = plots_classes.confusion(truth, predicted)
+        figure = plots_classes.confusion(truth, predicted, run.class_names)
         return Section("Predictions", [], {"confusion": (figure, "True against predicted class.")})
-    note = "The gap falls with age in every such model (regression to the mean). No correction for it is applied here."
+    target, gap = run.task.target, "Brain-age gap" if run.task.of_age else "Error"
+    note = (
+        f"The {'gap' if run.task.of_age else 'error'} falls with {target} in every such model (regression to the "
+        "mean). No correction for it is applied here."
+    )
     figures = {
         "predicted_vs_true": (
-            plots_people.predicted_vs_true(truth, predicted),
-            "Predicted against true age of the test people.",
+            plots_people.predicted_vs_true(truth, predicted, run.task),
+            f"Predicted against true {target} of the test people.",
         ),
-        "gap_by_age": (
-            plots_people.gap_by_age(truth, predicted),
-            "Brain-age gap, predicted minus true, against true age.",
+        "gap_by_age" if run.task.of_age else "error_by_target": (
+            plots_people.gap_by_target(truth, predicted, run.task),
+            f"{gap}, predicted minus true, against true {target}.",
         ),
     }
     return Section("Predictions", [Text(note, "note")], figures)

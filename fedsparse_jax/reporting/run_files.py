@@ -1,5 +1,6 @@
 """The files of a run folder, parsed for the report; a missing or damaged file is empty and hides no other."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -7,7 +8,8 @@ import numpy as np
 
 from fedsparse_jax.core.errors import UsageError
 from fedsparse_jax.core.files import read_json, read_npz, read_tsv
-from fedsparse_jax.core.tasks import CLASSIFICATION, REGRESSION, TASKS, Task
+from fedsparse_jax.core.tasks import AGE, TASKS, Task, classification_measures, task_for
+from fedsparse_jax.runs.evaluation import PREDICTED
 from fedsparse_jax.runs.metrics_log import METRICS, read_records
 from fedsparse_jax.runs.records import RoundRecord
 from fedsparse_jax.runs.series import as_number, dense_exchanged, exchanged
@@ -28,12 +30,18 @@ class RunFiles(NamedTuple):
     @property
     def task(self) -> Task:
         """What was predicted; runs of before there was a choice are regressions."""
-        return TASKS.get(str(self.config.get("task")), REGRESSION)
+        name, data = str(self.config.get("task")), self.config.get("data", {})
+        return task_for(name if name in TASKS else "regression", data.get("label", AGE), data.get("unit", ""))
 
     @property
     def classified(self) -> bool:
         """Whether the targets are classes."""
-        return self.task is CLASSIFICATION
+        return self.task.measure is classification_measures
+
+    @property
+    def class_names(self) -> list[str]:
+        """What the classes are called; by their numbers where they have no names."""
+        return self.federation.get("class_names") or [str(k) for k in range(self.federation.get("classes", 0))]
 
     @property
     def method(self) -> str:
@@ -64,13 +72,14 @@ def read_run_files(workdir: Path) -> RunFiles:
     records = read_records(workdir)
     if not records:
         raise UsageError(f"{workdir} holds no finished round (no {METRICS}); train at least one round first.")
+    federation = _read_object(workdir / "federation.json")
     return RunFiles(
         workdir,
         records,
         _read_object(workdir / "config.json").get("config", {}),
         _read_object(workdir / "environment.json"),
-        _read_object(workdir / "federation.json"),
-        _read_predictions(workdir / "predictions.tsv"),
+        federation,
+        _read_predictions(workdir / "predictions.tsv", federation.get("class_names") or ()),
         _read_slices(workdir / "slices.npz"),
         _read_object(workdir / "attack.json"),
     )
@@ -84,11 +93,13 @@ def _read_object(path: Path) -> dict:
         return {}
 
 
-def _read_predictions(path: Path) -> dict[str, np.ndarray]:
-    """The columns of the predictions whose age and prediction are numbers; empty if there are none."""
+def _read_predictions(path: Path, classes: Sequence[str] = ()) -> dict[str, np.ndarray]:
+    """The columns of the predictions whose target and prediction are numbers, or classes; empty if there are none."""
     rows = read_tsv(path)
-    names = ("label", "predicted_label") if rows and "label" in rows[0] else ("age", "predicted_age")
-    pairs = [[as_number(row.get(name)) for name in names] for row in rows]
+    predicted = next((name for name in rows[0] if name.startswith(PREDICTED)), "") if rows else ""
+    names = predicted.removeprefix(PREDICTED), predicted
+    number = lambda text: classes.index(text) if text in classes else as_number(text)
+    pairs = [[number(row.get(name)) for name in names] for row in rows]
     good = [i for i, pair in enumerate(pairs) if np.isfinite(pair).all()]
     if not good:
         return {}

@@ -10,10 +10,13 @@ from scipy.special import softmax
 
 from fedsparse_jax.core import masks, tree
 from fedsparse_jax.core.files import tsv_text, write_whole
+from fedsparse_jax.core.tasks import REGRESSION, Task
 from fedsparse_jax.core.types import Params, ServerState
 from fedsparse_jax.data.federation import Federation
 from fedsparse_jax.data.loading import predict_batches
 from fedsparse_jax.runs.round import Runner
+
+PREDICTED = "predicted_"  # before the name of a column of truths
 
 
 class Evaluation(NamedTuple):
@@ -58,40 +61,66 @@ def predict_test(runner: Runner, params: Params) -> np.ndarray:
     return predict_batches(runner.apply, params, runner.read, rows, batch_size)
 
 
-def write_predictions(data: Federation, predictions: np.ndarray, workdir: Path) -> None:
+def write_predictions(data: Federation, predictions: np.ndarray, workdir: Path, task: Task = REGRESSION) -> None:
     """``predictions.tsv`` of the test set, by the global model, and a few test examples for the report."""
     people, targets = [data.people[i] for i in data.test], data.targets[data.test]
-    table = classes_table if data.classes else ages_table
-    write_whole(workdir / "predictions.tsv", table(people, targets, predictions))
+    write_whole(workdir / "predictions.tsv", predictions_table(people, targets, predictions, task, data.class_names))
     shown = min(10 if data.classes else 5, len(targets))
     chosen = np.argsort(targets, kind="stable")[np.linspace(0, len(targets) - 1, shown).round().astype(int)]
     np.savez(workdir / "slices.npz", volumes=data.inputs[data.test[chosen], ..., 0], targets=targets[chosen])
 
 
-def ages_table(people: list[dict], ages: np.ndarray, predictions: np.ndarray, sets: Sequence[str] = ()) -> str:
-    """Predictions as TSV: participant_id, session, site, age, predicted_age, error (all ages in years).
+def predictions_table(
+    people: list[dict],
+    targets,
+    predictions,
+    task: Task = REGRESSION,
+    class_names: Sequence[str] = (),
+    sets: Sequence[str] = (),
+) -> str:
+    """Predictions as TSV: participant_id, session and site, then what depends on the task, then set.
 
-    With ``sets`` there is a last column, set: the run's client who was trained on the person, or its test set.
+    Of a number there are target, prediction and error, such as age, predicted_age, error; of a class the label, the
+    predicted label and its probability.
+
+    Args:
+        people: one row an example.
+        targets: ``[N]``; NaN where it is not known, whose cells are empty.
+        predictions: ``[N]``, or logits ``[N, K]``.
+        task: what was predicted.
+        class_names: what the classes are called; empty for their numbers, and images without people.
+        sets: of each example, the run's client who was trained on the person, or its test set; empty for no column.
     """
-    rows: list[tuple] = [
-        (
-            *(str(person[key]) for key in ("participant_id", "session", "site")),
-            f"{age:.2f}",
-            f"{predicted:.3f}",
-            f"{predicted - age:.3f}",
-        )
-        for person, age, predicted in zip(people, ages, predictions, strict=True)
-    ]
-    head: tuple[str, ...] = ("participant_id", "session", "site", "age", "predicted_age", "error")
+    head: tuple[str, ...] = ("participant_id",)
+    if class_names or not _classified(predictions):
+        head = (*head, "session", "site")
+    rows = [[str(person[key]) for key in head] for person in people]
+    columns: tuple[str, ...]
+    if _classified(predictions):
+        columns, cells = ("label", f"{PREDICTED}label", "probability"), _class_cells(targets, predictions, class_names)
+    else:
+        columns, cells = (task.target, f"{PREDICTED}{task.target}", "error"), _number_cells(targets, predictions)
+    rows = [[*row, *more] for row, more in zip(rows, cells, strict=True)]
     if sets:
-        head, rows = (*head, "set"), [(*row, name) for row, name in zip(rows, sets, strict=True)]
-    return tsv_text(head, rows)
+        columns, rows = (*columns, "set"), [[*row, name] for row, name in zip(rows, sets, strict=True)]
+    return tsv_text((*head, *columns), rows)
 
 
-def classes_table(people: list[dict], labels: np.ndarray, logits: np.ndarray) -> str:
-    """Predictions as TSV: participant_id, label, predicted_label, probability of the predicted one."""
-    rows = [
-        (person["participant_id"], int(label), shares.argmax(), f"{shares.max():.4f}")
-        for person, label, shares in zip(people, labels, softmax(np.asarray(logits, np.float64), -1), strict=True)
+def _classified(predictions) -> bool:
+    return np.ndim(predictions) == 2
+
+
+def _number_cells(targets, predictions) -> list[tuple[str, str, str]]:
+    known = [not np.isnan(target) for target in targets]
+    return [
+        (f"{target:.2f}" if there else "", f"{predicted:.3f}", f"{predicted - target:.3f}" if there else "")
+        for target, predicted, there in zip(targets, predictions, known, strict=True)
     ]
-    return tsv_text(("participant_id", "label", "predicted_label", "probability"), rows)
+
+
+def _class_cells(labels, logits, class_names: Sequence[str]) -> list[tuple[str, str, str]]:
+    name = lambda label: "" if np.isnan(label) else class_names[int(label)] if class_names else str(int(label))
+    return [
+        (name(label), name(shares.argmax()), f"{shares.max():.4f}")
+        for label, shares in zip(labels, softmax(np.asarray(logits, np.float64), -1), strict=True)
+    ]

@@ -56,7 +56,7 @@ def _run(experiment: Experiment, workdir: Path, print_fn: Print) -> list[RoundRe
             pending.result()  # the round before; what went wrong with it ends the run here
             pending, server = writer_thread.submit(write_round, result), result.server
         pending.result()
-    write_predictions(experiment.federation, predict_test(runner, server.params), workdir)
+    write_predictions(experiment.federation, predict_test(runner, server.params), workdir, experiment.task)
     return records
 
 

@@ -20,7 +20,7 @@ NAN = float("nan")
 UNSENT = tuple(one.name.lower() for one in (Absence.NO_DATA, Absence.DROPPED_OUT, Absence.LATE))  # nothing arrived
 SICK = (Absence.NOT_A_NUMBER.name.lower(), Absence.EXPLODED.name.lower())  # reasons that a model has diverged
 BASELINES = tuple(task.baseline_key for task in TASKS.values())
-LEAKAGE = ("train_mae", "membership_auc_")  # beginnings of the keys that share a field
+LEAKAGE = ("train_mae", "train_nll", "membership_auc_")  # beginnings of the keys that share a field
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,8 +33,8 @@ class RoundRecord:
     train_loss: Annotated[float, "mean loss of the clients' examples during their local training"] = NAN
     test: Annotated[
         dict[str, float | None],
-        "`test_MEASURE`: on the central test set; `mae`, `rmse` (years), `r`, `r2`, or `accuracy`, "
-        "`balanced_accuracy`, `f1`, `nll`; null where it is undefined",
+        "`test_MEASURE`: on the central test set; `mae`, `rmse` (in years, or the label's unit), `r`, `r2`, or "
+        "`accuracy`, `balanced_accuracy`, `f1`, `auc`, `nll`; null where it is undefined",
     ] = dataclasses.field(default_factory=dict)
     own: Annotated[
         dict[str, float],
@@ -42,7 +42,8 @@ class RoundRecord:
     ] = dataclasses.field(default_factory=dict)
     leakage: Annotated[
         dict[str, float],
-        "`train_mae`, and `membership_auc_ATTACK`: how well an outsider tells members from others (`log.audit_every`)",
+        "`train_mae` or, of a classifier, `train_nll`, and `membership_auc_ATTACK`: how well an outsider tells members "
+        "from others (`log.audit_every`)",
     ] = dataclasses.field(default_factory=dict)
     baseline: Annotated[
         float, "`predict_mean_mae` or `commonest_class_accuracy`: the headline measure of knowing nothing"

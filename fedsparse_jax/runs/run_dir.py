@@ -38,6 +38,7 @@ NOISE = "noise_entropy.txt"
 LOCK = ".lock"
 BEFORE_CONFIG = {LOCK, NOISE, PEOPLE, "environment.json", "federation.json"}  # what a start that was stopped may leave
 PLACES = ("root", "cache_dir", "workers")  # keys of the section data
+PLACES_OF_TABLES = ("root_path", "participants", "splits")  # keys of its options
 COST_ONLY = ("execution", "checkpoint", "log")  # sections that change no number, or only what is shown
 
 
@@ -157,6 +158,7 @@ def describe_federation(experiment: Experiment) -> dict[str, Any]:
         "method": experiment.config["method"],
         "task": experiment.config["task"],
         "classes": data.classes,
+        **({"class_names": list(data.class_names)} if data.class_names else {}),
         "clients": clients,
         "test": {"n": len(data.test), kind: targets[data.test].tolist()},
         "dropped": experiment.dropped,
@@ -212,7 +214,9 @@ def _comparable(config: dict, may_move: bool) -> dict[str, Any]:
     """What decides the numbers; where the scans lie is not among it if people.tsv says whose they are."""
     numbers = {key: value for key, value in config.items() if key not in COST_ONLY}
     if may_move and "data" in numbers:
-        numbers["data"] = {key: value for key, value in numbers["data"].items() if key not in PLACES}
+        data = {key: value for key, value in numbers["data"].items() if key not in PLACES}
+        options = {key: value for key, value in data.get("options", {}).items() if key not in PLACES_OF_TABLES}
+        numbers["data"] = data | ({"options": options} if "options" in data else {})
     return numbers
 
 

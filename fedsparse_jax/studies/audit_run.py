@@ -127,11 +127,9 @@ def load_audited_run(workdir: Path, progress=no_progress) -> LoadedRun:
     """Opens a run folder with every checkpoint it holds.
 
     Raises:
-        UsageError: it holds no run, no checkpoint, a shadow, or a classifier.
+        UsageError: it holds no run, no checkpoint, or a shadow.
     """
     config, _, _ = load_run(workdir)
-    if config.task != "regression":
-        raise UsageError(f"{workdir} holds a classifier; the attacks are for regressors.")
     if "shadow" in config:
         raise UsageError(f"{workdir} holds a shadow; give the run that it is a shadow of.")
     runner = make_runner(experiment_from_config(config, progress, workdir=workdir), noise_entropy(workdir))
@@ -149,14 +147,15 @@ def load_control_run(workdir: Path, data: Federation, progress) -> LoadedRun:
     return control
 
 
-def errors_of_run(run: LoadedRun) -> dict[str, float]:
-    """Train and test MAE of the newest model, and the gap that attacks live on."""
-    params, mae = run.states[-1].params, []
-    batch_size = run.runner.experiment.execution.eval_batch
+def errors_of_run(run: LoadedRun) -> dict[str, Any]:
+    """Headline measure of the newest model on train and test people, and the gap that attacks live on, in ``unit``."""
+    params, experiment = run.states[-1].params, run.runner.experiment
+    task, values = experiment.task, []
     for rows in (np.concatenate(run.data.members), run.data.test):
-        predictions = predict_batches(run.runner.apply, params, run.runner.read, rows, batch_size)
-        mae.append(float(np.abs(predictions - run.data.targets[rows]).mean()))
-    return {"train_mae": mae[0], "test_mae": mae[1], "gap": mae[1] - mae[0]}
+        predictions = predict_batches(run.runner.apply, params, run.runner.read, rows, experiment.execution.eval_batch)
+        values.append(task.measure(predictions, run.data.targets[rows])[task.headline])
+    gap = (values[1] - values[0]) * (1 if task.lower_is_better else -1)
+    return {f"train_{task.headline}": values[0], f"test_{task.headline}": values[1], "gap": gap, "unit": task.unit}
 
 
 def _privacy_spent(workdir: Path, run: LoadedRun) -> dict[str, float]:
@@ -297,7 +296,9 @@ def _attack_all(
         if id(models) not in shown:  # threats that see the same models share what is computed of them
             seen = models if stand_in is None else stand_in(models)
             shown[id(models)] = seen, feature_cache(apply, seen, data.inputs, data.targets)
-        evidence = threats.evidence_for(threat, *shown[id(models)], data.targets, shadows, data.person_of_row)
+        seen, observe = shown[id(models)]
+        who_is = data.person_of_row
+        evidence = threats.evidence_for(threat, seen, observe, data.targets, shadows, who_is, bool(data.classes))
         tell = (lambda name: print_fn(f"attack: {name}")) if len(who) == 1 else lambda _: None
         findings[threat.name] = evaluate_attacks(
             evidence, threat.inside, attacks, caliper=options.caliper, draws=options.draws, print_fn=tell

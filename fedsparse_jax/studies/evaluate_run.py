@@ -4,6 +4,8 @@ An error on people whom the model was trained on is no test. They are marked in 
 their error is given apart from that of all others.
 """
 
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +19,9 @@ from fedsparse_jax.core.tasks import predict_mean_mae, regression_measures
 from fedsparse_jax.data.image_sources import IMAGE_SOURCES
 from fedsparse_jax.data.loading import predict_batches, streamed_reader
 from fedsparse_jax.data.roster import TEST, sets_of
-from fedsparse_jax.runs.evaluation import ages_table
+from fedsparse_jax.data.scan_cache import ScanSet
+from fedsparse_jax.data.tables import Drop
+from fedsparse_jax.runs.evaluation import predictions_table
 from fedsparse_jax.runs.run_dir import is_of_0_1, recorded_people
 
 
@@ -31,20 +35,26 @@ class OtherScans(NamedTuple):
     quality: dict[str, Any] | None  # errors on people whom the model was not trained on; None where there are none
     trained_quality: dict[str, Any] | None  # errors on people whom it was trained on; None where there are none
     trained_on: str  # the run's data source
+    read_as: str  # how the scans were read, in words
+    dropped: tuple[Drop, ...]  # what was left out, and why
+    remarks: tuple[str, ...]  # what to look at before the numbers are trusted
 
 
 def evaluate_run(
-    workdir: Path, source: str, root: str, round_: int | None = None, align: str = "", progress=no_progress
+    workdir: Path, root: str, settings: Sequence[tuple[str, str]] = (), round_: int | None = None, progress=no_progress
 ) -> OtherScans:
-    """Predicts every scan of a folder or table with a trained model.
+    """Predicts every scan of a folder or table with a trained model, which are read as the run's own scans were.
 
     Args:
         workdir: the run.
-        source: a member of ``SCAN_SOURCES``, ``bids`` or ``table``.
         root: the folder or the file.
+        settings: keys of ``data`` that are other than the run's, ``(key, text)`` as on the command line.
         round_: which checkpoint; None for the newest.
-        align: how to bring the scans onto the grid; empty for what the run was trained with.
         progress: shown while scans are read.
+
+    Raises:
+        NothingLeft: not one scan can be used.
+        UsageError: no such run, round or scans, or a run that cannot be asked.
     """
     config, network, server = load_run(workdir, round_)
     if is_of_0_1(workdir):
@@ -55,7 +65,8 @@ def evaluate_run(
     trained_on = config.data.source
     if trained_on in IMAGE_SOURCES:
         raise UsageError(f"{workdir} was trained on images; only a run on scans can be given other scans.")
-    scan_set = read_scans(with_other_scans(config, source, root, align), progress)
+    reading = with_other_scans(config, root, settings)
+    scan_set = read_scans(reading, progress)
     ages = np.array([scan.age for scan in scan_set.scans], np.float32)
     read = streamed_reader(scan_set.inputs)
     predictions = predict_batches(
@@ -65,7 +76,28 @@ def evaluate_run(
     sets = sets_of(people, ages, recorded_people(workdir))
     trained = np.array([name not in ("", TEST) for name in sets])
     quality, trained_quality = (_quality(predictions[rows], ages[rows]) for rows in (~trained, trained))
-    return OtherScans(ages_table(people, ages, predictions, sets), quality, trained_quality, trained_on)
+    return OtherScans(
+        table=predictions_table(people, ages, predictions, sets=sets),
+        quality=quality,
+        trained_quality=trained_quality,
+        trained_on=trained_on,
+        read_as=_in_words(reading),
+        dropped=scan_set.dropped,
+        remarks=_remarks(scan_set),
+    )
+
+
+def _in_words(config) -> str:
+    """How scans are read, by a config."""
+    data = config.data
+    options = [f"{name} {value}" for name, value in data.options.items() if value not in (None, False)]
+    return ", ".join([f"source {data.source}", f"align {data.align}", f"normalise {data.normalise}", *options])
+
+
+def _remarks(scan_set: ScanSet) -> tuple[str, ...]:
+    """Warnings of quality with their counts, and notes of how tables were read."""
+    counts = Counter(warning for quality in scan_set.quality for warning in quality.warnings)
+    return (*(f"{count} x {warning}" for warning, count in counts.most_common()), *scan_set.notes)
 
 
 def _quality(predictions: np.ndarray, ages: np.ndarray) -> dict[str, Any] | None:

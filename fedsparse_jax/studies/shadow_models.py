@@ -54,8 +54,6 @@ def train_shadows(
     Raises:
         UsageError: the folder holds shadows of another config, or the numbers cannot be.
     """
-    if config.task != "regression":
-        raise UsageError(f"task is {config.task!r}; shadows are trained for attacks on regressors.")
     data, _ = federation_from_config(config, progress, workdir=run)
     inside = shadow_halves(len({row["participant_id"] for row in data.people}), count, config.seed)
     for index, half in enumerate(inside):
@@ -80,7 +78,9 @@ def _train_shadow(config, data: Federation, folder: Path, outside, index: int, p
 
 
 def write_everybody(shadow: Experiment, folder: Path) -> None:
-    """``everybody.npz``: predictions ``f32[R, P]`` after each kept round, those rounds, ages, and who was inside."""
+    """``everybody.npz``: predictions ``f32[R, P]`` or logits ``f32[R, P, K]`` after each kept round, those rounds,
+    targets, and who was inside.
+    """
     runner, data = make_runner(shadow), shadow.federation
     everybody, rounds = np.arange(len(data.targets)), saved_rounds(folder)
     batch_size = shadow.execution.eval_batch

@@ -24,7 +24,10 @@ SMALL = {
     "configs/methods/feddst.py:digits+90": "+smoke",
     "configs/real_scans.py": " --config.data.shape=(16,18,16) --config.data.align=affine --config.rounds=4"
     " --config.partition.num_clients=2 --config.pruning.schedule.begin=1 --config.pruning.schedule.end=3",
+    "configs/methods/fedsparsify_global.py": " --config.data.shape=(16,18,16) --config.model.name=flat_cnn"
+    " --config.rounds=2 --config.partition.num_clients=2",
 }
+SCANS = "tests/files/ds002748_small"  # six real people
 
 
 def commands(text):
@@ -55,8 +58,6 @@ for words in json.load(sys.stdin):
         words.pop(1)  # what is measured
     sys.argv = words
     flags.FLAGS.unparse_flags()
-    for name in [name for name in flags.FLAGS if name.startswith("config.")]:
-        delattr(flags.FLAGS, name)
     try:
         parse_flags(words)
     except Exception as error:
@@ -83,7 +84,7 @@ def test_the_commands_of_the_readme_run_one_after_the_other(start, tmp_path):
         for config, small in SMALL.items():
             command = command.replace(f"{config} ", f"{config}{small} ")
         command = command.replace("runs/", f"{tmp_path}/runs/").replace("=prepared", f"={tmp_path}/prepared")
-        script, *flags = shlex.split(command.replace("BIDS_FOLDER", "tests/files/ds002748_small"))
+        script, *flags = shlex.split(re.sub("BIDS_FOLDER|NEW_SCANS", SCANS, command))
         process = start(Path(script).stem, *flags)
         _, said = process.communicate(timeout=600)
         assert process.returncode == 0, f"{command}\n{said}"
@@ -94,3 +95,41 @@ def test_the_commands_of_the_readme_run_one_after_the_other(start, tmp_path):
         "runs/quickstart/attack.json",
     ):
         assert (tmp_path / file).exists()
+
+
+def own_tables(folder):
+    """The tables that the page about own scans speaks of, of six real people."""
+    files = sorted((ROOT / SCANS).glob("sub-*/anat/*.nii.gz"))
+    people = [(file.parts[-3], 30 + i, file, "AB"[i % 2], ("train", "test")[i > 3]) for i, file in enumerate(files)]
+    tables = {
+        "SCANS.csv": ("id,age,scan", [row[:3] for row in people]),
+        "NEW_SCANS.csv": ("id,age,scan", [(f"new-{row[0]}", *row[1:3]) for row in people]),
+        "AGES.csv": ("id,age", [row[:2] for row in people]),
+        "SITES.csv": ("id,age,path,site,split", people),
+    }
+    for name, (head, rows) in tables.items():
+        lines = [",".join(map(str, row)) for row in rows]
+        (folder / name).write_text("\n".join([head, *lines]) + "\n")
+    return {"BIDS_FOLDER": SCANS, "NEW_SCANS": SCANS, **{name: str(folder / name) for name in tables}}
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_page_about_own_scans_run_one_after_the_other(call, tmp_path):
+    page, places = ROOT / "docs/how-to/own_scans.md", own_tables(tmp_path)
+    names = re.compile("|".join(sorted(map(re.escape, places), key=len, reverse=True)))
+    told = commands(page.read_text())
+    assert len(told) == 8
+    for command in told:
+        command = names.sub(lambda match: places[match[0]], command)
+        for config, small in SMALL.items():
+            command = command.replace(f"{config} ", f"{config}{small} ")
+        script, *flags = shlex.split(
+            command.replace("runs/", f"{tmp_path}/runs/").replace("=prepared", f"={tmp_path}/prepared")
+        )
+        quick = ["epochs=1", "batch_size=4"] if "train" in script else []
+        plain = ["--config.log.report=false", "--config.log.tensorboard=false"] if quick else []
+        done = call(Path(script).stem, *flags, *(f"--config.client.{text}" for text in quick), *plain)
+        assert done.returncode == 0, f"{command}\n{done.stderr}"
+    assert json.loads((tmp_path / "runs/sites/config.json").read_text())["config"]["partition"]["num_clients"] == 2
+    assert (tmp_path / "runs/real/predictions-NEW_SCANS.csv.tsv").exists()
+    assert (tmp_path / "runs/real/predictions-NEW_SCANS.csv-dropped.tsv").exists()

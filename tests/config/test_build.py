@@ -121,6 +121,14 @@ BAD = {
 }  # fmt: skip
 
 
+def test_a_config_file_that_names_another_source_need_not_empty_the_options_of_the_phantom(tmp_path):
+    lines = ["from fedsparse_jax.config import defaults", "def get_config(forms=''):", "    config = defaults()"]
+    (tmp_path / "own.py").write_text("\n".join([*lines, "    config.data.source = 'bids'", "    return config"]))
+    assert load_config(f"{tmp_path}/own.py").data.options.to_dict() == {}
+    (tmp_path / "own.py").write_text("\n".join([*lines, "    return config"]))
+    assert load_config(f"{tmp_path}/own.py").data.options == defaults().data.options
+
+
 @pytest.mark.parametrize("what", BAD)
 def test_bad_configs_are_one_sentence(what, cache):
     keys, message = BAD[what]
@@ -140,7 +148,7 @@ def test_a_least_accuracy_is_a_share_and_not_in_percent(repository):
 
 
 def test_a_file_that_is_not_there_is_refused():
-    with pytest.raises(UsageError, match=r"configs/none.py is not a config file"):
+    with pytest.raises(UsageError, match=r"There is no config file configs/none.py"):
         load_config("configs/none.py:smoke")
 
 

@@ -45,6 +45,10 @@ def test_classification_agrees_with_scikit_learn():
     f1 = metrics.f1_score(labels, predicted, average=None, labels=[0, 1, 2])
     assert measures["f1"] == pytest.approx(f1.mean())
     assert measures["nll"] == pytest.approx(metrics.log_loss(labels, shares, labels=range(4)))
+    areas = [metrics.roc_auc_score(labels == k, shares[:, k]) for k in range(3)]
+    assert measures["auc"] == pytest.approx(np.mean(areas))
+    binary = tasks.classification_measures(logits[:, :2], labels > 0)
+    assert binary["auc"] == pytest.approx(metrics.roc_auc_score(labels > 0, logits[:, 1] - logits[:, 0]))
 
 
 def test_classification_by_hand():
@@ -54,6 +58,8 @@ def test_classification_by_hand():
     assert measures["accuracy"] == pytest.approx(2 / 3)
     assert measures["balanced_accuracy"] == pytest.approx(0.75) and measures["f1"] == pytest.approx(2 / 3)
     assert measures["nll"] == pytest.approx(-np.log([0.8, 0.4, 0.75]).mean())
+    assert measures["auc"] == 1.0  # both of class 0 have less of class 1 than the one of class 1
+    assert math.isnan(tasks.classification_measures(logits, [0, 0, 0])["auc"])
 
 
 def test_large_logits_do_not_overflow():

@@ -63,10 +63,10 @@ def test_tables_in_the_wild(tmp_path, table, expected):
     assert [scan.age for scan in listing.scans] == [expected]
 
 
-def test_a_decimal_comma_counts_only_if_all_have_it(tmp_path):
+def test_between_tabs_a_comma_can_only_be_decimal(tmp_path):
     table = "participant_id\tage\nsub-01\t26,9\nsub-02\t30\n"
     listing = bids.read_bids(folder(tmp_path, table, anat("01", "02")))
-    assert ages(listing) == {"sub-02": 30.0} and reasons(listing) == ["age is not a number"]
+    assert ages(listing) == {"sub-01": 26.9, "sub-02": 30.0} and "decimal comma" in listing.notes[0]
 
 
 def test_cap_89_and_strict(tmp_path):
@@ -220,3 +220,42 @@ def test_missing_folders_and_files(tmp_path):
         bids.read_bids(tmp_path)
     with pytest.raises(UsageError, match="^root is .*: it holds no T1w scan"):
         bids.read_bids(folder(tmp_path, "participant_id\tage\nsub-01\t60\n"))
+
+
+def test_linked_folders_are_entered_and_links_that_lead_back_are_not(tmp_path):
+    real = folder(tmp_path / "real", "participant_id\tage\nsub-01\t60\nsub-02\t61\n", anat("01", "02"))
+    virtual = folder(tmp_path / "virtual", (real / "participants.tsv").read_text())
+    (virtual / "sub-01").symlink_to(real / "sub-01")
+    (virtual / "sub-02").mkdir()
+    (virtual / "sub-02" / "anat").symlink_to(real / "sub-02" / "anat")
+    (real / "sub-01" / "anat" / "around").symlink_to(real)
+    (virtual / "sub-02" / "up").symlink_to(virtual)
+    assert ages(bids.read_bids(real)) == ages(bids.read_bids(virtual)) == {"sub-01": 60.0, "sub-02": 61.0}
+    listing = bids.read_bids(virtual)
+    assert len(listing.scans) == 2 and not listing.dropped
+
+
+def test_a_folder_of_derivatives_is_known_from_wherever_it_is_named(tmp_path, monkeypatch):
+    raw = folder(tmp_path / "raw", "participant_id\tage\nsub-01\t60\n")
+    (raw / "derivatives").mkdir()
+    derived = folder(raw / "derivatives" / "fmriprep", "", anat("01"))
+    (derived / "participants.tsv").unlink()
+    monkeypatch.chdir(raw / "derivatives")
+    assert ages(bids.read_bids("fmriprep")) == {"sub-01": 60.0}
+    monkeypatch.chdir(derived)
+    assert ages(bids.read_bids(".")) == {"sub-01": 60.0}
+
+
+def test_refusals_point_to_the_other_ways_of_reading(tmp_path):
+    root = folder(tmp_path / "bids", "participant_id\tage\n01\t60\n")
+    with pytest.raises(
+        UsageError, match="^root is .*holds no T1w scan .*read from a table of paths, with data.source=table"
+    ):
+        bids.read_bids(root)
+    with pytest.raises(UsageError, match="^root is .*it is a file; to read a table of scans set data.source to table"):
+        bids.read_bids(root / "participants.tsv")
+    (root / "participants.tsv").unlink()
+    with pytest.raises(
+        UsageError, match="has no participants.tsv; .*or name another table by data.options.participants"
+    ):
+        bids.read_bids(root)

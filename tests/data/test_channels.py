@@ -31,10 +31,9 @@ def test_two_channels_train_and_predict(two, tmp_path):
     assert records[-1].finite and np.isfinite(records[-1].test["mae"])
     params = experiment.model.init(jax.random.key(0))
     assert params["conv1"]["kernel"].shape == (3, 3, 3, 2, 4)
-    with pytest.raises(
-        UsageError, match="^data.channels is 2, but each head has 1 channel; set it to 1, or name its other"
-    ):
-        evaluate_run(tmp_path / "run", "cat12", two.data.root)
+    assert len(evaluate_run(tmp_path / "run", two.data.root).table.splitlines()) == 7
+    with pytest.raises(UsageError, match="^data.channels is 2, but each head has 1 channel; set it to 1, or name its"):
+        evaluate_run(tmp_path / "run", two.data.root, [("data.options.image", "mwp1")])
 
 
 def test_a_network_sees_both_channels(two):

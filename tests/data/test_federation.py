@@ -7,7 +7,7 @@ import pytest
 
 from fedsparse_jax.core.errors import ArgumentError, UsageError
 from fedsparse_jax.data import Federation, federate, from_arrays, partitions
-from fedsparse_jax.data.federation import cohort_size, own_test_people
+from fedsparse_jax.data.federation import cohort_size
 
 
 def examples(count, shape=(2, 2, 1), start=0):
@@ -113,12 +113,3 @@ def test_the_cohort_is_the_nearest_whole_number_and_somebody(participation, size
 def test_an_impossible_participation_is_refused(participation):
     with pytest.raises(ArgumentError, match=f"^participation is {participation}: it is a share of the clients"):
         cohort_size(8, participation)
-
-
-def test_people_of_a_cohort_s_own_test_sets_are_tested_and_in_one_set_alone():
-    row = lambda name, test_set: {"participant_id": name, "test_set": test_set}
-    rows = [row("c", "external"), row("a", ""), row("b", "internal"), row("c", "external")]
-    assert own_test_people(rows).tolist() == [1, 2]
-    assert own_test_people([row("a", ""), {"participant_id": "b"}]) is None
-    with pytest.raises(UsageError, match="^a is in the training set and the internal set; mend the table"):
-        own_test_people([row("a", ""), row("a", "internal")])

@@ -3,7 +3,7 @@
 import pytest
 
 from fedsparse_jax.core.errors import UsageError
-from fedsparse_jax.data import tables
+from fedsparse_jax.data import scan_tables, tables
 
 
 @pytest.mark.parametrize(
@@ -12,18 +12,18 @@ from fedsparse_jax.data import tables
 def test_tables_by_synonyms(tmp_path, header):
     separator = next(s for s in ",;\t" if s in header)
     (tmp_path / "t.csv").write_text(f"{header}\n1001{separator}62.5{separator}scans/a.nii.gz\n")
-    (scan,) = tables.read_table(tmp_path / "t.csv").scans
+    (scan,) = scan_tables.read_table(tmp_path / "t.csv").scans
     assert (scan.participant, scan.age, scan.path) == ("sub-1001", 62.5, tmp_path / "scans/a.nii.gz")
 
 
 def test_rows_without_id_are_dropped_and_pairs_count_once(tmp_path):
     (tmp_path / "t.csv").write_text("id,age,path\n,60,a.nii\nn/a,60,b.nii\nx,61,c.img\n")
-    listing = tables.read_table(tmp_path / "t.csv")
+    listing = scan_tables.read_table(tmp_path / "t.csv")
     assert [scan.path.name for scan in listing.scans] == ["c.hdr"]
     assert [drop.reason for drop in listing.dropped] == ["id is missing"] * 2
     (tmp_path / "t.csv").write_text("id,age,path\nx,61,c.img\ny,61,c.hdr\n")
     with pytest.raises(UsageError, match="twice"):
-        tables.read_table(tmp_path / "t.csv")
+        scan_tables.read_table(tmp_path / "t.csv")
 
 
 def test_tables_with_named_columns_sites_and_absolute_paths(tmp_path):
@@ -31,7 +31,7 @@ def test_tables_with_named_columns_sites_and_absolute_paths(tmp_path):
         "who\tyears\timage\tscanner\tsession\na\t60\t/data/a.nii\tS1\t1\na\t61\tb.nii\tS1\t2\n"
     )
     columns = dict(id_col="who", age_col="years", path_col="image")
-    listing = tables.read_table(tmp_path / "t.tsv", root_path="/mnt", **columns)
+    listing = scan_tables.read_table(tmp_path / "t.tsv", root_path="/mnt", **columns)
     assert [str(scan.path) for scan in listing.scans] == ["/data/a.nii", "/mnt/b.nii"]
     assert [(scan.participant, scan.site, scan.session) for scan in listing.scans] == [
         ("sub-a", "S1", "1"),
@@ -50,18 +50,18 @@ def test_tables_with_named_columns_sites_and_absolute_paths(tmp_path):
 def test_table_refusals(tmp_path, text, message):
     (tmp_path / "t.csv").write_text(text)
     with pytest.raises(UsageError, match=message):
-        tables.read_table(tmp_path / "t.csv")
+        scan_tables.read_table(tmp_path / "t.csv")
 
 
 def test_a_table_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(UsageError, match="There is no table"):
-        tables.read_table(tmp_path / "no.csv")
+        scan_tables.read_table(tmp_path / "no.csv")
 
 
 def test_a_column_that_is_named_must_be_there(tmp_path):
     (tmp_path / "t.csv").write_text("id,age,path\na,60,x.nii\n")
     with pytest.raises(UsageError, match=r"has no column 'scan'; it has: id, age, path\.$"):
-        tables.read_table(tmp_path / "t.csv", path_col="scan")
+        scan_tables.read_table(tmp_path / "t.csv", path_col="scan")
 
 
 def test_reasons_are_counted_the_most_frequent_first():
@@ -73,7 +73,7 @@ def test_reasons_are_counted_the_most_frequent_first():
 
 def test_ids_that_differ_in_lost_zeros_are_one_person(tmp_path):
     (tmp_path / "t.csv").write_text("id,age,path,session\n1,60,a.nii,1\n001,62,b.nii,2\n2,50,c.nii,1\n")
-    listing = tables.read_table(tmp_path / "t.csv")
+    listing = scan_tables.read_table(tmp_path / "t.csv")
     assert [scan.participant for scan in listing.scans] == ["sub-001", "sub-001", "sub-2"]
     assert listing.notes == ("taken for one person: sub-1, sub-001",)
 
@@ -85,4 +85,4 @@ def test_one_image_by_two_names_is_refused(tmp_path, second):
     (tmp_path / "link.nii").symlink_to(tmp_path / "a.nii")
     (tmp_path / "t.csv").write_text(f"id,age,path\n1,60,a.nii\n2,62,{second}\n")
     with pytest.raises(UsageError, match="twice, for sub-1 and sub-2"):
-        tables.read_table(tmp_path / "t.csv")
+        scan_tables.read_table(tmp_path / "t.csv")

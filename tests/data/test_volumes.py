@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from fedsparse_jax.core.errors import ArgumentError, UsageError
-from fedsparse_jax.data import grids, nifti, scan_cache, tables, volumes
+from fedsparse_jax.data import grids, nifti, scan_cache, scan_tables, tables, volumes
 from tests.helpers.stand_ins import LAS_1, LAS_2, ball, save_array, save_image
 
 GRID = (46, 55, 46)
@@ -96,12 +96,12 @@ def test_an_array_of_nobody_s_grid_is_refused_when_it_is_listed_and_when_it_is_r
     np.save(tmp_path / "a.npy", np.ones((91, 109, 91), np.float32))
     (tmp_path / "t.csv").write_text("id,age,path\na,60,a.npy\n")
     with pytest.raises(ArgumentError, match=r"^affine is None: .*a\.npy is an array .*set it to one of mni182, mni91"):
-        tables.read_table(tmp_path / "t.csv")
+        scan_tables.read_table(tmp_path / "t.csv")
     with pytest.raises(ArgumentError, match="^affine is 'mni': it must be one of mni182"):
-        tables.read_table(tmp_path / "t.csv", affine="mni")
+        scan_tables.read_table(tmp_path / "t.csv", affine="mni")
     with pytest.raises(ArgumentError, match=r"^affine is \[\[1, 0\]\]: .* three rows of four numbers"):
-        tables.read_table(tmp_path / "t.csv", affine=[[1, 0]])
-    (read,) = tables.read_table(tmp_path / "t.csv", affine="mni91").scans
+        scan_tables.read_table(tmp_path / "t.csv", affine=[[1, 0]])
+    (read,) = scan_tables.read_table(tmp_path / "t.csv", affine="mni91").scans
     assert read.grid == grids.GRIDS["mni91"]
     with pytest.raises(nifti.ScanError, match="an array without an affine"):
         volumes.load_array(tmp_path / "a.npy", None)
@@ -110,10 +110,10 @@ def test_an_array_of_nobody_s_grid_is_refused_when_it_is_listed_and_when_it_is_r
 def test_an_affine_may_be_given_in_numbers(tmp_path):
     (tmp_path / "t.csv").write_text("id,age,path\na,60,a.npy\nb,61,b.nii\n")
     numbers = LAS_2[:3].tolist()
-    array, image = tables.read_table(tmp_path / "t.csv", affine=numbers).scans
+    array, image = scan_tables.read_table(tmp_path / "t.csv", affine=numbers).scans
     np.testing.assert_array_equal(array.grid.affine, LAS_2)
     assert array.grid.shape is None and image.grid is None  # an image says itself how it lies
-    flat = tables.read_table(tmp_path / "t.csv", affine=LAS_2.ravel().tolist()).scans[0]
+    flat = scan_tables.read_table(tmp_path / "t.csv", affine=LAS_2.ravel().tolist()).scans[0]
     assert flat.grid == array.grid
 
 
@@ -159,24 +159,24 @@ def test_volumes_of_a_file_are_channels_only_where_that_is_said(tmp_path):
     nib.save(nib.Nifti1Image(data, affine), tmp_path / "both.nii.gz")
     (tmp_path / "t.csv").write_text("id,age,path\na,60,both.nii.gz\n")
     with pytest.raises(UsageError, match="4D image"):
-        ingest(tmp_path, *tables.read_table(tmp_path / "t.csv").scans)
-    both = ingest(tmp_path, *tables.read_table(tmp_path / "t.csv", volumes=2).scans)
+        ingest(tmp_path, *scan_tables.read_table(tmp_path / "t.csv").scans)
+    both = ingest(tmp_path, *scan_tables.read_table(tmp_path / "t.csv", volumes=2).scans)
     for i in range(2):
         single = scan(save_image(tmp_path / f"{i}.nii.gz", i + 1, GRID, affine))
         np.testing.assert_array_equal(both.inputs[0, ..., i], ingest(tmp_path, single).volumes[0])
     with pytest.raises(UsageError, match="not 3 volumes"):
-        ingest(tmp_path, *tables.read_table(tmp_path / "t.csv", volumes=3).scans)
+        ingest(tmp_path, *scan_tables.read_table(tmp_path / "t.csv", volumes=3).scans)
     with pytest.raises(ArgumentError, match="^volumes is 0: a file has at least one volume"):
-        tables.read_table(tmp_path / "t.csv", volumes=0)
+        scan_tables.read_table(tmp_path / "t.csv", volumes=0)
 
 
 def test_columns_of_paths_are_channels(tmp_path):
     (tmp_path / "t.csv").write_text("id,age,t1w,flair\na,60,a.nii,b.nii\nb,61,c.nii,n/a\n")
-    listing = tables.read_table(tmp_path / "t.csv", path_col="t1w,flair")
+    listing = scan_tables.read_table(tmp_path / "t.csv", path_col="t1w,flair")
     assert [(one.path.name, one.channels[0].name) for one in listing.scans] == [("a.nii", "b.nii")]
     assert [drop.reason for drop in listing.dropped] == ["path is missing"]
     with pytest.raises(ArgumentError, match="^volumes is 2: the channels are several files already; set it to 1"):
-        tables.read_table(tmp_path / "t.csv", path_col="t1w,flair", volumes=2)
+        scan_tables.read_table(tmp_path / "t.csv", path_col="t1w,flair", volumes=2)
 
 
 def test_channels_that_do_not_fit_are_refused(tmp_path):

@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fedsparse_jax.config import experiment_from_config, load_config, load_run, saved_rounds
+from fedsparse_jax.config import experiment_from_config, load_config, load_run, override, saved_rounds
 from fedsparse_jax.config.saved_runs import with_other_scans
 from fedsparse_jax.core.errors import UsageError
+from fedsparse_jax.data.tables import NothingLeft
 from fedsparse_jax.runs import read_records, run_experiment
 from fedsparse_jax.runs.run_dir import recorded_people
 from fedsparse_jax.studies import evaluate_run
@@ -39,7 +40,7 @@ def columns(table):
 
 
 def test_every_scan_is_predicted_and_judged(workdir):
-    scans = evaluate_run(workdir, "bids", SCANS)
+    scans = evaluate_run(workdir, SCANS)
     table = columns(scans.table)
     assert list(table) == ["participant_id", "session", "site", "age", "predicted_age", "error", "set"]
     assert table["participant_id"] == ("sub-01", "sub-10", "sub-19", "sub-23", "sub-31", "sub-58")
@@ -56,7 +57,7 @@ def phantom_folder(cache):
 
 
 def test_people_in_training_are_marked_and_judged_apart(workdir, cache):
-    scans, records = evaluate_run(workdir, "bids", str(phantom_folder(cache))), read_records(workdir)
+    scans, records = evaluate_run(workdir, str(phantom_folder(cache))), read_records(workdir)
     table, where = columns(scans.table), {e.participant_id: e.set for e in recorded_people(workdir)}
     assert [where[person] for person in table["participant_id"]] == list(table["set"])
     trained, error = np.array(table["set"]) != "test", np.abs(np.array(table["error"], float))
@@ -72,39 +73,39 @@ def test_where_nobody_else_is_left_there_is_no_test(workdir, cache, tmp_path):
     for folder in (tmp_path / "bids").glob("sub-*"):
         if folder.name not in members:
             shutil.rmtree(folder)
-    scans = evaluate_run(workdir, "bids", str(tmp_path / "bids"))
+    scans = evaluate_run(workdir, str(tmp_path / "bids"))
     assert scans.quality is None and scans.trained_quality["n"] == len(members)
 
 
 def test_any_kept_round_can_be_asked_for(workdir):
     first, *_, last = saved_rounds(workdir)
-    tables = [evaluate_run(workdir, "bids", SCANS, round_).table for round_ in (first, last, None)]
+    tables = [evaluate_run(workdir, SCANS, round_=round_).table for round_ in (first, last, None)]
     assert tables[0] != tables[1] == tables[2]
     with pytest.raises(UsageError, match="no checkpoint of round 99"):
-        evaluate_run(workdir, "bids", SCANS, 99)
+        evaluate_run(workdir, SCANS, round_=99)
 
 
 def test_the_scans_are_brought_onto_the_grid_as_asked(workdir):
-    affine, rough = (evaluate_run(workdir, "bids", SCANS, align=align) for align in ("", "rough"))
-    assert affine.table == evaluate_run(workdir, "bids", SCANS, align="affine").table != rough.table
+    affine, rough = (evaluate_run(workdir, SCANS, align and [("data.align", align)]) for align in ("", "rough"))
+    assert affine.table == evaluate_run(workdir, SCANS, [("data.align", "affine")]).table != rough.table
     with pytest.raises(UsageError, match="data.align is 'never'"):
-        evaluate_run(workdir, "bids", SCANS, align="never")
+        evaluate_run(workdir, SCANS, [("data.align", "never")])
 
 
 def test_a_table_of_paths_gives_the_same_predictions(workdir, tmp_path):
-    names = columns(evaluate_run(workdir, "bids", SCANS).table)
+    names = columns(evaluate_run(workdir, SCANS).table)
     lines = ["participant_id,age,path"]
     for person, age in zip(names["participant_id"], names["age"]):
         (path,) = Path(SCANS).glob(f"{person}/anat/*.nii.gz")
         lines.append(f"{person},{age},{path}")
     (tmp_path / "scans.csv").write_text("\n".join(lines) + "\n")
-    table = columns(evaluate_run(workdir, "table", str(tmp_path / "scans.csv")).table)
+    table = columns(evaluate_run(workdir, str(tmp_path / "scans.csv")).table)
     assert table["predicted_age"] == names["predicted_age"]
 
 
 def test_the_grid_is_that_of_the_run(workdir):
     config, _, _ = load_run(workdir)
-    other = with_other_scans(config, "bids", SCANS)
+    other = with_other_scans(config, SCANS)
     assert other.data.source == "bids" and other.data.root == SCANS and other.data.options.to_dict() == {}
     for key in ("shape", "align", "normalise", "cache_dir"):
         assert other.data[key] == config.data[key]
@@ -118,16 +119,119 @@ def test_the_grid_is_that_of_the_run(workdir):
 ])  # fmt: skip
 def test_scans_that_are_not_there_are_refused(workdir, source, root, message):
     with pytest.raises(UsageError, match=message):
-        evaluate_run(workdir, source, root)
+        evaluate_run(workdir, root, [("data.source", source)])
 
 
 def test_a_run_on_images_has_no_use_for_scans(tmp_path):
     config = load_config(f"{ROOT}/configs/methods/fedavg.py:digits+smoke")
     run_experiment(experiment_from_config(config), tmp_path / "run", QUIET)
     with pytest.raises(UsageError, match="was trained on images"):
-        evaluate_run(tmp_path / "run", "bids", SCANS)
+        evaluate_run(tmp_path / "run", SCANS)
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path):
     with pytest.raises(UsageError, match="holds no run"):
-        evaluate_run(tmp_path, "bids", SCANS)
+        evaluate_run(tmp_path, SCANS)
+
+
+def two_images_a_person(root, people):
+    """Derivatives with a scan in each of two spaces, the second one upside down, and two columns of ages."""
+    import nibabel as nib
+
+    rows = ["participant_id\tage\tage_at_scan"]
+    for i, path in enumerate(people):
+        image, name = nib.load(path), path.parts[-3]
+        folder = root / name / "anat"
+        folder.mkdir(parents=True)
+        nib.save(image, folder / f"{name}_space-A_T1w.nii.gz")
+        flipped = nib.Nifti1Image(np.asanyarray(image.dataobj)[:, :, ::-1], image.affine)
+        nib.save(flipped, folder / f"{name}_space-B_T1w.nii.gz")
+        rows.append(f"{name}\t10\t{60 + i}")
+    (root / "participants.tsv").write_text("\n".join(rows) + "\n")
+    return root
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory, cache):
+    """A run on one of two images, by one of two columns; and its folder."""
+    root = two_images_a_person(
+        tmp_path_factory.mktemp("own") / "bids", sorted(phantom_folder(cache).glob("sub-*/anat/*.nii.gz"))[:16]
+    )
+    settings = dict(source="bids", root=str(root), cache_dir=cache, align="rough")
+    options = dict(space="B", age_col="age_at_scan")
+    pairs = [(f"data.{key}", text) for key, text in settings.items()]
+    pairs += [(f"data.options.{key}", text) for key, text in options.items()] + [
+        ("partition.num_clients", "2"),
+        ("rounds", "1"),
+    ]
+    workdir = tmp_path_factory.mktemp("own-runs") / "run"
+    config = override(load_config(f"{ROOT}/configs/quickstart.py:dense+smoke"), pairs)
+    run_experiment(experiment_from_config(config), workdir, QUIET)
+    return workdir, root
+
+
+def test_scans_are_read_as_the_run_read_its_own(workdir, own):
+    run, root = own
+    scans, said = evaluate_run(run, str(root)), columns((run / "predictions.tsv").read_text())
+    table = columns(scans.table)
+    told = dict(zip(table["participant_id"], zip(table["age"], table["predicted_age"])))
+    for person, age, predicted in zip(said["participant_id"], said["age"], said["predicted_age"]):
+        assert told[person] == (age, predicted)
+    assert set(table["set"]) == {"test", "L1", "L2"}
+    for part in ("source bids", "align rough", "space B", "age_col age_at_scan"):
+        assert part in scans.read_as
+    other = columns(evaluate_run(run, str(root), [("data.options.space", "A")]).table)
+    assert other["predicted_age"] != table["predicted_age"]
+
+
+def test_options_of_the_run_hold_for_other_folders_too_and_can_be_set_anew(own, tmp_path):
+    run, root = own
+    shutil.copytree(root, tmp_path / "other")
+    config, _, _ = load_run(run)
+    assert with_other_scans(config, str(tmp_path / "other")).data.options.to_dict() == dict(
+        space="B", age_col="age_at_scan"
+    )
+    (tmp_path / "other/participants.tsv").write_text(
+        "participant_id\tage\n" + "".join(f"sub-{i:04d}\t6{i % 10}\n" for i in range(1, 17))
+    )
+    with pytest.raises(UsageError, match=r"^data.options.age_col is 'age_at_scan': .*participants.tsv has no column"):
+        evaluate_run(run, str(tmp_path / "other"))
+    assert evaluate_run(run, str(tmp_path / "other"), [("data.options.age_col", "")]).quality["n"] == 16
+
+
+def test_files_of_the_runs_own_data_are_left_behind_where_the_data_are_others(own, tmp_path):
+    config, _, _ = load_run(own[0])
+    options = [("data.options.participants", "p.tsv"), ("data.options.splits", "split")]
+    config = override(config, options)
+    assert "participants" not in with_other_scans(config, str(tmp_path)).data.options
+    assert with_other_scans(config, str(own[1])).data.options.participants == "p.tsv"
+    assert "splits" not in with_other_scans(config, str(own[1])).data.options
+
+
+def test_a_file_is_a_table_and_a_folder_is_what_the_run_reads(own, workdir, tmp_path):
+    (tmp_path / "t.csv").touch()
+    for run, in_folder in ((own[0], "bids"), (workdir, "bids")):
+        config, _, _ = load_run(run)
+        assert with_other_scans(config, str(tmp_path)).data.source == in_folder
+        assert with_other_scans(config, str(tmp_path / "t.csv")).data.source == "table"
+
+
+@pytest.mark.parametrize("key", ["data.shape", "data.normalise", "rounds", "model.name"])
+def test_what_the_network_was_trained_for_cannot_be_set_anew(workdir, key):
+    with pytest.raises(UsageError, match=f"{key} is as the run was trained"):
+        evaluate_run(workdir, SCANS, [(key, "1")])
+
+
+def test_what_is_left_out_and_what_looks_wrong_is_told(workdir, tmp_path):
+    good = next(Path(SCANS).glob("sub-01/anat/*.nii.gz"))
+    (tmp_path / "bad.nii.gz").write_bytes(good.read_bytes()[:1000])
+    (tmp_path / "t.csv").write_text(f"id,age,path\n1,30,{good}\n2,31,bad.nii.gz\n3,n/a,{good}\n")
+    scans = evaluate_run(workdir, str(tmp_path / "t.csv"))
+    assert scans.quality["n"] == 1
+    assert sorted(drop.reason for drop in scans.dropped) == ["age is missing", "damaged compression"]
+    assert any("skull" in remark for remark in scans.remarks)
+    (tmp_path / "t.csv").write_text("id,age,path\n2,31,bad.nii.gz\n")
+    with pytest.raises(
+        NothingLeft, match=r"None of the 1 scans can be used \(1 x damaged compression\); the first is .*bad.nii.gz"
+    ):
+        evaluate_run(workdir, str(tmp_path / "t.csv"))

@@ -9,7 +9,8 @@ import re
 from pathlib import Path
 
 from fedsparse_jax.data.cohorts import joining
-from fedsparse_jax.data.tables import Drop, Listing, read_rows
+from fedsparse_jax.data.table_files import read_rows
+from fedsparse_jax.data.tables import Drop, Listing
 
 _NUMBER = re.compile(r"(?<!\d)(?:00)?([235]\d{4})(?!\d)")  # 50002 and on in ABIDE I, 28675 and on in ABIDE II
 

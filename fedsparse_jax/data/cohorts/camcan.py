@@ -9,7 +9,8 @@ from pathlib import Path
 
 from fedsparse_jax.core.errors import UsageError
 from fedsparse_jax.data.cohorts import joining
-from fedsparse_jax.data.tables import Listing, read_rows
+from fedsparse_jax.data.table_files import read_rows
+from fedsparse_jax.data.tables import Listing
 
 _CODE = re.compile(r"CC\d{6}")
 _IDS = ("participant_id", "ccid", "observations", "subject", "subject_id", "id")

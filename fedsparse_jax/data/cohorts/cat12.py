@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from fedsparse_jax.data.cohorts import joining
-from fedsparse_jax.data.tables import Drop, Listing, read_rows
+from fedsparse_jax.data.table_files import read_rows
+from fedsparse_jax.data.tables import Drop, Listing
 
 
 def read_cat12(
@@ -29,7 +30,7 @@ def read_cat12(
         id_pattern: a regular expression whose group is the id in the rest of the name; None for the ids of BIDS, or the
             whole rest.
         id_col, age_col, site_col: columns of the table, if not found by their usual names.
-        cap_89, strict: as in `tables.read_table`.
+        cap_89, strict: as in `scan_tables.read_table`.
 
     Raises:
         UsageError: no such folder or table, or no such file.

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from fedsparse_jax.core.errors import ArgumentError
 from fedsparse_jax.data.cohorts import joining
-from fedsparse_jax.data.tables import Drop, Listing, read_rows
+from fedsparse_jax.data.table_files import read_rows
+from fedsparse_jax.data.tables import Drop, Listing
 
 _STRIPPED = {"norm": (), "brain": (), "brainmask": (), "orig_nu": ("mask", "brainmask"), "nu": ("mask", "brainmask")}
 _NO_SUBJECT = re.compile(r"fsaverage\w*|[lr]h\.EC_average|bert\.average")
@@ -34,7 +35,7 @@ def read_freesurfer(
         id_pattern: a regular expression whose group is the id in a subject's name; None for the ids of BIDS, or the
             whole name.
         id_col, age_col, site_col: columns of the table, if not found by their usual names.
-        cap_89, strict: as in `tables.read_table`.
+        cap_89, strict: as in `scan_tables.read_table`.
 
     Raises:
         UsageError: another option, no such folder or table, or no subject with that image.

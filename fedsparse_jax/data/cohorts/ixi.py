@@ -8,7 +8,8 @@ import re
 from pathlib import Path
 
 from fedsparse_jax.data.cohorts import joining
-from fedsparse_jax.data.tables import Listing, read_rows
+from fedsparse_jax.data.table_files import read_rows
+from fedsparse_jax.data.tables import Listing
 
 _NAME = re.compile(r"IXI(\d+)-(Guys|HH|IOP)-\d+-T1(?![0-9])")
 

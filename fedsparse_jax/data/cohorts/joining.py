@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 from fedsparse_jax.core.errors import ArgumentError, UsageError
 from fedsparse_jax.data.bids import entities, first_session
 from fedsparse_jax.data.grids import Grid
+from fedsparse_jax.data.table_files import Rows
 from fedsparse_jax.data.tables import (
     MISSING,
     Ages,
     Drop,
     Listing,
-    Rows,
     Scan,
     count_reasons,
     find_column,
@@ -156,7 +156,7 @@ def join_table(
         table: the table.
         roles: of its columns.
         names: how files of the layout are called, for the sentence that there are none.
-        cap_89, strict: as in `tables.read_table`.
+        cap_89, strict: as in `scan_tables.read_table`.
         dropped: what was left out before.
 
     Raises:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from fedsparse_jax.core.errors import ArgumentError
 from fedsparse_jax.data.cohorts import joining
-from fedsparse_jax.data.tables import Drop, Listing, read_rows
+from fedsparse_jax.data.table_files import read_rows
+from fedsparse_jax.data.tables import Drop, Listing
 
 _IMAGES = {
     "grey": re.compile(r"mwr?c1OAS1_(\d{4})_MR(\d)_mpr_anon\w*"),

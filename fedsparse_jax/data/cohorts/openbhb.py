@@ -13,7 +13,8 @@ import nibabel as nib
 from fedsparse_jax.core.errors import ArgumentError, UsageError
 from fedsparse_jax.data.cohorts import joining
 from fedsparse_jax.data.grids import GRIDS, Grid
-from fedsparse_jax.data.tables import Drop, Listing, read_rows
+from fedsparse_jax.data.table_files import read_rows
+from fedsparse_jax.data.tables import Drop, Listing
 
 
 class _Space(NamedTuple):

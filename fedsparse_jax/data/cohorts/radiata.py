@@ -1,14 +1,16 @@
 """Radiata's brain-structure: 3,794 scans of five open studies, skull-stripped and in MNI space, with one table.
 
-The table has a row a scan with its path, so that `tables.read_table` reads it; here the studies and the split of the
-table are added.
+The table has a row a scan with its path, so that `scan_tables.read_table` reads it; here the studies and the split of
+the table are added.
 """
 
 from pathlib import Path
 
 from fedsparse_jax.core.errors import ArgumentError, UsageError
 from fedsparse_jax.data.cohorts import joining
-from fedsparse_jax.data.tables import Listing, Scan, read_rows, read_table
+from fedsparse_jax.data.scan_tables import read_table
+from fedsparse_jax.data.table_files import read_rows
+from fedsparse_jax.data.tables import Listing, Scan
 
 _TESTS = ("own", "share")
 
@@ -23,7 +25,7 @@ def read_radiata(
         site_col: the column of the sites: ``study``, or such as ``scanner_model``.
         test: ``own``, the people whose ``split`` is test, and all others train (those of validation, too); or
             ``share``, a random share of the people (``data.test_share``).
-        cap_89, strict: as in `tables.read_table`.
+        cap_89, strict: as in `scan_tables.read_table`.
 
     Raises:
         UsageError: no table, a column that is missing, or another option.
@@ -49,7 +51,8 @@ def read_radiata(
 
     validated = sum(row["split"].lower().startswith("val") for row in table.rows) if test == "own" else 0
     notes = [f"{path.name}: scans of the validation part that are trained on, {validated}"] if validated else []
-    return listing._replace(scans=tuple(map(completed, listing.scans)), notes=(*listing.notes, *notes))
+    others = [note for note in listing.notes if "'split'" not in note]  # it was used
+    return listing._replace(scans=tuple(map(completed, listing.scans)), notes=(*others, *notes))
 
 
 def _part(table: Path, split: str) -> str:

@@ -7,7 +7,8 @@ from pathlib import Path
 from fedsparse_jax.core.errors import ArgumentError
 from fedsparse_jax.data.cohorts import joining
 from fedsparse_jax.data.grids import grid_of_option
-from fedsparse_jax.data.tables import Drop, Listing, check_volumes, read_rows
+from fedsparse_jax.data.table_files import read_rows
+from fedsparse_jax.data.tables import Drop, Listing, check_volumes
 
 
 def read_files(
@@ -33,7 +34,7 @@ def read_files(
         affine: how arrays (``.npy``) lie: a member of ``grids.GRIDS``, or the numbers of the matrix.
         volumes: of a four-dimensional file, which are then its channels.
         id_col, age_col, site_col: columns of the table, if not found by their usual names.
-        cap_89, strict: as in `tables.read_table`.
+        cap_89, strict: as in `scan_tables.read_table`.
 
     Raises:
         UsageError: no such folder or table, no file, or an array of which nobody says how it lies.

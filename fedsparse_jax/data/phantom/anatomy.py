@@ -18,6 +18,8 @@ from fedsparse_jax.data.nifti import FOV, grid_affine
 CSF = 0.14  # T1 intensity, relative to young white matter
 FRONT = 86.0  # mm from the middle of the brain to the frontal pole
 LOG_VENTRICLES = {"F": -0.07, "M": 0.07, "": 0.0}  # men's ventricles are larger; by how much is our choice
+# Of a patient, on the log scale: as in mild dementia the hippocampi are smaller and the ventricles larger; our choice.
+PATIENT_HIPPOCAMPUS, PATIENT_VENTRICLES = -0.22, 0.30
 
 
 # --- who is scanned, and where ----------------------------------------------------------------
@@ -45,7 +47,15 @@ class Person(NamedTuple):
     iron: float  # T1 brightening of the deep grey
 
 
-def draw_person(age: float, rng: np.random.Generator, sex: str = "", spread: float = 1.0) -> Person:
+def draw_person(
+    age: float,
+    rng: np.random.Generator,
+    sex: str = "",
+    spread: float = 1.0,
+    *,
+    sex_strength: float = 1.0,
+    patient: bool = False,
+) -> Person:
     """Draws somebody's anatomy; the same generator state at another age gives the same person, aged.
 
     Args:
@@ -53,6 +63,8 @@ def draw_person(age: float, rng: np.random.Generator, sex: str = "", spread: flo
         rng: source of everything personal.
         sex: "F", "M", or "" for neither.
         spread: factor on all differences between people of one age; 0 gives the median brain.
+        sex_strength: factor on the difference between the sexes.
+        patient: smaller hippocampi and larger ventricles than others of that age.
     """
     noise = lambda sd: float(spread * sd * rng.standard_normal())
     gap = noise(2.0)
@@ -61,7 +73,9 @@ def draw_person(age: float, rng: np.random.Generator, sex: str = "", spread: flo
     t_vent, t_cortex, t_sulcus = since(2.0), since(2.0), since(2.0)
     t_hippo, t_wmh, t_contrast, t_deep = since(3.0), since(2.5), since(4.0), since(3.0)
     log_hippo = -0.0038 * min(t_hippo, 10) - 0.0098 * min(late(t_hippo, 10), 15) - 0.0112 * late(t_hippo, 25)
-    growth = 0.020 * t_vent + 0.00022 * t_vent * abs(t_vent) + LOG_VENTRICLES[sex]
+    growth = 0.020 * t_vent + 0.00022 * t_vent * abs(t_vent) + sex_strength * LOG_VENTRICLES[sex]
+    if patient:
+        log_hippo, growth = log_hippo + PATIENT_HIPPOCAMPUS, growth + PATIENT_VENTRICLES
     return Person(
         age=float(age),
         sex=sex,

@@ -17,7 +17,7 @@ import nibabel as nib
 import numpy as np
 
 import fedsparse_jax
-from fedsparse_jax.core.errors import ArgumentError, UsageError
+from fedsparse_jax.core.errors import ArgumentError
 from fedsparse_jax.core.files import forget_partial, write_json, write_tsv, write_whole
 from fedsparse_jax.data.nifti import grid_affine
 from fedsparse_jax.data.phantom.anatomy import Person, Site, draw_person, draw_sites, render_scan
@@ -27,6 +27,7 @@ SPACE = "MNI152NLin6Asym"
 DESCRIPTION = "dataset_description.json"
 UNFINISHED = ".phantom_unfinished.json"
 LATENTS = [name for name in Person._fields if name not in ("age", "sex", "seed")]
+CONTROL, PATIENT = "control", "patient"
 LATENT_UNITS = {"ml": "mL", "mm": "mm", "gap": "year"}
 
 
@@ -45,6 +46,8 @@ class CohortOptions(NamedTuple):
     sessions: int
     years_between: float
     confound: float
+    sex_strength: float = 1.0  # a default where the recipe did not have the option at first
+    patients: float = 0.0
 
 
 class Participant(NamedTuple):
@@ -55,6 +58,7 @@ class Participant(NamedTuple):
     age: float  # years at the first session, one decimal
     sex: str
     site: int
+    patient: bool
 
 
 class Visit(NamedTuple):
@@ -81,6 +85,8 @@ def write_cohort(
     sessions: int = 1,
     years_between: float = 2.0,
     confound: float = 0.0,
+    sex_strength: float = 1.0,
+    patients: float = 0.0,
     progress: Callable[[Iterable, str, int], Iterable] = lambda items, description, total: items,
     workers: int = 1,
 ) -> Path:
@@ -103,6 +109,9 @@ def write_cohort(
         sessions: scans of each person, at the same site; more than 1 gives session folders and tables.
         years_between: time from one session to the next.
         confound: correlation of age and site, -1 to 1, between normal scores; 1 sorts the sites by age.
+        sex_strength: factor on the difference between the sexes; 8 can be read well.
+        patients: share of patients. Above 0 participants.tsv has a ``diagnosis`` (control, patient) and a ``memory``
+            score, in points, that falls with the volume of the hippocampi.
         progress: progress, ``(items, description, total) -> items``.
         workers: threads that render and write; the files are the same for any number.
 
@@ -118,7 +127,7 @@ def write_cohort(
     options = CohortOptions(
         people, (shape[0], shape[1], shape[2]), seed, sites, spread, site_strength, age_mean, age_sd,
         (age_range[0], age_range[1]),
-        sessions, years_between, confound,
+        sessions, years_between, confound, sex_strength, patients,
     )  # fmt: skip
     _check(options)
     root = Path(root)
@@ -163,6 +172,8 @@ def _check(options: CohortOptions) -> None:
             "a youngest and an oldest age around age_mean",
         ),
         "confound": (-1 <= options.confound <= 1, "a correlation between -1 and 1"),
+        "sex_strength": (options.sex_strength >= 0, "0 or more"),
+        "patients": (0 <= options.patients <= 1, "a share from 0 to 1"),
     }
     for name, (sound, allowed) in rules.items():
         if not sound:
@@ -183,7 +194,8 @@ def draw_participant(options: CohortOptions, index: int) -> Participant:
     score += (1 - options.confound**2) ** 0.5 * float(rng.standard_normal())
     site = min(int(options.sites * normal.cdf(score)), options.sites - 1)
     sex = "F" if rng.random() < 0.5 else "M"
-    return Participant(f"sub-{index + 1:04d}", index, round(age, 1), sex, site)
+    patient = bool(rng.random() < options.patients)
+    return Participant(f"sub-{index + 1:04d}", index, round(age, 1), sex, site, patient)
 
 
 def _visits(options: CohortOptions, participant: Participant) -> Iterator[Visit]:
@@ -192,15 +204,25 @@ def _visits(options: CohortOptions, participant: Participant) -> Iterator[Visit]
         rng = np.random.default_rng([options.seed, 9, participant.number])
         age = round(participant.age + number * options.years_between, 1)
         session = f"ses-{number + 1:02d}" if options.sessions > 1 else ""
-        yield Visit(participant, session, number, draw_person(age, rng, participant.sex, options.spread))
+        sex, patient, strength = participant.sex, participant.patient, options.sex_strength
+        who = draw_person(age, rng, sex, options.spread, sex_strength=strength, patient=patient)
+        yield Visit(participant, session, number, who)
+
+
+def memory_score(visit: Visit, options: CohortOptions) -> float:
+    """Points in a memory test, 50 for hippocampi of 3.5 ml; half of the spread is chance."""
+    chance = np.random.default_rng([options.seed, 11, visit.participant.number]).standard_normal()
+    return round(50 + 20 * (visit.who.hippo_ml - 3.5) + 4 * float(chance), 1)
 
 
 # --- the folder ---------------------------------------------------------------------------------
 
 
 def _stamp(options: CohortOptions) -> dict:
-    """The options as JSON gives them back, with the version of the recipe."""
-    return json.loads(json.dumps({"recipe": RECIPE, **options._asdict()}))
+    """The options as JSON gives them back, with the version of the recipe; not those that it did not have at first."""
+    defaults = CohortOptions._field_defaults
+    decisive = {key: value for key, value in options._asdict().items() if value != defaults.get(key)}
+    return json.loads(json.dumps({"recipe": RECIPE, **decisive}))
 
 
 def _begin(root: Path, options: CohortOptions) -> bool:
@@ -210,10 +232,11 @@ def _begin(root: Path, options: CohortOptions) -> bool:
         if _read_stamp(root / DESCRIPTION) == _stamp(options):
             return False
         if _read_stamp(root / UNFINISHED) != _stamp(options):
-            raise UsageError(
-                f"{root} holds something other than this phantom cohort:"
-                " name another folder, or delete this one if it may go."
+            rule = (
+                "it holds something other than this phantom cohort; to read the scans that are there set data.source "
+                "to bids, or to table for a table of paths; to write a phantom name another folder"
             )
+            raise ArgumentError("root", str(root), rule)
         for folder in {path.parent for path in root.rglob("*.partial")}:
             forget_partial(folder)
         return True
@@ -254,10 +277,14 @@ def _finish(root: Path, options: CohortOptions) -> None:
 
 
 def _write_tables(root: Path, options: CohortOptions, visits: list[Visit]) -> None:
-    everybody = [visit.participant for visit in visits if visit.number == 0]
-    rows = [[p.label, p.age, p.sex, f"site{p.site + 1:02d}"] for p in everybody]
-    write_tsv(root / "participants.tsv", ["participant_id", "age", "sex", "site"], rows)
-    write_json(root / "participants.json", COLUMNS, indent=2)
+    first = [visit for visit in visits if visit.number == 0]
+    rows = [[p.label, p.age, p.sex, f"site{p.site + 1:02d}"] for p in (visit.participant for visit in first)]
+    if options.patients:
+        for row, visit in zip(rows, first, strict=True):
+            row += [PATIENT if visit.participant.patient else CONTROL, memory_score(visit, options)]
+    columns = COLUMNS | (CLINICAL if options.patients else {})
+    write_tsv(root / "participants.tsv", ["participant_id", *columns], rows)
+    write_json(root / "participants.json", columns, indent=2)
     latents = [[*_keys(visit), *(f"{getattr(visit.who, name):.5f}" for name in LATENTS)] for visit in visits]
     keys = ["participant_id", "session_id"] if options.sessions > 1 else ["participant_id"]
     write_tsv(root / "phenotype" / "latents.tsv", [*keys, *LATENTS], latents)
@@ -303,6 +330,11 @@ COLUMNS = {
     "age": {"Description": "Age at the first scan", "Units": "year"},
     "sex": {"Description": "Sex", "Levels": {"F": "female", "M": "male"}},
     "site": {"Description": "Simulated hospital: one scanner"},
+}
+
+CLINICAL = {
+    "diagnosis": {"Description": "Diagnosis", "Levels": {CONTROL: "healthy", PATIENT: "mild dementia"}},
+    "memory": {"Description": "Memory test at the first scan", "Units": "points"},
 }
 
 README = """\

@@ -167,3 +167,32 @@ def test_confounding_ties_site_to_age():
     for confound, low, high in ((0.6, 0.5, 0.68), (1.0, 0.95, 1.0), (-0.6, -0.68, -0.5)):
         people = drawn(confound=confound)
         assert low < np.corrcoef([p.age for p in people], [p.site for p in people])[0, 1] < high
+
+
+def test_patients_are_drawn_as_asked_and_have_what_they_are_said_to_have(tmp_path):
+    assert np.mean([p.patient for p in drawn(patients=0.3)]) == pytest.approx(0.3, abs=0.04)
+    assert [p._replace(patient=False) for p in drawn(patients=0.3)] == drawn()  # the same people otherwise
+    root = written(tmp_path / "a", people=60, patients=0.5, spread=0.5)
+    table, latents = rows(root / "participants.tsv"), rows(root / "phenotype" / "latents.tsv")
+    ill = np.array([row["diagnosis"] == "patient" for row in table])
+    hippocampi = np.array([float(row["hippo_ml"]) for row in latents])
+    assert 15 < ill.sum() < 45
+    assert hippocampi[ill].mean() < 0.87 * hippocampi[~ill].mean()
+    assert np.corrcoef(hippocampi, [float(row["memory"]) for row in table])[0, 1] > 0.5
+
+
+def test_a_patient_is_the_same_person_with_smaller_hippocampi_and_larger_ventricles():
+    draw = lambda **traits: anatomy.draw_person(60.0, np.random.default_rng(1), "M", **traits)
+    well, ill, strong = draw(), draw(patient=True), draw(sex_strength=8.0)
+    assert ill.hippo_ml / well.hippo_ml == pytest.approx(np.exp(-0.22))
+    assert ill.vent_ml / well.vent_ml == pytest.approx(np.exp(0.30))
+    assert strong.vent_ml / well.vent_ml == pytest.approx(np.exp(7 * 0.07))
+    assert ill._replace(hippo_ml=well.hippo_ml, vent_ml=well.vent_ml) == well == strong._replace(vent_ml=well.vent_ml)
+
+
+def test_options_that_came_later_leave_older_folders_as_they_are(tmp_path):
+    """The stamp of a folder without them is that of before, so that it is still taken for this cohort."""
+    written(tmp_path / "a")
+    stamp = json.loads((tmp_path / "a/dataset_description.json").read_text())["GeneratedBy"][0]["Options"]
+    assert not stamp.keys() & {"sex_strength", "patients"}
+    assert (tmp_path / "a/participants.tsv").read_text().startswith("participant_id\tage\tsex\tsite\n")

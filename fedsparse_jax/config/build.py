@@ -37,6 +37,7 @@ from fedsparse_jax.data.recorded_splits import recorded_test
 from fedsparse_jax.data.roster import federate_as_recorded
 from fedsparse_jax.data.scan_cache import ScanSet, ingest
 from fedsparse_jax.data.scan_sources import SCAN_SOURCES, ScanSource
+from fedsparse_jax.data.volumes import count_channels
 from fedsparse_jax.federated.algorithm import build_algorithm
 from fedsparse_jax.federated.client_map import num_parallel_clients
 from fedsparse_jax.federated.client_step import PrivateSteps
@@ -79,6 +80,7 @@ def read_scans(config: ConfigDict, progress=no_progress) -> ScanSet:
     with _cache_folder(data.cache_dir) as cache:
         with argument_path("data.options", root="data.root"):
             listing = list_scans(root=data.root, cache=cache, progress=progress, **_if_ages_may_lack(label, source))
+        checks.check_channels(config, count_channels(listing.scans), "head")
         with argument_path("data"):
             return ingest(
                 with_labels(listing, label),
@@ -121,8 +123,11 @@ def _cache_folder(given: str) -> Iterator[Path]:
 
 
 def people_of_scans(scan_set: ScanSet) -> list[dict]:
-    """Who each scan is of, as a row of predictions.tsv."""
-    return [{"participant_id": scan.participant, "session": scan.session, "site": scan.site} for scan in scan_set.scans]
+    """Who each scan is of, as a row of predictions.tsv; and the cohort's own test set that the person is in, if any."""
+    return [
+        {"participant_id": scan.participant, "session": scan.session, "site": scan.site, "test_set": scan.test_set}
+        for scan in scan_set.scans
+    ]
 
 
 def federation_from_config(
@@ -168,7 +173,7 @@ def federation_from_config(
         reasons = collections.Counter(drop.reason for drop in scan_set.dropped)
         people = people_of_scans(scan_set)
         test = recorded_test(scan_set.scans) if test is None else test
-        data = split(scan_set.volumes[..., np.newaxis], targets, people, test=test, classes=len(names))
+        data = split(scan_set.inputs, targets, people, test=test, classes=len(names))
         return data._replace(class_names=names), dict(reasons)
 
 
@@ -178,6 +183,7 @@ def _image_federation(config: ConfigDict, split: Callable) -> Federation:
     shape, wanted = images.inputs.shape[1:-1], tuple(config.data.shape)
     if shape != wanted:
         raise UsageError(f"data.shape is {wanted}, but the images have {shape} pixels; set data.shape to that.")
+    checks.check_channels(config, images.inputs.shape[-1], "image")
     rows = [{"participant_id": f"image-{i:06d}", "session": "", "site": "n/a"} for i in range(len(images.labels))]
     classes = int(images.labels.max()) + 1
     return split(images.inputs, images.labels, rows, test=images.test, classes=classes)
@@ -194,9 +200,15 @@ def model_from_config(config: ConfigDict, train_ages=()) -> tuple[Model, dict]:
     for key, statistic in (("output_mean", np.mean), ("output_scale", np.std)):
         if key in takes and section.get(key, takes[key].default) is None:
             section[key] = float(statistic(train_ages)) if len(train_ages) else 1.0
-    make = bind_options(MODELS, section, "model", "shape")
+    make = bind_options(MODELS, section, "model", "shape", "channels")
+    channels = {"channels": config.data.channels} if config.data.channels != 1 else {}
+    if channels and "channels" not in takes:
+        raise UsageError(
+            f"model.name is {section['name']!r}, which takes one channel, but data.channels is "
+            f"{config.data.channels}; choose another network, or set data.channels to 1."
+        )
     with argument_path("model", shape="data.shape", precision="precision"):
-        return in_precision(make(tuple(config.data.shape)), config.precision), section
+        return in_precision(make(tuple(config.data.shape), **channels), config.precision), section
 
 
 def algorithm_from_config(config: ConfigDict, network: Model, usual_loss: float = 0.0) -> FedAlgorithm:

@@ -17,7 +17,7 @@ from fedsparse_jax.runs.faults import Faults, check_faults
 
 AUTO = "auto"  # for partition.num_clients: as many as there are sites
 AT_LEAST_ONE = (
-    *("rounds", "client.batch_size", "client.epochs", "checkpoint.every", "checkpoint.keep"),
+    *("rounds", "data.channels", "client.batch_size", "client.epochs", "checkpoint.every", "checkpoint.keep"),
     *("execution.steps_per_chunk", "execution.devices", "execution.eval_batch"),
     *("pruning.iterations", "pruning.batches", "regrowth.every", "faults.min_clients"),
 )
@@ -75,6 +75,14 @@ def check_task(config: ConfigDict) -> Task:
             "partition.name is 'dirichlet', which shares out bins of ages; with classes it is 'dirichlet_by_class'."
         )
     return task
+
+
+def check_channels(config: ConfigDict, count: int, what: str) -> None:
+    """Refuses data of another number of channels than the network takes."""
+    if count != config.data.channels:
+        told = f"each {what} has {count} {'channel' if count == 1 else 'channels'}"
+        others = ", or name its other images by the options of the source" if what == "head" and count == 1 else ""
+        raise UsageError(f"data.channels is {config.data.channels}, but {told}; set it to {count}{others}.")
 
 
 def check_messages(settings: transport.MessageSettings) -> None:

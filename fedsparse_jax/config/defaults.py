@@ -19,10 +19,13 @@ def defaults() -> ConfigDict:
     config.solo_rounds = 0  # first rounds in which one client, chosen by the seed, trains alone (PruneFL)
 
     config.data = dict(
-        source="phantom",  # phantom | bids | table; digits | idx for images with classes
-        root="",  # folder (bids, idx), file (table), or where the phantom is written ("": beside the cache)
+        # phantom | bids | table | files | freesurfer | cat12, or a cohort: openbhb | radiata | ixi | oasis1 | abide |
+        # camcan; digits | idx | npz for images with classes
+        source="phantom",
+        root="",  # folder, file (table, npz), or where the phantom is written ("": beside the cache)
         # Voxels of the grid over the MNI box, 91x109x91 is 2 mm; or pixels of the images.
         shape=(91, 109, 91),
+        channels=1,  # images of each head, such as 2 for T1w with FLAIR; or 3 of colour images
         align="affine",  # affine: trust the header | rough: match centre and spread of the brain
         normalise="volume",  # z-score over the "volume" (the paper), over the "brain", or "percentile"
         cache_dir="~/.cache/fedsparse_jax",

@@ -39,7 +39,7 @@ class Choice(NamedTuple):
 
 CHOICES: dict[str, Choice] = {
     "partition": Choice(PARTITIONS, ("ages", "sites", "num_clients", "seed"), own=("num_clients",)),
-    "model": Choice(MODELS, ("shape",)),
+    "model": Choice(MODELS, ("shape", "channels")),
     "client.optimizer": Choice(OPTIMIZERS),
     "server.optimizer": Choice(OPTIMIZERS),
     "aggregation": Choice(AGGREGATORS, ("params", "masks", "weights")),

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fedsparse_jax.core.errors import UsageError
+from fedsparse_jax.data.grids import grid_of_option
 from fedsparse_jax.data.participants import NamedColumns, People, find_row, read_participants
 from fedsparse_jax.data.recorded_splits import with_splits
 from fedsparse_jax.data.table_files import Rows, expand_home, read_rows
@@ -16,6 +17,7 @@ from fedsparse_jax.data.tables import (
     Listing,
     Scan,
     Sexes,
+    check_volumes,
     columns_of,
     find_column,
     finish_listing,
@@ -39,6 +41,8 @@ def read_table(
     sex_col: str | None = None,
     site_col: str | None = None,
     session_col: str | None = None,
+    affine=None,
+    volumes: int = 1,
     cap_89: bool = False,
     strict: bool = False,
     need_age: bool = True,
@@ -50,7 +54,10 @@ def read_table(
         root_path: folder that relative paths start from; None for the table's own.
         participants: a table with the ages, sexes and sites of the people, where the rows of scans do not have them.
         splits: a column, or a table, that says who trains and who is tested; see `recorded_splits.with_splits`.
-        id_col, age_col, path_col, sex_col, site_col, session_col: columns, if not found by their usual names.
+        id_col, age_col, path_col, sex_col, site_col, session_col: columns, if not found by their usual names; several
+            columns of paths, joined by a comma such as ``t1w,flair``, are the channels of a scan.
+        affine: how arrays (``.npy``) lie: a member of ``grids.GRIDS``, or the numbers of the matrix.
+        volumes: of a four-dimensional file, which are then its channels.
         cap_89: take the age ``89+`` for 89.
         strict: refuse the table as soon as an age cannot be read.
         need_age: leave out a scan without an age; False where something else is predicted.
@@ -66,8 +73,11 @@ def read_table(
     columns = _columns(table, named if people is None else named.of(table), path_col, people, cap_89, need_age)
     folder = expand_home(root_path) if root_path else table.path.parent
     names, zeros = _people_of_a_table(row[columns.id] for row in table.rows)
+    check_volumes(volumes, columns.further)
     found = [_scan(row, columns, folder, names[participant_id(row[columns.id])]) for row in table.rows]
-    scans = [one for one in found if isinstance(one, Scan)]
+    scans = [
+        one._replace(volumes=volumes, grid=grid_of_option(affine, one.path)) for one in found if isinstance(one, Scan)
+    ]
     dropped = [one for one in found if isinstance(one, Drop)]
     _refuse_twice(table, scans)
     notes = [*columns.notes(), *zeros]
@@ -88,6 +98,7 @@ class _Columns(NamedTuple):
     table: Rows
     id: str
     path: str
+    further: list[str]  # columns of the paths of further channels
     session: str | None
     site: str | None
     sexes: Sexes
@@ -119,10 +130,12 @@ def _columns(
     age = None if people else look_for(table, "age", named.age)
     id_ = require_column(table, "id", named.id)
     session, passed_over = session_column(table, id_, named.session)
+    path, *further = (require_column(table, "path", name.strip()) for name in (path_col or "").split(","))
     return _Columns(
         table=table,
         id=id_,
-        path=require_column(table, "path", path_col),
+        path=path,
+        further=further,
         session=session,
         site=find_column(table, "site", named.site),
         sexes=Sexes(table, find_column(table, "sex", named.sex)),
@@ -139,13 +152,14 @@ def _scan(row: dict[str, str], columns: _Columns, folder: Path, name: str) -> Sc
     known = find_row(columns.people, name) if columns.people else None
     age = columns.age(row, known, session)
     age = float("nan") if isinstance(age, str) and not columns.need_age else age
-    for what, column in (("path", columns.path), ("id", columns.id)):
+    for what, column in (*(("path", path) for path in (columns.path, *columns.further)), ("id", columns.id)):
         age = f"{what} is missing" if row[column].lower() in MISSING else age
     if isinstance(age, str):
         return Drop(str(where), age, ", ".join(row.values()))
     there = lambda text, key: text if text != "n/a" or known is None else known[key]
     sex, site = there(columns.sexes(row), "_sex"), there(value_of(row, columns.site), "_site")
-    return Scan(where, name, session, age, sex, site, columns=columns_of(known, row))
+    channels = tuple(_header_of(folder / expand_home(row[column])) for column in columns.further)
+    return Scan(where, name, session, age, sex, site, channels=channels, columns=columns_of(known, row))
 
 
 def _people_of_a_table(ids: Iterable[str]) -> tuple[dict[str, str], list[str]]:

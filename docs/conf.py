@@ -12,6 +12,7 @@ apidoc_modules = [
 ]  # a page a room
 apidoc_module_first = True
 myst_enable_extensions = ["dollarmath"]
+myst_heading_anchors = 3
 myst_fence_as_directive = ["mermaid"]
 html_theme = "furo"
 html_title = "fedsparse_jax"

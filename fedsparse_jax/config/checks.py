@@ -8,7 +8,7 @@ from fedsparse_jax.communication import transport
 from fedsparse_jax.config.registry import argument_path, lookup
 from fedsparse_jax.core.errors import UsageError
 from fedsparse_jax.core.losses import LOSSES
-from fedsparse_jax.core.tasks import TASKS, Task
+from fedsparse_jax.core.tasks import AGE, TASKS, Task, task_for
 from fedsparse_jax.core.types import Model
 from fedsparse_jax.data.federation import Federation, cohort_size
 from fedsparse_jax.data.image_sources import IMAGE_SOURCES
@@ -17,7 +17,7 @@ from fedsparse_jax.runs.faults import Faults, check_faults
 
 AUTO = "auto"  # for partition.num_clients: as many as there are sites
 AT_LEAST_ONE = (
-    *("rounds", "client.batch_size", "client.epochs", "checkpoint.every", "checkpoint.keep"),
+    *("rounds", "data.channels", "client.batch_size", "client.epochs", "checkpoint.every", "checkpoint.keep"),
     *("execution.steps_per_chunk", "execution.devices", "execution.eval_batch"),
     *("pruning.iterations", "pruning.batches", "regrowth.every", "faults.min_clients"),
 )
@@ -50,14 +50,20 @@ def _value(config: ConfigDict, key: str):
 
 def check_task(config: ConfigDict) -> Task:
     """The task, where data and loss fit it."""
-    task = lookup(TASKS, config.task, "task")
+    lookup(TASKS, config.task, "task")
+    task = task_for(config.task, config.data.label, config.data.unit)
     lookup({**SCAN_SOURCES, **IMAGE_SOURCES}, config.data.source, "data.source")
     lookup(LOSSES, config.client.loss, "client.loss")
     classes = config.task == "classification"
-    if classes != (config.data.source in IMAGE_SOURCES):
+    if config.data.source in IMAGE_SOURCES and not classes:
         raise UsageError(
             f"task is {config.task!r}, which does not fit data.source {config.data.source!r}: images "
-            f"({', '.join(IMAGE_SOURCES)}) have classes, scans have ages; change one of the two."
+            f"({', '.join(IMAGE_SOURCES)}) have classes; set task to classification."
+        )
+    if config.data.source in SCAN_SOURCES and classes and config.data.label == AGE:
+        raise UsageError(
+            f"task is {config.task!r}, but data.label is 'age', which is a number; name a column of classes, such as "
+            "--config.data.label=sex, or set task to regression."
         )
     if classes != (config.client.loss == "cross_entropy"):
         raise UsageError(
@@ -69,6 +75,14 @@ def check_task(config: ConfigDict) -> Task:
             "partition.name is 'dirichlet', which shares out bins of ages; with classes it is 'dirichlet_by_class'."
         )
     return task
+
+
+def check_channels(config: ConfigDict, count: int, what: str) -> None:
+    """Refuses data of another number of channels than the network takes."""
+    if count != config.data.channels:
+        told = f"each {what} has {count} {'channel' if count == 1 else 'channels'}"
+        others = ", or name its other images by the options of the source" if what == "head" and count == 1 else ""
+        raise UsageError(f"data.channels is {config.data.channels}, but {told}; set it to {count}{others}.")
 
 
 def check_messages(settings: transport.MessageSettings) -> None:
@@ -113,7 +127,7 @@ def check_outputs(network: Model, data: Federation) -> None:
             "(mlp, image_cnn) with model.classes set to that."
         )
     if not data.classes and outputs:
-        raise UsageError("model is a classifier, but the targets are ages; choose a model of one number.")
+        raise UsageError("model is a classifier, but the targets are numbers; choose a model of one number.")
 
 
 def check_devices(config: ConfigDict) -> None:

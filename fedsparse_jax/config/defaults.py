@@ -19,16 +19,24 @@ def defaults() -> ConfigDict:
     config.solo_rounds = 0  # first rounds in which one client, chosen by the seed, trains alone (PruneFL)
 
     config.data = dict(
-        source="phantom",  # phantom | bids | table; digits | idx for images with classes
-        root="",  # folder (bids, idx), file (table), or where the phantom is written ("": beside the cache)
+        # phantom | bids | table | files | freesurfer | cat12, or a cohort: openbhb | radiata | ixi | oasis1 | abide |
+        # camcan; digits | idx | npz for images with classes
+        source="phantom",
+        root="",  # folder, file (table, npz), or where the phantom is written ("": beside the cache)
         # Voxels of the grid over the MNI box, 91x109x91 is 2 mm; or pixels of the images.
         shape=(91, 109, 91),
+        channels=1,  # images of each head, such as 2 for T1w with FLAIR; or 3 of colour images
         # affine: trust the header | rough: match centre and spread of the brain | register: raw heads or brains, which
         # are registered to the MNI template and stripped (extra "register"; seconds a scan, kept in the cache)
         align="affine",
         normalise="volume",  # z-score over the "volume" (the paper), over the "brain", or "percentile"
         cache_dir="~/.cache/fedsparse_jax",
         workers=1,  # threads that read scans
+        # What is predicted: the column of a number or, with task=classification, of classes such as sex or diagnosis;
+        # its unit, such as points; and which classes count, in order (none: all that occur).
+        label="age",
+        unit="",
+        classes=(),
         test_share=0.2,  # share of the people in the central test set
         options=ConfigDict(dict(people=512, spread=0.6), convert_dict=True),  # arguments of the source
     )

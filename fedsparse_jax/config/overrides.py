@@ -25,7 +25,7 @@ from fedsparse_jax.runs.migrations import RENAMED_KEYS
 from fedsparse_jax.sparsity.regrowth import REGROWTH
 from fedsparse_jax.sparsity.schedules import SCHEDULES
 
-SUPPLIED_TO_SOURCES = ("root", "path", "cache", "progress")  # by `build.read_scans`
+SUPPLIED_TO_SOURCES = ("root", "path", "cache", "progress", "need_age")  # by `build.read_scans`
 
 
 class Choice(NamedTuple):
@@ -39,7 +39,7 @@ class Choice(NamedTuple):
 
 CHOICES: dict[str, Choice] = {
     "partition": Choice(PARTITIONS, ("ages", "sites", "num_clients", "seed"), own=("num_clients",)),
-    "model": Choice(MODELS, ("shape",)),
+    "model": Choice(MODELS, ("shape", "channels")),
     "client.optimizer": Choice(OPTIMIZERS),
     "server.optimizer": Choice(OPTIMIZERS),
     "aggregation": Choice(AGGREGATORS, ("params", "masks", "weights")),

@@ -3,7 +3,7 @@
 import fnmatch
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from fedsparse_jax.core.errors import ArgumentError, UsageError
@@ -11,7 +11,7 @@ from fedsparse_jax.data.participants import NamedColumns, People, find_row, read
 from fedsparse_jax.data.recorded_splits import with_splits
 from fedsparse_jax.data.session_ages import SessionAge, SessionAges
 from fedsparse_jax.data.table_files import IMAGES, expand_home, read_rows
-from fedsparse_jax.data.tables import Ages, Drop, Listing, Scan, find_person, finish_listing, require_column
+from fedsparse_jax.data.tables import Ages, Drop, Listing, Scan, columns_of, find_person, finish_listing, require_column
 
 NOT_RAW = {"sourcedata", "derivatives", "code", "phenotype", "stimuli"}
 NO_FOLDER = "there is no such folder"
@@ -37,11 +37,13 @@ def read_bids(
     splits: str | None = None,
     cap_89: bool = False,
     strict: bool = False,
+    need_age: bool = True,
     id_col: str | None = None,
     age_col: str | None = None,
     sex_col: str | None = None,
     site_col: str | None = None,
     session_col: str | None = None,
+    suffixes: str | Sequence[str] = "T1w",
 ) -> Listing:
     """The T1w scans of a BIDS folder, raw or of derivatives, with the ages of its tables.
 
@@ -56,8 +58,11 @@ def read_bids(
         splits: a column of it, or a table, that says who trains and who is tested; see `recorded_splits.with_splits`.
         cap_89: take the age ``89+`` for 89.
         strict: refuse the folder as soon as an age cannot be read.
+        need_age: leave out a scan without an age; False where something else is predicted.
         id_col, age_col, sex_col, site_col, session_col: columns of ``participants.tsv``, if not found by their usual
             names; tables of sessions may have the one of the age, too.
+        suffixes: of the images of a scan, which are its channels, such as ``("T1w", "FLAIR")`` or ``T1w,FLAIR``; with
+            entities where the suffix does not suffice, such as ``label-GM_probseg``.
 
     Raises:
         UsageError: no folder, no participants, no ages, ages that differ, no scans, or nothing left.
@@ -73,26 +78,28 @@ def read_bids(
     raw = table.path.parent if not participants else _raw_folder(root)
     at_sessions = SessionAges(list(dict.fromkeys((root, raw))), cap_89, age_col, people.sessions)
     ages_there = at_sessions.any(people.rows) or people.ages
-    if not ages_there or (age_col and not table_of_ages and not at_sessions.age_col_is_there):
+    if (need_age and not ages_there) or (age_col and not table_of_ages and not at_sessions.age_col_is_there):
         require_column(table, "age", age_col)  # says what is missing
-    images = list(_walk(root))
+    first, *others = suffixes.split(",") if isinstance(suffixes, str) else suffixes
+    images = list(_walk(root, first))
     files = _select(images, space, desc)
     if not files:
         wanted = "".join(f" with {k}-{v}" for k, v in (("space", space), ("desc", desc)) if v)
-        rule = f"it holds no T1w scan{wanted} (sub-*/**/sub-*_T1w.nii.gz)"
+        rule = f"it holds no {first} scan{wanted} (sub-*/**/sub-*_{first}.nii.gz)"
         other = "" if wanted else "; scans of other names are read from a table of paths, with data.source=table"
         raise ArgumentError("root", str(root), rule + other)
     baseline = _baselines(images)
     found = [
         Drop(str(path), "extra run or image")
         if extra
-        else _scan(path, people, at_sessions, baseline[entities(path.name)["sub"]])
+        else _scan(path, people, at_sessions, baseline[entities(path.name)["sub"]], need_age)
         for path, extra in files
     ]
+    found = [_with_channels(one, others) if isinstance(one, Scan) else one for one in found]
     scans = [one for one in found if isinstance(one, Scan)]
     dropped = people.dropped + [one for one in found if isinstance(one, Drop)]
     seen = {find_person(people.rows, "sub-" + entities(path.name)["sub"]) for path, _ in files}
-    dropped += [Drop(name, "no T1w scan") for name in people.rows if name not in seen]
+    dropped += [Drop(name, f"no {first} scan") for name in people.rows if name not in seen]
     if people.ages:
         _refuse_other_ages(people, people.ages, at_sessions, baseline, table.path)
     notes = people.notes + (people.ages.notes(table.path) if people.ages else []) + _mixed_spaces(scans)
@@ -117,8 +124,8 @@ def _raw_folder(root: Path) -> Path:
     return above.parent if above.name == "derivatives" else root
 
 
-def _walk(root: Path) -> Iterator[Path]:
-    """All T1w images below ``sub-*`` folders, links followed; ignored, hidden and foreign folders are not entered."""
+def _walk(root: Path, suffix: str = "T1w") -> Iterator[Path]:
+    """All images of a suffix below ``sub-*`` folders, links followed; ignored and foreign folders are not entered."""
     ignored = _ignore_patterns(root)
     for folder, folders, files in os.walk(root, followlinks=True):
         here = Path(folder)
@@ -127,7 +134,7 @@ def _walk(root: Path) -> Iterator[Path]:
         for name in sorted(files):
             path = here / name
             relative = path.relative_to(root).as_posix()
-            if is_t1w(name) and not any(fnmatch.fnmatch(relative, pattern) for pattern in ignored):
+            if has_suffix(name, suffix) and not any(fnmatch.fnmatch(relative, pattern) for pattern in ignored):
                 yield path
 
 
@@ -143,15 +150,31 @@ def _ignore_patterns(root: Path) -> list[str]:
     return [p + "*" if p.endswith("/") else p for p in patterns] + [f"*/{p}" for p in patterns]
 
 
-def is_t1w(name: str) -> bool:
-    """Whether a file name is that of a T1w image; of an ``.hdr``/``.img`` pair only the header counts.
+def has_suffix(name: str, suffix: str) -> bool:
+    """Whether a file name is that of an image of a suffix; of an ``.hdr``/``.img`` pair only the header counts.
 
-    >>> is_t1w("sub-01_T1w.NII.GZ"), is_t1w("sub-01_T1w.img"), is_t1w("sub-01_T1w.json"), is_t1w("T1w.nii")
-    (True, False, False, False)
+    >>> has_suffix("sub-01_T1w.NII.GZ", "T1w"), has_suffix("sub-01_T1w.img", "T1w"), has_suffix("T1w.nii", "T1w")
+    (True, False, False)
+    >>> has_suffix("sub-01_label-GM_probseg.nii.gz", "label-GM_probseg"), has_suffix("sub-01_T1w.json", "T1w")
+    (True, False)
     """
     lower = name.lower()
     image = lower.endswith(IMAGES) and not lower.endswith(".img")
-    return name.startswith("sub-") and image and name.split(".")[0].endswith("_T1w")
+    of, wanted = entities(name), entities(suffix)
+    return name.startswith("sub-") and image and all(of.get(key) == value for key, value in wanted.items())
+
+
+def _with_channels(scan: Scan, suffixes: Iterable[str]) -> Scan | Drop:
+    """A scan with the further images of its head: for each suffix the one whose name is most like that of the scan."""
+    of, channels = entities(scan.path.name), []
+    for suffix in suffixes:
+        like = lambda path: -sum(entities(path.name).get(key) == value for key, value in of.items())
+        head = [path for path in sorted(scan.path.parent.iterdir()) if has_suffix(path.name, suffix)]
+        fitting = [p for p in head if all(entities(p.name).get(key) == of.get(key) for key in ("sub", "ses", "space"))]
+        if not fitting:
+            return Drop(str(scan.path), f"no {suffix} image beside it")
+        channels.append(min(fitting, key=like))
+    return scan._replace(channels=tuple(channels))
 
 
 def _select(paths: Iterable[Path], space: str | None, desc: str | None) -> list[tuple[Path, bool]]:
@@ -222,22 +245,31 @@ def _late_baselines(baseline: dict[str, str | None]) -> list[str]:
     return [f"people without a scan of ses-{lowest}, {late} in number: the table's age was taken for their first scan"]
 
 
-def _scan(path: Path, people: People, at_sessions: SessionAges, baseline: str | None) -> Scan | Drop:
-    """One file with its age; the age of ``participants.tsv`` is that of the first session alone."""
+def _scan(path: Path, people: People, at_sessions: SessionAges, baseline: str | None, need_age: bool) -> Scan | Drop:
+    """One file with its age."""
     of = entities(path.name)
     participant, session = f"sub-{of['sub']}", f"ses-{of['ses']}" if "ses" in of else ""
-    row, told = find_row(people, participant), at_sessions(participant, of["ses"]) if session else None
+    row = find_row(people, participant)
     if row is None:
         return Drop(str(path), "no row in participants.tsv", participant)
-    if told is None or told.age == "age is missing":
-        if baseline is None:
-            return Drop(str(path), "age at which session is unknown", participant)
-        if of.get("ses", "") != baseline:
-            return Drop(str(path), "age at a later session is unknown", participant)
-        told = people.age_at(row["_id"], session)
-    if isinstance(told.age, str):
+    told = _age_at(participant, of.get("ses", ""), people, at_sessions, baseline)
+    if isinstance(told.age, str) and need_age:
         return Drop(str(path), told.age, told.written)
-    return Scan(path, row["_id"], session, told.age, row["_sex"], row["_site"], _mask(path))
+    age = float("nan") if isinstance(told.age, str) else told.age
+    return Scan(path, row["_id"], session, age, row["_sex"], row["_site"], _mask(path), columns=columns_of(row))
+
+
+def _age_at(participant: str, label: str, people: People, at_sessions: SessionAges, baseline: str | None) -> SessionAge:
+    """The age at a session; that of ``participants.tsv`` is the one of the first session alone."""
+    told = at_sessions(participant, label) if label else None
+    if told is not None and told.age != "age is missing":
+        return told
+    if baseline is None:
+        return SessionAge(label, "age at which session is unknown", participant, Path())
+    if label != baseline:
+        return SessionAge(label, "age at a later session is unknown", participant, Path())
+    name = find_person(people.rows, participant)
+    return people.age_at(name or participant, f"ses-{label}" if label else "")
 
 
 def _mixed_spaces(scans: list[Scan]) -> list[str]:

@@ -1,7 +1,9 @@
-"""The second task: images and their classes, from scikit-learn's digits or from IDX files (MNIST and its kin)."""
+"""The second task: images and their classes, from scikit-learn's digits, from IDX files (MNIST and its kin), or from
+``.npz`` files (MedMNIST and its volumes, the sets of Keras)."""
 
 import gzip
 import math
+import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -13,12 +15,17 @@ from fedsparse_jax.core.errors import ArgumentError, UsageError
 from fedsparse_jax.core.files import MAX_INFLATION
 
 IDX_UBYTE = 8  # the code of unsigned bytes in an IDX header
+MOST_CHANNELS = 4  # of a colour image; a longer last axis is one of space
+NPZ_LAYOUTS = (  # names of images and labels by part
+    {part: (f"{part}_images", f"{part}_labels") for part in ("train", "val", "test")},  # MedMNIST
+    {part: (f"x_{part}", f"y_{part}") for part in ("train", "test")},  # Keras
+)
 
 
 class Images(NamedTuple):
     """A labelled set of images, all in memory."""
 
-    inputs: np.ndarray  # f32[N, H, W, 1] in [0, 1]
+    inputs: np.ndarray  # f32[N, *shape, channels] in [0, 1]
     labels: np.ndarray  # i64[N], from 0
     test: np.ndarray | None  # indices of the set's own test set, if it has one
 
@@ -115,4 +122,90 @@ def read_idx(path: Path, dims: int) -> np.ndarray:
     return np.frombuffer(raw, np.uint8).reshape(shape)
 
 
-IMAGE_SOURCES: dict[str, Callable[[str], Images]] = {"digits": digits_images, "idx": idx_images}
+def npz_images(root: str) -> Images:
+    """An ``.npz`` file of MedMNIST, or of the sets of Keras, whose own test part is the test set.
+
+    MedMNIST's validation part is trained on with the training part. Bytes are divided by 255. Of four axes the last are
+    channels if they are at most ``MOST_CHANNELS`` (colour images); else the examples are volumes.
+
+    Args:
+        root: the file. MedMNIST (Yang et al., Scientific Data 2023) names its arrays ``train_images``,
+            ``train_labels`` and so on, Keras ``x_train``, ``y_train``, ``x_test``, ``y_test``.
+
+    Raises:
+        UsageError: no such file, other arrays, or arrays that do not fit one another.
+    """
+    path = Path(root).expanduser()
+    if not root or not path.is_file():
+        raise ArgumentError("root", root, "it must be the .npz file, with its images and labels")
+    parts = _parts_of_npz(path)
+    if len({images.shape[1:] for images, _ in parts.values()}) > 1:
+        raise UsageError(f"{path}: the images of its parts differ in size; fetch it again.")
+    train = [name for name in parts if name != "test"]
+    order = [*train, *(["test"] if "test" in parts else [])]
+    inputs = np.concatenate([_scaled(path, parts[name][0]) for name in order])
+    labels = np.concatenate([parts[name][1] for name in order])
+    if labels.min() < 0:
+        raise UsageError(f"{path} has negative labels; number the classes from 0.")
+    count = sum(len(parts[name][1]) for name in train)
+    return Images(inputs, labels, np.arange(count, len(labels)) if "test" in parts else None)
+
+
+def _parts_of_npz(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Images and labels by part: train, val and test."""
+    arrays = _arrays_of_npz(path)
+    for layout in NPZ_LAYOUTS:
+        there = {part: names for part, names in layout.items() if set(names) & set(arrays)}
+        if "train" in there:
+            break
+    else:
+        found = ", ".join(sorted(arrays)[:8]) or "nothing"
+        wanted = " or ".join(" and ".join(layout["train"]) for layout in NPZ_LAYOUTS)
+        raise UsageError(f"{path} holds {found}, and not {wanted}; rename its arrays.")
+    lacking = [name for names in there.values() for name in names if name not in arrays]
+    if lacking:
+        raise UsageError(f"{path} holds no {lacking[0]}; fetch it again.")
+    parts = {}
+    for part, (images, labels) in there.items():
+        classes = arrays[labels].reshape(len(arrays[labels]), -1)
+        if classes.shape[1] != 1 or classes.dtype.kind not in "iub":
+            raise UsageError(f"{path}: {labels} has the shape {arrays[labels].shape}; only one class an image is read.")
+        if len(classes) != len(arrays[images]) or not len(classes):
+            counts = f"{len(arrays[images])} images and {len(classes)} labels"
+            raise UsageError(f"{path}: its part {part} has {counts}; fetch it again.")
+        parts[part] = (_with_channels_last(path, images, arrays[images]), classes[:, 0].astype(np.int64))
+    return parts
+
+
+def _arrays_of_npz(path: Path) -> dict[str, np.ndarray]:
+    """All arrays of a file; nothing is unpickled, and no more is unpacked than the file can stand for."""
+    try:
+        with zipfile.ZipFile(path) as file:
+            unpacked = sum(member.file_size for member in file.infolist())
+            if unpacked > MAX_INFLATION * path.stat().st_size:
+                raise ValueError("it announces more than it holds")
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except (OSError, EOFError, ValueError, zlib.error, zipfile.BadZipFile) as error:
+        raise UsageError(f"{path} cannot be read ({error}); fetch it again.") from None
+
+
+def _with_channels_last(path: Path, name: str, images: np.ndarray) -> np.ndarray:
+    """``[N, *shape, channels]``, with a last axis of 1 where there are no channels."""
+    if images.ndim == 5 or (images.ndim == 4 and images.shape[-1] <= MOST_CHANNELS):
+        return images
+    if images.ndim in (3, 4):
+        return images[..., np.newaxis]
+    raise UsageError(f"{path}: {name} has the shape {images.shape}; it must be images or volumes, one behind another.")
+
+
+def _scaled(path: Path, images: np.ndarray) -> np.ndarray:
+    """Numbers from 0 to 1."""
+    if images.dtype == np.uint8:
+        return images.astype(np.float32) / 255
+    if images.dtype.kind == "f" and np.isfinite(images).all() and images.min() >= 0 and images.max() <= 1:
+        return images.astype(np.float32)
+    raise UsageError(f"{path}: its images are {images.dtype} and not bytes, or not from 0 to 1; convert them.")
+
+
+IMAGE_SOURCES: dict[str, Callable[[str], Images]] = {"digits": digits_images, "idx": idx_images, "npz": npz_images}

@@ -62,8 +62,8 @@ class Image(NamedTuple):
 # --- reading ------------------------------------------------------------------------------------
 
 
-def load_image(path: str | Path) -> Image:
-    """Reads and checks one image.
+def load_image(path: str | Path, volume: int | None = None, volumes: int = 1) -> Image:
+    """Reads and checks one image: the file's only volume, or ``volume`` of a file of so many ``volumes``.
 
     Raises:
         ScanError: it is no readable three-dimensional image of plausible size, orientation and content.
@@ -72,16 +72,20 @@ def load_image(path: str | Path) -> Image:
     odd = check_file(path)
     image = _open(path)
     _check_type(path, image)
-    image = _squeeze(path, image)
+    image = _squeeze(path, image, volumes if volume is not None else 1)
     affine, warnings = _affine(path, image)
-    _check_extent(path, image, affine)
-    data, more = _values(path, _complete(path, image))
-    source = nib.Nifti1Image(data, affine)
+    check_field_of_view(path, image.shape[:3], affine)
+    data, more = clean_values(path, _values(path, _complete(path, image), volume))
+    return in_ras(data, affine, (*odd, *warnings, *more))
+
+
+def in_ras(data: np.ndarray, affine: np.ndarray, warnings: tuple[str, ...] = ()) -> Image:
+    """Checked values ``f32[X, Y, Z]`` with their axes turned to RAS."""
     orientation = "".join(str(code) for code in nib.aff2axcodes(affine))
-    canonical = nib.as_closest_canonical(source)
+    canonical = nib.as_closest_canonical(nib.Nifti1Image(data, affine))
     zooms = tuple(float(z) for z in nib.affines.voxel_sizes(affine))
     values = np.ascontiguousarray(canonical.dataobj, np.float32)
-    return Image(values, canonical.affine, data.shape, zooms, orientation, (*odd, *warnings, *more))
+    return Image(values, canonical.affine, data.shape, zooms, orientation, warnings)
 
 
 def _open(path: Path):
@@ -100,14 +104,14 @@ def _check_type(path: Path, image) -> None:
         raise ScanError(path, reason, "give the magnitude in grey levels")
 
 
-def _squeeze(path: Path, image):
+def _squeeze(path: Path, image, volumes: int = 1):
     shape = image.shape
     while len(shape) > 3 and shape[-1] == 1:
         shape = shape[:-1]
-    if len(shape) != 3:
+    if volumes > 1 and shape[3:] != (volumes,):
+        raise ScanError(path, f"not {volumes} volumes", f"its shape is {shape}; ask for as many volumes as there are")
+    if volumes == 1 and len(shape) != 3:
         raise ScanError(path, f"{len(shape)}D image", "give one three-dimensional T1-weighted image")
-    if min(shape) < MIN_AXIS:
-        raise ScanError(path, "too few slices", f"every axis needs at least {MIN_AXIS} voxels, not {shape}")
     size = math.prod(shape) * max(4, np.dtype(image.get_data_dtype()).itemsize)  # in the file, and as float32
     most = path.stat().st_size * MAX_INFLATION
     if size > MAX_BYTES or (path.name.lower().endswith(ZIPPED) and _end_of_data(image) > most):
@@ -145,8 +149,11 @@ def _affine(path: Path, image) -> tuple[np.ndarray, list[str]]:
     return affine, warnings
 
 
-def _check_extent(path: Path, image, affine: np.ndarray) -> None:
-    extent = nib.affines.voxel_sizes(affine) * image.shape[:3]
+def check_field_of_view(path: Path, shape: tuple[int, ...], affine: np.ndarray) -> None:
+    """Refuses a slice or two, and a field of view that no head has."""
+    if min(shape) < MIN_AXIS:
+        raise ScanError(path, "too few slices", f"every axis needs at least {MIN_AXIS} voxels, not {shape}")
+    extent = nib.affines.voxel_sizes(affine) * shape
     if extent.min() < MIN_FOV or extent.max() > MAX_FOV:
         size = " x ".join(f"{side:.0f}" for side in extent)
         remedy = f"it spans {size} mm, a head {MIN_FOV:.0f} to {MAX_FOV:.0f} mm; mend the voxel size in its header"
@@ -170,11 +177,20 @@ def _complete(path: Path, image):
     return image
 
 
-def _values(path: Path, image) -> tuple[np.ndarray, list[str]]:
+def _values(path: Path, image, volume: int | None = None) -> np.ndarray:
     try:
-        data = np.asarray(image.dataobj, np.float32).reshape(image.shape[:3])
+        proxy = image.dataobj if volume is None else image.dataobj[:, :, :, volume]
+        return np.asarray(proxy, np.float32).reshape(image.shape[:3])
     except Exception as error:  # truncated data, a missing .img, ...
         raise ScanError(path, "unreadable data", f"fetch it again ({short_text(error)})") from error
+
+
+def clean_values(path: Path, data: np.ndarray) -> tuple[np.ndarray, list[str]]:
+    """Values ``f32[X, Y, Z]`` that are finite and plausible, and what had to be done to them.
+
+    Raises:
+        ScanError: they cannot be those of a T1-weighted image.
+    """
     warnings = []
     finite = np.isfinite(data)
     if not finite.any():
@@ -287,7 +303,13 @@ NORMALISE: dict[str, Callable] = {"volume": zscore_volume, "brain": zscore_brain
 
 
 def prepare_scan(
-    path: Path, mask: Path | None, shape, align: str, normalise: str, kept: Path | None = None
+    path: Path,
+    mask: Path | None,
+    shape,
+    align: str,
+    normalise: str,
+    load: Callable[[Path], Image] = load_image,
+    kept: Path | None = None,
 ) -> tuple[np.ndarray, Quality]:
     """File to ``f32[*shape]`` as training sees it, and what a person should know about it.
 
@@ -302,7 +324,7 @@ def prepare_scan(
     Raises:
         ScanError: the file cannot be used, or nothing of it falls onto the grid.
     """
-    image = load_image(path)
+    image = load(path)
     data, warnings = image.data, list(image.warnings)
     if mask is not None:
         data = np.where(_same_grid(mask, image), data, 0).astype(np.float32)

@@ -83,6 +83,14 @@ def _part_of(word: str) -> str:
 
 
 def recorded_test(scans: Sequence[Scan]) -> np.ndarray | None:
-    """The people of the test set, by their places in the order of names; None where the data have none of their own."""
-    tested = {scan.participant: bool(scan.test_set) for scan in scans}
-    return np.flatnonzero([tested[name] for name in sorted(tested)]) if any(tested.values()) else None
+    """The people of the test set, by their places in the order of names; None where the data have none of their own.
+
+    Raises:
+        UsageError: somebody is in one set with one scan, and in another with another.
+    """
+    sets: dict[str, str] = {}
+    for scan in scans:
+        if sets.setdefault(scan.participant, scan.test_set) != scan.test_set:
+            both = " and ".join(f"the {name or 'training'} set" for name in (sets[scan.participant], scan.test_set))
+            raise UsageError(f"{scan.participant} is in {both}; mend the table, so that the person is in one.")
+    return np.flatnonzero([bool(sets[name]) for name in sorted(sets)]) if any(sets.values()) else None

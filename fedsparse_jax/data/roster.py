@@ -28,6 +28,7 @@ class RosterEntry(NamedTuple):
     session: str  # empty if there is none
     target: float  # years, or a class
     set: str  # the client, "L1" and on, or "test"
+    test_set: str = ""  # of who is tested: which of the cohort's own test sets, such as "external"; empty without any
 
 
 Roster = tuple[RosterEntry, ...]
@@ -37,9 +38,14 @@ def roster_of(data: Federation) -> Roster:
     """The record of a federation, in the order of its examples; who is in no set is not in it."""
     sets = {int(row): TEST for row in data.test}
     sets |= {int(row): client_name(client) for client, rows in enumerate(data.members) for row in rows}
+    of = lambda row, key: data.people[row].get(key, "")
     return tuple(
         RosterEntry(
-            data.people[row]["participant_id"], data.people[row]["session"], float(data.targets[row]), sets[row]
+            of(row, "participant_id"),
+            of(row, "session"),
+            float(data.targets[row]),
+            sets[row],
+            of(row, "test_set") if sets[row] == TEST else "",
         )
         for row in sorted(sets)
     )
@@ -51,8 +57,10 @@ def client_name(client: int) -> str:
 
 
 def write_roster(path: Path, roster: Roster) -> None:
-    """The record as a table of tab-separated values."""
-    write_tsv(path, RosterEntry._fields, ((e.participant_id, e.session, f"{e.target:.4f}", e.set) for e in roster))
+    """The record as a table of tab-separated values; with a column ``test_set`` where the cohort has such sets."""
+    columns = len(RosterEntry._fields) - (not any(entry.test_set for entry in roster))
+    rows = ((e.participant_id, e.session, f"{e.target:.4f}", e.set, e.test_set)[:columns] for e in roster)
+    write_tsv(path, RosterEntry._fields[:columns], rows)
 
 
 def read_roster(path: Path) -> Roster:
@@ -60,7 +68,14 @@ def read_roster(path: Path) -> Roster:
     rows = read_tsv(path)
     blank = lambda text: "" if text == "n/a" else text
     return tuple(
-        RosterEntry(row["participant_id"], blank(row["session"]), float(row["target"]), row["set"]) for row in rows
+        RosterEntry(
+            row["participant_id"],
+            blank(row["session"]),
+            float(row["target"]),
+            row["set"],
+            blank(row.get("test_set", "")),
+        )
+        for row in rows
     )
 
 

@@ -21,7 +21,7 @@ import numpy as np
 
 from fedsparse_jax.core.errors import ArgumentError, UsageError
 from fedsparse_jax.core.files import forget_partial, partial_file, write_tsv, write_whole
-from fedsparse_jax.data import nifti, registration, tables, templates
+from fedsparse_jax.data import nifti, registration, tables, templates, volumes
 from fedsparse_jax.data.image_files import voxel_file
 
 FORMAT = 3  # raise it when the cached numbers would change
@@ -32,12 +32,17 @@ REGISTRATIONS = "registrations"  # folder within the cache: what was found of ea
 class ScanSet(NamedTuple):
     """What training reads."""
 
-    volumes: np.ndarray  # f32[N, *shape], memory-mapped
+    inputs: np.ndarray  # f32[N, *shape, channels], memory-mapped
     scans: tuple[tables.Scan, ...]
     quality: tuple[nifti.Quality, ...]
     dropped: tuple[tables.Drop, ...]
     notes: tuple[str, ...]
     align: str = "affine"  # how they were brought onto the grid
+
+    @property
+    def volumes(self) -> np.ndarray:
+        """The first channel, ``f32[N, *shape]``."""
+        return self.inputs[..., 0]
 
 
 def ingest(
@@ -62,10 +67,16 @@ def ingest(
         workers: threads that read.
 
     Raises:
-        UsageError: an unknown option, or no scan that can be used (with counts by reason).
+        UsageError: an unknown option, scans of unlike numbers of channels, or no scan that can be used (with counts by
+            reason).
         OSError: the disk could not be read or written; nothing of it is remembered.
     """
     _check_options(shape, align, normalise)
+    full = (*shape, volumes.count_channels(listing.scans))
+    if full[-1] > 1 and align != "affine":
+        raise ArgumentError(
+            "align", align, "several channels must lie on one another; register them and set it to 'affine'"
+        )
     paths = [scan.path for scan in listing.scans]
     key = _key(listing, paths, (tuple(shape), align, normalise))
     array, table = cache_dir / f"scans-{key}.npy", cache_dir / f"scans-{key}.json"
@@ -76,7 +87,7 @@ def ingest(
             registration.require_register()
             write_whole(cache_dir / REGISTRATIONS / "LICENCE.txt", f"{templates.NAME}\n\n{templates.LICENCE}\n")
         _write(listing, tuple(shape), align, normalise, array, table, progress, workers)
-    return _open(listing, array, table, align)
+    return _open(listing, array, table, full, align)
 
 
 def _check_options(shape, align: str, normalise: str) -> None:
@@ -94,8 +105,10 @@ def _key(listing: tables.Listing, paths: list[Path], options) -> str:
     total = hashlib.sha256(repr((FORMAT, options)).encode())
     for scan, path in zip(listing.scans, paths, strict=True):
         total.update(repr((scan.participant, scan.session, scan.age, scan.sex, scan.site)).encode())
-        for part in (path, scan.mask):
+        for part in (path, scan.mask, *scan.channels):
             total.update(_fingerprint(part) if part else b"-")
+        if scan.grid or scan.num_channels > 1:
+            total.update(repr((scan.grid, scan.volumes, len(scan.channels))).encode())
     return total.hexdigest()[:20]
 
 
@@ -126,8 +139,10 @@ def _write(listing, shape, align, normalise, array: Path, table: Path, progress,
     kept_in = array.parent / REGISTRATIONS if align == nifti.REGISTER else None
     results = _prepare_all(listing.scans, shape, align, normalise, workers, kept_in)
     results = _without_repetitions(listing.scans, results)
+    channels = volumes.count_channels(listing.scans)
+    shape = (*shape, channels) if channels > 1 else shape
     with partial_file(array) as partial:
-        volumes = np.lib.format.open_memmap(partial, "w+", np.float32, (len(listing.scans), *shape))
+        written = np.lib.format.open_memmap(partial, "w+", np.float32, (len(listing.scans), *shape))
         _reserve(partial)
         doing = "Registering scans" if kept_in else "Reading scans"
         for i, prepared in enumerate(progress(results, doing, len(listing.scans))):
@@ -135,15 +150,16 @@ def _write(listing, shape, align, normalise, array: Path, table: Path, progress,
                 dropped.append(prepared._asdict())
                 refused.append((i, prepared.what == str(listing.scans[i].mask)))
             else:
-                volumes[len(kept)], scan_quality = prepared
+                written[len(kept)] = prepared[0].reshape(shape)
+                scan_quality = prepared[1]
                 quality.append(scan_quality._asdict())
                 kept.append(i)
         if not kept:
             drops = [tables.Drop(**drop) for drop in dropped]
             sentence = f"None of the {len(listing.scans)} scans can be used ({tables.count_reasons(drops)})"
             raise tables.NothingLeft(sentence, [*drops, *listing.dropped])
-        volumes.flush()
-        del volumes
+        written.flush()
+        del written
         _shrink(partial, len(kept), shape)
     write_whole(table, json.dumps({"kept": kept, "quality": quality, "dropped": dropped, "refused": refused}))
 
@@ -187,7 +203,7 @@ def _prepare_all(scans, shape, align, normalise, workers: int, kept_in: Path | N
     def prepare(scan: tables.Scan):
         try:
             kept = kept_in / f"{_name_of_registration(scan)}.npz" if kept_in else None
-            return nifti.prepare_scan(scan.path, scan.mask, shape, align, normalise, kept)
+            return volumes.prepare_channels(scan, shape, align, normalise, kept)
         except nifti.ScanError as error:
             _refuse_passing_error(error)
             return tables.Drop(str(error.path), error.reason, error.remedy)
@@ -202,7 +218,8 @@ def _prepare_all(scans, shape, align, normalise, workers: int, kept_in: Path | N
 def _name_of_registration(scan: tables.Scan) -> str:
     """What the registration hangs on: the image, its mask, and how it is done."""
     parts = [_fingerprint(part) if part else b"-" for part in (scan.path, scan.mask)]
-    return hashlib.sha256(b"".join([str(registration.REGISTRATION_RECIPE).encode(), *parts])).hexdigest()[:20]
+    how = repr((registration.REGISTRATION_RECIPE, scan.grid)).encode()
+    return hashlib.sha256(b"".join([how, *parts])).hexdigest()[:20]
 
 
 def _refuse_passing_error(error: nifti.ScanError) -> None:
@@ -214,7 +231,7 @@ def _refuse_passing_error(error: nifti.ScanError) -> None:
         raise OSError(cause.errno, cause.strerror, str(error.path)) from error
 
 
-def _open(listing, array: Path, table: Path, align: str) -> ScanSet:
+def _open(listing: tables.Listing, array: Path, table: Path, full: tuple[int, ...], align: str) -> ScanSet:
     stored = json.loads(table.read_text(encoding="utf-8"))
     quality = tuple(nifti.Quality(**_tuples(entry)) for entry in stored["quality"])
     refused = []
@@ -223,7 +240,8 @@ def _open(listing, array: Path, table: Path, align: str) -> ScanSet:
         refused.append(tables.Drop(**{**entry, "what": str(path)}))
     scans = tuple(listing.scans[i] for i in stored["kept"])
     notes = (*listing.notes, *([registration.NOTE] if align == nifti.REGISTER else []))
-    return ScanSet(np.load(array, mmap_mode="r"), scans, quality, (*listing.dropped, *refused), notes, align)
+    inputs = np.load(array, mmap_mode="r").reshape(-1, *full)
+    return ScanSet(inputs, scans, quality, (*listing.dropped, *refused), notes, align)
 
 
 def _tuples(entry: dict) -> dict:
@@ -243,12 +261,15 @@ def summarize_scans(scan_set: ScanSet) -> str:
     ages = np.array([scan.age for scan in scans])
     people = {scan.participant for scan in scans}
     sites = collections.Counter(scan.site for scan in scans)
+    tested = collections.Counter(scan.test_set for scan in scans if scan.test_set)
     lines = [
         f"accepted  {len(scans)} scans of {len(people)} people",
         f"ages      {ages.mean():.1f} +- {ages.std():.1f} years, {ages.min():.1f} to {ages.max():.1f}",
         f"sexes     {_counts(collections.Counter(scan.sex for scan in scans))}",
         f"sites     {_counts(sites)}",
         f"grid      {' x '.join(map(str, scan_set.volumes.shape[1:]))} voxels over the MNI box",
+        *([f"test sets {_counts(tested)}"] if tested else []),
+        *([f"channels  {scan_set.inputs.shape[-1]} images of each head"] if scan_set.inputs.shape[-1] > 1 else []),
         f"align     {ALIGNMENTS[scan_set.align]}",
         f"files     {_counts(collections.Counter(describe_source(quality) for quality in scan_set.quality))}",
         f"dropped   {len(scan_set.dropped)}",

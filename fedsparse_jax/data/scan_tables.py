@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fedsparse_jax.core.errors import UsageError
+from fedsparse_jax.data.grids import grid_of_option
 from fedsparse_jax.data.participants import NamedColumns, People, find_row, read_participants
 from fedsparse_jax.data.recorded_splits import with_splits
 from fedsparse_jax.data.table_files import Rows, expand_home, read_rows
@@ -16,6 +17,8 @@ from fedsparse_jax.data.tables import (
     Listing,
     Scan,
     Sexes,
+    check_volumes,
+    columns_of,
     find_column,
     finish_listing,
     participant_id,
@@ -38,8 +41,11 @@ def read_table(
     sex_col: str | None = None,
     site_col: str | None = None,
     session_col: str | None = None,
+    affine=None,
+    volumes: int = 1,
     cap_89: bool = False,
     strict: bool = False,
+    need_age: bool = True,
 ) -> Listing:
     """The scans of a table with a row a scan: id, age, path, and optionally sex, site and session.
 
@@ -48,23 +54,30 @@ def read_table(
         root_path: folder that relative paths start from; None for the table's own.
         participants: a table with the ages, sexes and sites of the people, where the rows of scans do not have them.
         splits: a column, or a table, that says who trains and who is tested; see `recorded_splits.with_splits`.
-        id_col, age_col, path_col, sex_col, site_col, session_col: columns, if not found by their usual names.
+        id_col, age_col, path_col, sex_col, site_col, session_col: columns, if not found by their usual names; several
+            columns of paths, joined by a comma such as ``t1w,flair``, are the channels of a scan.
+        affine: how arrays (``.npy``) lie: a member of ``grids.GRIDS``, or the numbers of the matrix.
+        volumes: of a four-dimensional file, which are then its channels.
         cap_89: take the age ``89+`` for 89.
         strict: refuse the table as soon as an age cannot be read.
+        need_age: leave out a scan without an age; False where something else is predicted.
 
     Raises:
         UsageError: no table, a column missing or ambiguous, the same scan twice, or nothing left.
     """
     table = read_rows(Path(path))
     named = NamedColumns(id_col, age_col, sex_col, site_col, session_col)
-    people = read_participants(participants, named, cap_89) if participants else None
+    people = read_participants(participants, named, cap_89, need_age) if participants else None
     if people:
         _refuse_unknown(named, table, people.table)
-    columns = _columns(table, named if people is None else named.of(table), path_col, people, cap_89)
+    columns = _columns(table, named if people is None else named.of(table), path_col, people, cap_89, need_age)
     folder = expand_home(root_path) if root_path else table.path.parent
     names, zeros = _people_of_a_table(row[columns.id] for row in table.rows)
+    check_volumes(volumes, columns.further)
     found = [_scan(row, columns, folder, names[participant_id(row[columns.id])]) for row in table.rows]
-    scans = [one for one in found if isinstance(one, Scan)]
+    scans = [
+        one._replace(volumes=volumes, grid=grid_of_option(affine, one.path)) for one in found if isinstance(one, Scan)
+    ]
     dropped = [one for one in found if isinstance(one, Drop)]
     _refuse_twice(table, scans)
     notes = [*columns.notes(), *zeros]
@@ -85,12 +98,14 @@ class _Columns(NamedTuple):
     table: Rows
     id: str
     path: str
+    further: list[str]  # columns of the paths of further channels
     session: str | None
     site: str | None
     sexes: Sexes
     ages: Ages | None  # None where `people` have them
     people: People | None
     passed_over: list[str]
+    need_age: bool
 
     def notes(self) -> list[str]:
         ages, table = (self.people.ages, self.people.table) if self.people else (self.ages, self.table)
@@ -101,24 +116,33 @@ class _Columns(NamedTuple):
         """Years, or the reason why there are none; ``known`` is the person's row in the table of participants."""
         if self.ages:
             return self.ages(row)
-        if known is None or self.people is None:
+        if self.people is None:
+            return "age is missing"
+        if known is None:
             return "no row in the table of participants"
         return self.people.age_at(known["_id"], session).age
 
 
-def _columns(table: Rows, named: NamedColumns, path_col: str | None, people: People | None, cap_89: bool) -> _Columns:
+def _columns(
+    table: Rows, named: NamedColumns, path_col: str | None, people: People | None, cap_89: bool, need_age: bool
+) -> _Columns:
+    look_for = require_column if need_age else find_column
+    age = None if people else look_for(table, "age", named.age)
     id_ = require_column(table, "id", named.id)
     session, passed_over = session_column(table, id_, named.session)
+    path, *further = (require_column(table, "path", name.strip()) for name in (path_col or "").split(","))
     return _Columns(
         table=table,
         id=id_,
-        path=require_column(table, "path", path_col),
+        path=path,
+        further=further,
         session=session,
         site=find_column(table, "site", named.site),
         sexes=Sexes(table, find_column(table, "sex", named.sex)),
-        ages=None if people else Ages(table, require_column(table, "age", named.age), cap_89),
+        ages=Ages(table, age, cap_89) if age else None,
         people=people,
         passed_over=passed_over,
+        need_age=need_age,
     )
 
 
@@ -127,13 +151,15 @@ def _scan(row: dict[str, str], columns: _Columns, folder: Path, name: str) -> Sc
     session = "" if session == "n/a" else session
     known = find_row(columns.people, name) if columns.people else None
     age = columns.age(row, known, session)
-    for what, column in (("path", columns.path), ("id", columns.id)):
+    age = float("nan") if isinstance(age, str) and not columns.need_age else age
+    for what, column in (*(("path", path) for path in (columns.path, *columns.further)), ("id", columns.id)):
         age = f"{what} is missing" if row[column].lower() in MISSING else age
     if isinstance(age, str):
         return Drop(str(where), age, ", ".join(row.values()))
     there = lambda text, key: text if text != "n/a" or known is None else known[key]
     sex, site = there(columns.sexes(row), "_sex"), there(value_of(row, columns.site), "_site")
-    return Scan(where, name, session, age, sex, site)
+    channels = tuple(_header_of(folder / expand_home(row[column])) for column in columns.further)
+    return Scan(where, name, session, age, sex, site, channels=channels, columns=columns_of(known, row))
 
 
 def _people_of_a_table(ids: Iterable[str]) -> tuple[dict[str, str], list[str]]:

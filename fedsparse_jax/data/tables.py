@@ -4,11 +4,13 @@ Whatever is left out is listed with its reason: a cohort that shrinks in silence
 """
 
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from fedsparse_jax.core.errors import ArgumentError, UsageError
+from fedsparse_jax.data.grids import Grid
 from fedsparse_jax.data.sidecars import UNITS, levels_of, unit_years
 from fedsparse_jax.data.table_files import Rows
 
@@ -37,11 +39,20 @@ class Scan(NamedTuple):
     path: Path
     participant: str  # sub-<label>
     session: str  # ses-<label>, empty if there is none
-    age: float  # years
+    age: float  # years; NaN where nobody needs it and no table has it
     sex: str  # F, M or n/a
     site: str  # n/a if unknown
     mask: Path | None = None  # brain mask beside a derivative
     test_set: str = ""  # the data's own test set that the person is in; empty for training, and where there is none
+    columns: Mapping[str, str] = MappingProxyType({})  # what the tables say of the person, by column in small letters
+    channels: tuple[Path, ...] = ()  # further images of the same head, each a channel behind the first
+    volumes: int = 1  # of a 4-D file, whose volumes are the channels
+    grid: Grid | None = None  # how an array lies that does not say it itself
+
+    @property
+    def num_channels(self) -> int:
+        """Images of one head that training reads."""
+        return self.volumes + len(self.channels)
 
 
 class Drop(NamedTuple):
@@ -187,6 +198,11 @@ def sex_of(text: str) -> str:
     return {"f": "F", "w": "F", "m": "M"}.get(text[:1].lower(), "n/a")
 
 
+def columns_of(*rows: Mapping[str, str] | None) -> Mapping[str, str]:
+    """All that some rows say, the last of them first; without what readers added to them."""
+    return {name: text for row in rows if row for name, text in row.items() if not name.startswith("_")}
+
+
 def value_of(row: dict[str, str], column: str | None) -> str:
     """A cell's text, n/a where it is missing."""
     text = row.get(column, "") if column else ""
@@ -256,3 +272,10 @@ def count_reasons(dropped: Iterable[Drop]) -> str:
         counts[drop.reason] = counts.get(drop.reason, 0) + 1
     ordered = sorted(counts.items(), key=lambda item: -item[1])
     return ", ".join(f"{count} x {reason}" for reason, count in ordered) or "nothing dropped"
+
+
+def check_volumes(volumes: int, further: Collection = ()) -> None:
+    """Refuses a number of volumes that is none, and channels that come from files and from volumes at once."""
+    if volumes < 1 or (volumes > 1 and further):
+        rule = "the channels are several files already; set it to 1" if further else "a file has at least one volume"
+        raise ArgumentError("volumes", volumes, rule)

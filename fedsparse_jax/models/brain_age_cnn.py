@@ -15,11 +15,11 @@ WIDTHS = (32, 64, 128, 256, 256, 64)
 
 
 class BrainAgeCNN(nnx.Module):
-    """``[B, X, Y, Z, 1] -> [B]`` years."""
+    """``[B, X, Y, Z, C] -> [B]`` years."""
 
-    def __init__(self, widths, output_mean, output_scale, how, remat, *, rngs: nnx.Rngs):
+    def __init__(self, widths, channels_in, output_mean, output_scale, how, remat, *, rngs: nnx.Rngs):
         *blocks, top = widths
-        channels = (1, *blocks)
+        channels = (channels_in, *blocks)
         self.depth = len(blocks)
         self.scale = output_scale
         for i in range(self.depth):
@@ -37,12 +37,13 @@ class BrainAgeCNN(nnx.Module):
 
 
 def brain_age_cnn(
-    shape, *, widths=WIDTHS, output_mean=62.68, output_scale=1.0, convolution="auto", remat=False
+    shape, *, channels=1, widths=WIDTHS, output_mean=62.68, output_scale=1.0, convolution="auto", remat=False
 ) -> Model:
     """The paper's network.
 
     Args:
         shape: ``(X, Y, Z)`` voxels of the input; every axis must survive one halving for each 3x3x3 block.
+        channels: C, images of each head.
         widths: channels of the blocks, then of the 1x1x1 convolution.
         output_mean: prediction in years before any training (the output's bias); the paper's mean age.
         output_scale: years for one unit of the output; 1 is the paper's.
@@ -55,4 +56,6 @@ def brain_age_cnn(
     """
     layers.check_poolings(shape, len(widths) - 1)
     layers.check_formulation(convolution)
-    return from_nnx(lambda rngs: BrainAgeCNN(tuple(widths), output_mean, output_scale, convolution, remat, rngs=rngs))
+    return from_nnx(
+        lambda rngs: BrainAgeCNN(tuple(widths), channels, output_mean, output_scale, convolution, remat, rngs=rngs)
+    )

@@ -7,6 +7,8 @@ The flattened features are divided by a power of their number, so that the head'
 of the kernels': global magnitude pruning compares them, and would otherwise take the whole head first.
 """
 
+import functools
+
 import jax
 from flax import nnx
 
@@ -18,10 +20,10 @@ GAIN = 0.25  # the flattened features are divided by (their number)**GAIN
 
 
 class FlatCNN(nnx.Module):
-    """``[B, X, Y, Z, 1] -> [B]`` years."""
+    """``[B, X, Y, Z, C] -> [B]`` years."""
 
-    def __init__(self, shape, widths, poolings, output_mean, output_scale, zero, *, rngs: nnx.Rngs):
-        channels = (1, *widths)
+    def __init__(self, shape, channels_in, widths, poolings, output_mean, output_scale, zero, *, rngs: nnx.Rngs):
+        channels = (channels_in, *widths)
         self.depth, self.poolings, self.scale = len(widths), poolings, output_scale
         for i in range(self.depth):
             setattr(self, f"conv{i + 1}", layers.Conv(channels[i], channels[i + 1], 3, rngs=rngs))
@@ -42,11 +44,14 @@ class FlatCNN(nnx.Module):
         return self.scale * self.head(flat / flat.shape[1] ** GAIN)[:, 0]
 
 
-def flat_cnn(shape, *, widths=(8, 16, 16), poolings=2, output_mean=None, output_scale=None, zero_head=True) -> Model:
+def flat_cnn(
+    shape, *, channels=1, widths=(8, 16, 16), poolings=2, output_mean=None, output_scale=None, zero_head=True
+) -> Model:
     """Blocks of convolution 3x3x3, instance norm, max-pool (in the first ``poolings`` blocks) and ReLU.
 
     Args:
         shape: ``(X, Y, Z)`` voxels of the input; every axis needs at least ``2**poolings``.
+        channels: C, images of each head.
         widths: channels of the blocks.
         poolings: how many blocks halve the volume.
         output_mean: prediction in years before any training; a config puts the training ages' mean for None.
@@ -59,4 +64,5 @@ def flat_cnn(shape, *, widths=(8, 16, 16), poolings=2, output_mean=None, output_
     """
     layers.check_poolings(shape, poolings)
     mean, scale = output_mean or 0.0, output_scale or 1.0
-    return from_nnx(lambda rngs: FlatCNN(tuple(shape), tuple(widths), poolings, mean, scale, zero_head, rngs=rngs))
+    make = functools.partial(FlatCNN, tuple(shape), channels, tuple(widths), poolings, mean, scale, zero_head)
+    return from_nnx(lambda rngs: make(rngs=rngs))

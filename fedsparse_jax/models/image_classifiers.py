@@ -12,7 +12,7 @@ from fedsparse_jax.models.from_nnx import from_nnx
 
 
 class MLP(nnx.Module):
-    """``[B, *shape, 1] -> [B, classes]`` logits."""
+    """``[B, *shape, C] -> [B, classes]`` logits."""
 
     def __init__(self, sides, *, rngs: nnx.Rngs):
         self.depth = len(sides) - 1
@@ -27,11 +27,11 @@ class MLP(nnx.Module):
 
 
 class ImageCNN(nnx.Module):
-    """``[B, *shape, 1] -> [B, classes]`` logits."""
+    """``[B, *shape, C] -> [B, classes]`` logits."""
 
-    def __init__(self, shape, widths, hidden, classes, *, rngs: nnx.Rngs):
+    def __init__(self, shape, channels, widths, hidden, classes, *, rngs: nnx.Rngs):
         self.depth = len(widths)
-        for i, (inputs, outputs) in enumerate(itertools.pairwise((1, *widths))):
+        for i, (inputs, outputs) in enumerate(itertools.pairwise((channels, *widths))):
             setattr(self, f"conv{i + 1}", layers.Conv(inputs, outputs, 3, rngs=rngs, dims=len(shape)))
         pixels = math.prod(side // 2**self.depth for side in shape)
         self.dense = layers.Dense(pixels * widths[-1], hidden, rngs=rngs)
@@ -44,23 +44,25 @@ class ImageCNN(nnx.Module):
         return self.head(jax.nn.relu(self.dense(features.reshape(features.shape[0], -1))))
 
 
-def mlp(shape, *, hidden=(128,), classes=10) -> Model:
+def mlp(shape, *, channels=1, hidden=(128,), classes=10) -> Model:
     """Dense layers with ReLU between them; one hidden layer, the default, is the two-layer MLP.
 
     Args:
         shape: sides of the images.
+        channels: C, such as 3 of colour images.
         hidden: units of the hidden layers.
         classes: K, logits of the output.
     """
-    sides = (math.prod(shape), *hidden, classes)
+    sides = (math.prod(shape) * channels, *hidden, classes)
     return from_nnx(lambda rngs: MLP(sides, rngs=rngs))
 
 
-def image_cnn(shape, *, widths=(16, 32), hidden=64, classes=10) -> Model:
-    """Blocks of convolution 3x3, max-pool and ReLU; a hidden and an output layer.
+def image_cnn(shape, *, channels=1, widths=(16, 32), hidden=64, classes=10) -> Model:
+    """Blocks of convolution 3x3 (3x3x3 of volumes), max-pool and ReLU; a hidden and an output layer.
 
     Args:
         shape: sides of the images; every one must survive a halving for each block.
+        channels: C, such as 3 of colour images.
         widths: channels of the blocks.
         hidden: units of the hidden layer.
         classes: K, logits of the output.
@@ -69,4 +71,4 @@ def image_cnn(shape, *, widths=(16, 32), hidden=64, classes=10) -> Model:
         ArgumentError: ``shape`` is too small for the poolings.
     """
     layers.check_poolings(shape, len(widths))
-    return from_nnx(lambda rngs: ImageCNN(tuple(shape), tuple(widths), hidden, classes, rngs=rngs))
+    return from_nnx(lambda rngs: ImageCNN(tuple(shape), channels, tuple(widths), hidden, classes, rngs=rngs))

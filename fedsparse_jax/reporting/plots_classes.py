@@ -52,15 +52,16 @@ def _counted(ax, counts, names, classes):
 
 @styled
 def montage(images, titles):
-    """A row of images.
+    """A row of images; of volumes the middle plane of the last axis.
 
     Args:
-        images: f32[K, H, W].
+        images: f32[K, H, W], or f32[K, X, Y, Z].
         titles: K strings.
     """
     figure = Figure(figsize=(min(7, 0.75 * len(images)), 1.1), layout="constrained")
     for ax, image, title in zip(figure.subplots(1, len(images), squeeze=False)[0], images, titles, strict=True):
-        ax.imshow(image, cmap="gray_r", interpolation="nearest")
+        plane = image if image.ndim == 2 else image[..., image.shape[-1] // 2]
+        ax.imshow(plane, cmap="gray_r", interpolation="nearest")
         ax.set_title(title, loc="center", fontsize=8)
         ax.set(xticks=[], yticks=[])
         ax.grid(visible=False)

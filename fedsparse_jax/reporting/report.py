@@ -229,7 +229,8 @@ def scans_section(run: RunFiles) -> Section:
     targets, volumes = run.slices["targets"], run.slices["volumes"]
     if run.classified:
         figure = plots_classes.montage(volumes, [f"{label:.0f}" for label in targets])
-        return Section("Images", [Text("Some of the test set.")], {"images": (figure, "Class above each image.")})
+        text = "Some of the test set; of volumes the middle plane, of colours the first."
+        return Section("Images", [Text(text)], {"images": (figure, "Class above each image.")})
     figure = plots_scans.contact_sheet(volumes, [f"{age:.0f} y" for age in targets])
     text = "Test people from young to old, as the network sees them."
     return Section("Scans", [Text(text)], {"scans": (figure, "Axial, coronal and sagittal slices.")})

@@ -68,7 +68,7 @@ def evaluate_run(
     reading = with_other_scans(config, root, settings)
     scan_set = read_scans(reading, progress)
     ages = np.array([scan.age for scan in scan_set.scans], np.float32)
-    read = streamed_reader(scan_set.volumes[..., np.newaxis])
+    read = streamed_reader(scan_set.inputs)
     predictions = predict_batches(
         jax.jit(network.apply), server.params, read, np.arange(len(ages)), config.execution.eval_batch
     )

@@ -66,3 +66,12 @@ def test_the_places_are_those_of_the_names_in_order(tmp_path):
     scans = read_table(table(tmp_path, [("9", "train"), ("10", "test"), ("2", "test")]), splits="split").scans
     names = np.unique([scan.participant for scan in scans])
     assert set(names[recorded_test(scans)]) == {"sub-10", "sub-2"}
+
+
+def test_nobody_is_in_two_sets(tmp_path):
+    scans = read_table(table(tmp_path, [("1", "train"), ("2", "internal_test")]), splits="split").scans
+    both = (*scans, scans[1]._replace(test_set="external_test"))
+    with pytest.raises(
+        UsageError, match="^sub-2 is in the internal_test set and the external_test set; mend the table"
+    ):
+        recorded_test(both)

@@ -51,6 +51,18 @@ def test_the_record_is_there_and_back(record):
     assert read_roster(Path("nowhere.tsv")) == ()
 
 
+def test_the_record_says_which_test_set_where_there_are_several(tmp_path):
+    data = divided()
+    plain = (*roster_of(data),)
+    named = tuple(entry._replace(test_set="external" if entry.set == "test" else "") for entry in plain)
+    data = data._replace(people=[{**row, "test_set": "external"} for row in data.people])
+    assert roster_of(data) == named  # who trains is in no test set, whatever the cohort calls them
+    for name, record in (("plain", plain), ("named", named)):
+        write_roster(tmp_path / name, record)
+        assert read_roster(tmp_path / name) == record
+    assert "test_set" not in (tmp_path / "plain").read_text() and "test_set" in (tmp_path / "named").read_text()
+
+
 @pytest.mark.parametrize("partition", sorted(set(partitions.PARTITIONS) - {"classes_per_client"}))
 def test_the_recorded_federation_is_the_one_that_was_divided(partition):
     data = divided(partition)

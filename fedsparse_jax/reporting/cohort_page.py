@@ -44,11 +44,11 @@ def write_cohort_page(path: Path, scan_set: ScanSet, sharing: Sharing) -> None:
 
 def cohort_tiles(scan_set: ScanSet, doubts: Sequence[Doubt]) -> list[tuple[str, str, str]]:
     """The headline numbers: ``(label, value, remark)``."""
-    scans, ages = scan_set.scans, _ages(scan_set)
+    scans, ages = scan_set.scans, _known(_ages(scan_set))
     people = len({scan.participant for scan in scans})
     return [
         ("scans", f"{len(scans):,}", f"of {people:,} people"),
-        ("age", f"{ages.mean():.1f} y", f"SD {ages.std():.1f}, {ages.min():.1f} to {ages.max():.1f}"),
+        ("age", *_age_texts(ages)),
         ("to look at", f"{len(doubts):,}", "scans with a warning, or unlike the others"),
         ("left out", f"{len(scan_set.dropped):,}", "each with its reason below"),
     ]
@@ -57,8 +57,14 @@ def cohort_tiles(scan_set: ScanSet, doubts: Sequence[Doubt]) -> list[tuple[str, 
 def people_section(scan_set: ScanSet) -> Section:
     """Ages by site and sex."""
     sexes, sites = [scan.sex for scan in scan_set.scans], [scan.site for scan in scan_set.scans]
-    figure = plots_cohort.ages_by_site_and_sex(_ages(scan_set), sexes, sites)
     parts = [] if set(sexes) - {"n/a"} else [Text("The table gives no sexes.", "note")]
+    there = np.isfinite(_ages(scan_set))
+    if not there.all():
+        parts.append(Text(f"{(~there).sum()} of {len(there)} scans have no age.", "warning"))
+    if not there.any():
+        return Section("Ages", parts)
+    known = [np.asarray(values)[there] for values in (_ages(scan_set), sexes, sites)]
+    figure = plots_cohort.ages_by_site_and_sex(*known)
     return Section("Ages", parts, {"ages": (figure, "Ages of all scans by sex, and of each site.")})
 
 
@@ -73,10 +79,12 @@ def sharing_section(scan_set: ScanSet, sharing: Sharing) -> Section:
         [_share_row(scan_set, name, rows) for name, rows in groups],
     )
     ages = _ages(scan_set)
-    owners = [(f"L{i + 1}", ages[rows]) for i, rows in enumerate(data.members)]
-    figure = plots_people.federation_overview(owners, ages[data.test])
+    owners = [(f"L{i + 1}", _known(ages[rows])) for i, rows in enumerate(data.members)]
     note = "The seed and the people's names decide who is in the test set; see partition and data.test_share."
     caption = "Scans and ages of each client and of the test set."
+    if not any(len(of_client) for _, of_client in owners):
+        return Section(title, [table, Text(note, "note")])
+    figure = plots_people.federation_overview(owners, _known(ages[data.test]))
     return Section(title, [table, Text(note, "note")], {"clients": (figure, caption)})
 
 
@@ -90,7 +98,9 @@ def _share_row(scan_set: ScanSet, name: str, rows: np.ndarray) -> list[str]:
 def _statistics(scans, ages: np.ndarray) -> list[str]:
     """People, ages and sexes."""
     sexes = collections.Counter(scan.sex for scan in scans)
-    mean, ends = f"{ages.mean():.1f} ± {ages.std():.1f}", f"{ages.min():.1f} to {ages.max():.1f}"
+    known = _known(ages)
+    mean = f"{known.mean():.1f} ± {known.std():.1f}" if known.size else "–"
+    ends = f"{known.min():.1f} to {known.max():.1f}" if known.size else "–"
     return [str(len({scan.participant for scan in scans})), mean, ends, f"{sexes['F']} / {sexes['M']}"]
 
 
@@ -151,7 +161,11 @@ def pictures_section(scan_set: ScanSet, doubts: Sequence[Doubt]) -> Section:
 def cohort_sheet(scan_set: ScanSet, doubts: Sequence[Doubt]):
     """The contact sheet of a cohort: the doubtful first, then others from the whole list."""
     rows = rows_to_show(doubts, len(scan_set.scans), plots_scans.MAX_SCANS)
-    titles = [f"{_name(scan_set, row)}\n{scan_set.scans[row].age:.0f} y" for row in rows]
+    ages = [scan_set.scans[row].age for row in rows]
+    titles = [
+        f"{_name(scan_set, row)}" + (f"\n{age:.0f} y" if np.isfinite(age) else "")
+        for row, age in zip(rows, ages, strict=True)
+    ]
     return plots_scans.contact_sheet(scan_set.volumes[rows], titles, min(len(doubts), len(rows)))
 
 
@@ -170,6 +184,16 @@ def dropped_section(scan_set: ScanSet) -> Section:
 
 def _ages(scan_set: ScanSet) -> np.ndarray:
     return np.array([scan.age for scan in scan_set.scans], float)
+
+
+def _known(ages: np.ndarray) -> np.ndarray:
+    return ages[np.isfinite(ages)]
+
+
+def _age_texts(ages: np.ndarray) -> tuple[str, str]:
+    if not ages.size:
+        return "–", "no table gives ages"
+    return f"{ages.mean():.1f} y", f"SD {ages.std():.1f}, {ages.min():.1f} to {ages.max():.1f}"
 
 
 def _name(scan_set: ScanSet, row: int) -> str:

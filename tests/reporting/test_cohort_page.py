@@ -19,7 +19,7 @@ COUNT = 12
 
 def made_up(align="rough", warned=(), dropped=(), sexes="FM", sites=("north", "south")):
     rng = np.random.default_rng(0)
-    volumes = rng.normal(size=(COUNT, 9, 11, 9)).astype(np.float32)
+    inputs = rng.normal(size=(COUNT, 9, 11, 9, 1)).astype(np.float32)
     scans, quality = [], []
     for i in range(COUNT):
         scans.append(Scan(f"{i}.nii", f"sub-{i:02d}", "", 50.0 + i, sexes[i % len(sexes)], sites[i % len(sites)]))
@@ -27,13 +27,13 @@ def made_up(align="rough", warned=(), dropped=(), sexes="FM", sites=("north", "s
         quality.append(
             Quality((9, 11, 9), (2.0, 2.0, 2.0), "RAS", 0.3, 1.0, 1.0, 1.4, 0.95, 0.5, np.nan, np.nan, warnings)
         )
-    return ScanSet(volumes, tuple(scans), tuple(quality), tuple(dropped), ("a note",), align)
+    return ScanSet(inputs, tuple(scans), tuple(quality), tuple(dropped), ("a note",), align)
 
 
 def shared(scan_set):
     members, test = [np.arange(0, 5), np.arange(5, 9)], np.arange(9, 12)
     people = [{"participant_id": scan.participant, "session": "", "site": scan.site} for scan in scan_set.scans]
-    return Sharing("uniform_iid", Federation(scan_set.volumes, np.zeros(COUNT), members, test, people))
+    return Sharing("uniform_iid", Federation(scan_set.inputs, np.zeros(COUNT), members, test, people))
 
 
 @pytest.fixture
@@ -75,6 +75,14 @@ def test_doubts_and_what_was_left_out_stand_with_their_reasons(page):
 def test_people_who_cannot_be_divided_are_shown_all_the_same(page):
     text = page(made_up(), Sharing("site", None, "2 of 12 people have no site."))
     assert "These people cannot be divided so: 2 of 12 people have no site." in text and "<h2>Quality" in text
+
+
+def test_ages_that_nobody_needs_may_lack(page):
+    scan_set = made_up()
+    for lacking in (range(3), range(COUNT)):
+        scans = [scan._replace(age=float("nan")) if i in lacking else scan for i, scan in enumerate(scan_set.scans)]
+        text = page(scan_set._replace(scans=tuple(scans)))
+        assert f"{len(lacking)} of 12 scans have no age." in text and "nan" not in text.replace("finance", "")
 
 
 def test_unknown_sexes_and_sites_are_said(page):

@@ -7,6 +7,7 @@ The limits were set on the 16 brains of ds002748, on Colin 27, on phantoms of th
 inverted or cut; and on boxes, balls and noise.
 """
 
+import re
 from typing import NamedTuple
 
 import numpy as np
@@ -33,6 +34,19 @@ INVERTED = -0.12  # correlation within the brain: brains have .10 to .35, phanto
 SIDES = (("left", "right"), ("back", "front"), ("bottom", "top"))
 INVERTED_CONTRAST = "dark where a T1-weighted image is bright; give a T1-weighted image"
 REMEDY = "register it (data.align=register)"
+
+
+# Maps of a tissue, by the names that CAT12, SPM, OpenBHB and BIDS give them: no head, and no T1-weighted image.
+TISSUE_MAP = re.compile(r"^(s?m?w?p[1-6]|s?m?wc[1-6]|s?wj)|cat12vbm|_probseg|_label-(GM|WM|CSF)")
+
+
+def is_tissue_map(name: str) -> bool:
+    """Whether a file's name says that it is a map of a tissue.
+
+    >>> is_tissue_map("mwp1sub-01_T1w.nii"), is_tissue_map("wmsub-01.nii"), is_tissue_map("sub-01_T1w.nii.gz")
+    (True, False, False)
+    """
+    return bool(TISSUE_MAP.search(name))
 
 
 class Likeness(NamedTuple):

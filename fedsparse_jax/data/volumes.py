@@ -15,6 +15,7 @@ from fedsparse_jax.core.errors import UsageError
 from fedsparse_jax.data import nifti
 from fedsparse_jax.data.grids import Grid, is_array
 from fedsparse_jax.data.nifti import Image, Quality, ScanError
+from fedsparse_jax.data.scan_checks import INVERTED_CONTRAST
 from fedsparse_jax.data.tables import Scan
 
 MAX_ITEM = 8  # bytes of a voxel in an array file
@@ -90,7 +91,12 @@ def prepare_channels(
     first, *others = prepared
     if not others:
         return first[0][..., np.newaxis], first[1]
-    more = [f"channel {i}: {warning}" for i, (_, of) in enumerate(others, 2) for warning in of.warnings]
+    more = [
+        f"channel {i}: {warning}"
+        for i, (_, of) in enumerate(others, 2)
+        for warning in of.warnings
+        if warning != INVERTED_CONTRAST  # the others need not be T1-weighted
+    ]
     quality = first[1]._replace(warnings=(*first[1].warnings, *more))
     return np.stack([values for values, _ in prepared], -1), quality
 

@@ -119,6 +119,20 @@ def test_a_whole_head_is_told_by_its_litres_before_it_is_squeezed(tmp_path, brai
     assert said == [] and "data.align=register" in scan_checks.check_extent(head > 0, 3.0)[0]
 
 
+def test_a_map_of_grey_matter_is_no_head_and_is_not_judged_as_one(tmp_path, brains):
+    """As CAT12 names it; the same content under a scan's name is said to be none."""
+    import nibabel as nib
+
+    bright = np.percentile(brains[0][brains[0] > 0], 95)
+    share = brains[0] / bright
+    grey = np.where((share > 0.4) & (share < 0.75), share, 0).astype(np.float32)
+    said = {}
+    for name in ("mwp1sub-1.nii", "sub-1_T1w.nii"):
+        nib.save(nib.Nifti1Image(grey, GRID), tmp_path / name)
+        said[name] = nifti.prepare_scan(tmp_path / name, None, SHAPE, "affine", "volume")[1].warnings
+    assert said["mwp1sub-1.nii"] == () and len(said["sub-1_T1w.nii"]) > 0
+
+
 def test_small_things_are_too_small():
     assert scan_checks.check_extent(np.zeros((9, 9, 9), bool), 0.5)[0].startswith("too small for a brain")
 

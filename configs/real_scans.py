@@ -3,7 +3,8 @@
 python scripts/train.py --config=configs/real_scans.py --workdir=runs/real --config.data.root=FOLDER
 
 For a look at the path, not for a result: a handful of people is too few to learn age from. ``rough`` alignment
-matches centre and spread of each brain to the template's; with registered scans use ``affine``. Pruned to 80 %
+matches centre and spread of each brain to the template's; with registered scans use ``affine``, with raw ones
+``register``. Pruned to 80 %
 only: so few steps do not bring a sparser model back.
 """
 

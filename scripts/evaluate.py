@@ -16,7 +16,7 @@ WORKDIR = cli.workdir_flag("Folder of the run whose model is used.")
 ROOT = flags.DEFINE_string("root", None, "BIDS folder, or CSV/TSV/Excel file, of the scans.", required=True)
 SOURCE = flags.DEFINE_string("source", "", "What --root is, bids or table (default: as the run, where that fits).")
 ROUND = flags.DEFINE_integer("round", None, "Checkpoint to use (default: the newest).")
-ALIGN = flags.DEFINE_string("align", "", "affine or rough (default: as the run was trained).")
+ALIGN = flags.DEFINE_string("align", "", "affine, rough or register (default: as the run was trained).")
 OUTPUT = flags.DEFINE_string("output", "", "Table to write (default: predictions-<folder>.tsv in the run).")
 cli.keys_flag("KEY=VALUE of the run's config, section data; --data.KEY=VALUE is the same, and so is --options.KEY.")
 

@@ -1,4 +1,4 @@
-"""Reads the scans of a config, shows what was accepted, what was dropped and why, and draws a contact sheet.
+"""Reads the scans of a config and shows what was accepted, what was dropped and why, as tables, pictures and a page.
 
 python scripts/prepare.py --config=configs/real_scans.py --config.data.root=BIDS_FOLDER --output=prepared
 
@@ -12,17 +12,19 @@ from absl import flags
 from fedsparse_jax import cli
 
 CONFIG = cli.config_flag()
-OUTPUT = flags.DEFINE_string("output", "prepared", "Folder for the tables and the picture.")
+OUTPUT = flags.DEFINE_string("output", "prepared", "Folder for the tables, the picture and the page.")
 
 
 def main():
     import numpy as np
 
     from fedsparse_jax.config import read_scans
+    from fedsparse_jax.config.build import federation_from_config
     from fedsparse_jax.core.errors import UsageError
     from fedsparse_jax.data.scan_cache import ScanSet, summarize_scans, write_tables
+    from fedsparse_jax.data.scan_quality import find_doubts
     from fedsparse_jax.data.tables import NothingLeft
-    from fedsparse_jax.reporting.plots_scans import contact_sheet
+    from fedsparse_jax.reporting.cohort_page import COHORT_PAGE, Sharing, cohort_sheet, write_cohort_page
     from fedsparse_jax.reporting.style import render_figure
 
     output = Path(OUTPUT.value)
@@ -32,14 +34,22 @@ def main():
         scan_set = read_scans(CONFIG.value, cli.show_progress)
     except NothingLeft as error:
         write_tables(ScanSet(np.zeros(0), (), (), error.dropped, ()), output)
-        sheet_file.unlink(missing_ok=True)  # it showed other scans
+        for file in (sheet_file, output / COHORT_PAGE):
+            file.unlink(missing_ok=True)  # it showed other scans
         raise UsageError(f"{str(error).rstrip('.')}; all are listed in {output / 'dropped.tsv'}.") from error
     print(summarize_scans(scan_set))
     write_tables(scan_set, output)
-    titles = [f"{scan.participant}, {scan.age:.0f} y" for scan in scan_set.scans]
-    sheet = contact_sheet(scan_set.volumes, titles)
+    partition = CONFIG.value.partition.name
+    try:
+        sharing = Sharing(partition, federation_from_config(CONFIG.value, scan_set=scan_set)[0])
+    except UsageError as error:
+        sharing = Sharing(partition, None, str(error))
+        print(f"not divided: {error}")
+    sheet = cohort_sheet(scan_set, find_doubts(scan_set.quality))
     sheet_file.write_bytes(render_figure(sheet, "png"))
+    write_cohort_page(output / COHORT_PAGE, scan_set, sharing)
     print(f"Tables and contact sheet: {output}")
+    print(f"Page: {output / COHORT_PAGE}")
 
 
 if __name__ == "__main__":

@@ -60,7 +60,7 @@ def load_config(spec: str) -> ConfigDict:
 
 
 def federation_from_config(
-    config: ConfigDict, progress=no_progress, test=None, workdir: Path | None = None
+    config: ConfigDict, progress=no_progress, test=None, workdir: Path | None = None, scan_set: ScanSet | None = None
 ) -> tuple[Federation, dict[str, int]]:
     """Who holds which example, and the central test set; and why scans were left out, with counts.
 
@@ -69,6 +69,7 @@ def federation_from_config(
         progress: shown while scans are read.
         test: people of the central test set instead of a random share; all others are divided among the clients.
         workdir: of the run, which may have begun; its recorded people are then taken, each where he was.
+        scan_set: the scans, where they are read already.
 
     Raises:
         UsageError: no federation can be made of the data, or not that of the run that has begun.
@@ -94,7 +95,7 @@ def federation_from_config(
     with argument_path("partition", test_share="data.test_share", root="data.root", shape="data.shape"):
         if config.data.source in IMAGE_SOURCES:
             return _image_federation(config, split), {}
-        scan_set = read_scans(config, progress)
+        scan_set = scan_set or read_scans(config, progress)
         label = label_from_config(config)
         with argument_path("data"):
             names = classes_of(scan_set.scans, label)

@@ -26,7 +26,9 @@ def defaults() -> ConfigDict:
         # Voxels of the grid over the MNI box, 91x109x91 is 2 mm; or pixels of the images.
         shape=(91, 109, 91),
         channels=1,  # images of each head, such as 2 for T1w with FLAIR; or 3 of colour images
-        align="affine",  # affine: trust the header | rough: match centre and spread of the brain
+        # affine: trust the header | rough: match centre and spread of the brain | register: raw heads or brains, which
+        # are registered to the MNI template and stripped (extra "register"; seconds a scan, kept in the cache)
+        align="affine",
         normalise="volume",  # z-score over the "volume" (the paper), over the "brain", or "percentile"
         cache_dir="~/.cache/fedsparse_jax",
         workers=1,  # threads that read scans

@@ -6,7 +6,6 @@ their data are used. Here everything that can be wrong with a file is found at i
 
 import gzip
 import math
-import struct
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -14,10 +13,11 @@ from typing import NamedTuple
 
 import nibabel as nib
 import numpy as np
-from scipy import ndimage
 
-from fedsparse_jax.core.errors import UsageError
 from fedsparse_jax.core.files import MAX_INFLATION
+from fedsparse_jax.data import registration, scan_checks
+from fedsparse_jax.data.image_files import MAX_TRAILER, ZIPPED, ScanError, check_file, short_text
+from fedsparse_jax.data.resampling import resample
 
 FOV = (182.0, 218.0, 182.0)  # mm, the MNI152 box
 CORNER = (-90.5, -126.5, -72.5)  # RAS mm, where the box begins
@@ -28,23 +28,7 @@ ORIGINS = {  # RAS mm of the first voxel's centre of FSL's grids; the 2 mm grid 
 TEMPLATE_CENTRE = (0.0, -24.0, 12.0)  # RAS mm, centre of the phantom's brain, which sits in that box
 TEMPLATE_SPREAD = (30.5, 38.5, 28.5)  # mm, standard deviation of its voxels along each axis
 MAX_BYTES = 2**31  # of one image, uncompressed
-MAX_TRAILER = 2**24  # bytes before or behind the voxels
-ZIPPED = (".gz", ".mgz")
 MIN_AXIS, MIN_FOV, MAX_FOV = 8, 80.0, 320.0
-POINTERS = {
-    b"version https://git-lfs": ("Git LFS pointer", "fetch it with 'git lfs pull'"),
-    b"/annex/objects/": ("git-annex pointer", "fetch it with 'datalad get' or 'git annex get'"),
-    b"<!doctype": ("web page", "download the image itself"),
-    b"<html": ("web page", "download the image itself"),
-}
-
-
-class ScanError(UsageError):
-    """One image cannot be used; ``reason`` is the same for all images that share it."""
-
-    def __init__(self, path: Path, reason: str, remedy: str):
-        self.path, self.reason, self.remedy = path, reason, remedy
-        super().__init__(f"{path}: {reason}; {remedy}.")
 
 
 class Quality(NamedTuple):
@@ -56,6 +40,11 @@ class Quality(NamedTuple):
     nonzero: float  # share of voxels on the grid
     mean: float  # of the non-zero voxels on the grid, before normalisation
     std: float  # same
+    litres: float  # of tissue, as the file holds it
+    overlap: float  # Dice with the template's brain; of registered scans at 2 mm, else at 8 mm
+    correlation: float  # with the template within its brain, likewise
+    rotation: float  # degrees that the scan was turned by; nan where it was not registered
+    scale: float  # of the template to fit the scan, likewise
     warnings: tuple[str, ...]
 
 
@@ -80,14 +69,14 @@ def load_image(path: str | Path, volume: int | None = None, volumes: int = 1) ->
         ScanError: it is no readable three-dimensional image of plausible size, orientation and content.
     """
     path = Path(path)
-    check_file(path)
+    odd = check_file(path)
     image = _open(path)
     _check_type(path, image)
     image = _squeeze(path, image, volumes if volume is not None else 1)
     affine, warnings = _affine(path, image)
     check_field_of_view(path, image.shape[:3], affine)
     data, more = clean_values(path, _values(path, _complete(path, image), volume))
-    return in_ras(data, affine, (*warnings, *more))
+    return in_ras(data, affine, (*odd, *warnings, *more))
 
 
 def in_ras(data: np.ndarray, affine: np.ndarray, warnings: tuple[str, ...] = ()) -> Image:
@@ -97,51 +86,6 @@ def in_ras(data: np.ndarray, affine: np.ndarray, warnings: tuple[str, ...] = ())
     zooms = tuple(float(z) for z in nib.affines.voxel_sizes(affine))
     values = np.ascontiguousarray(canonical.dataobj, np.float32)
     return Image(values, canonical.affine, data.shape, zooms, orientation, warnings)
-
-
-def check_file(path: Path) -> None:
-    """Refuses what is not there, not readable, empty, a pointer to something else, or compressed against its name."""
-    if path.is_symlink() and not path.exists():
-        annexed = "annex" in str(path.readlink())
-        remedy = "fetch it with 'datalad get'" if annexed else "restore what it points to"
-        raise ScanError(path, "broken link", remedy)
-    if not path.exists():
-        raise ScanError(path, "no such file", "correct the path")
-    if not path.is_file():
-        raise ScanError(path, "not a file", "give the image itself")
-    try:
-        with open(path, "rb") as file:
-            start = file.read(512)
-    except OSError as error:
-        raise ScanError(path, "cannot be opened", f"check its permissions ({short_text(error)})") from error
-    if not start:
-        raise ScanError(path, "empty file", "fetch it again")
-    for mark, (reason, remedy) in POINTERS.items():
-        if mark in start.lower():
-            raise ScanError(path, reason, remedy)
-    zipped, named = start[:2] == b"\x1f\x8b", path.name.lower().endswith(ZIPPED)
-    if zipped != named:
-        content, ending = ("compressed", ".gz") if zipped else ("not compressed", "without .gz")
-        raise ScanError(path, "name and content disagree", f"the content is {content}: name it {ending}")
-    if zipped:
-        _check_header(path)
-
-
-def _check_header(path: Path) -> None:
-    """Refuses a compressed NIfTI file whose voxels begin far behind its header: nibabel would read all until there."""
-    try:
-        with gzip.open(path) as file:
-            head = file.read(176)
-    except (EOFError, OSError, zlib.error) as error:
-        raise ScanError(path, "damaged compression", f"fetch it again ({short_text(error)})") from error
-    for order in "<>":
-        for size, at, form in ((348, 108, "f"), (540, 168, "q")):  # NIfTI-1 and NIfTI-2: where vox_offset stands
-            if head[:4] == struct.pack(f"{order}i", size) and len(head) == 176:
-                (offset,) = struct.unpack_from(order + form, head, at)
-                if not 0 <= offset <= MAX_TRAILER:  # a NaN is refused, too
-                    raise ScanError(
-                        path, "unreadable header", f"its voxels begin at byte {offset:.4g}; convert it again"
-                    )
 
 
 def _open(path: Path):
@@ -183,6 +127,9 @@ def _end_of_data(image) -> int:
 def _affine(path: Path, image) -> tuple[np.ndarray, list[str]]:
     affine, warnings = np.array(image.affine, float), []
     header = image.header
+    old = isinstance(image, nib.AnalyzeImage) and not isinstance(image, nib.Nifti1Pair)
+    if old and not path.with_suffix(".mat").exists():  # where SPM keeps what Analyze cannot say
+        warnings.append("no orientation in the header")
     if isinstance(image, nib.Nifti1Pair):
         unit = header.get_xyzt_units()[0]
         affine[:3] *= {"meter": 1000.0, "micron": 0.001}.get(unit, 1.0)
@@ -260,16 +207,13 @@ def clean_values(path: Path, data: np.ndarray) -> tuple[np.ndarray, list[str]]:
 
 def _without_spikes(data: np.ndarray, warnings: list[str]) -> np.ndarray:
     """Clips single absurd voxels, which would squeeze everything else into a narrow range."""
-    bright = np.percentile(data[data > 0], 99.9) if (data > 0).any() else np.inf
-    if data.max() > 20 * bright:
-        warnings.append("absurdly bright voxels were clipped")
-        return np.minimum(data, np.float32(2 * bright))
+    positive = data[data > 0]
+    for percent in (99.9, 99.0):  # a few, or up to a hundredth of them all
+        bright = np.percentile(positive, percent) if positive.size else np.inf
+        if data.max() > 20 * bright:
+            warnings.append("absurdly bright voxels were clipped")
+            return np.minimum(data, np.float32(2 * bright))
     return data
-
-
-def short_text(error: Exception) -> str:
-    """What an error says, on one line."""
-    return " ".join(str(error).split())[:80] or type(error).__name__
 
 
 # --- onto the grid ------------------------------------------------------------------------------
@@ -287,7 +231,7 @@ def grid_affine(shape) -> np.ndarray:
     return affine
 
 
-def to_grid(data: np.ndarray, affine: np.ndarray, shape, *, align: str = "affine") -> np.ndarray:
+def to_grid(data: np.ndarray, affine: np.ndarray, shape, *, align: str = "affine", move=None) -> np.ndarray:
     """Resamples a volume in RAS onto the grid, linearly; outside the field of view it is 0.
 
     Where the grid is coarser than the volume, a Gaussian goes first whose width (FWHM) makes up the difference in
@@ -298,17 +242,14 @@ def to_grid(data: np.ndarray, affine: np.ndarray, shape, *, align: str = "affine
         affine: ``f64[4, 4]``, voxel to RAS mm.
         shape: of the grid.
         align: a member of ``ALIGN``.
+        move: ``f64[4, 4]``, template mm to scan mm, instead of ``align``.
     """
     target = grid_affine(shape)
-    if align == "affine" and data.shape == tuple(shape) and _is_grid(affine, target):
+    if move is None and align == "affine" and data.shape == tuple(shape) and _is_grid(affine, target):
         return data.astype(np.float32)
-    to_voxel = np.linalg.inv(affine) @ ALIGN[align](data, affine) @ target
-    steps = np.linalg.norm(to_voxel[:3, :3], axis=1)  # voxels of the volume for one of the grid, along its axes
-    sigma = np.sqrt(np.maximum(steps**2 - 1, 0)) / (2 * math.sqrt(2 * math.log(2)))
-    smooth = ndimage.gaussian_filter(data, sigma) if sigma.any() else data
-    return ndimage.affine_transform(
-        smooth, to_voxel[:3, :3], to_voxel[:3, 3], output_shape=tuple(shape), order=1, output=np.float32
-    )
+    move = ALIGN[align](data, affine) if move is None else move
+    to_voxel = np.linalg.inv(affine) @ move @ target
+    return resample(data, to_voxel, shape)
 
 
 def _is_grid(affine: np.ndarray, target: np.ndarray) -> bool:
@@ -335,6 +276,7 @@ def roughly(data: np.ndarray, affine: np.ndarray) -> np.ndarray:
 
 
 ALIGN: dict[str, Callable] = {"affine": by_affine, "rough": roughly}
+REGISTER = "register"  # the further way to align: see `registration`
 
 
 # --- intensities --------------------------------------------------------------------------------
@@ -361,9 +303,23 @@ NORMALISE: dict[str, Callable] = {"volume": zscore_volume, "brain": zscore_brain
 
 
 def prepare_scan(
-    path: Path, mask: Path | None, shape, align: str, normalise: str, load: Callable[[Path], Image] = load_image
+    path: Path,
+    mask: Path | None,
+    shape,
+    align: str,
+    normalise: str,
+    load: Callable[[Path], Image] = load_image,
+    kept: Path | None = None,
 ) -> tuple[np.ndarray, Quality]:
     """File to ``f32[*shape]`` as training sees it, and what a person should know about it.
+
+    Args:
+        path: the image.
+        mask: of the brain, or None.
+        shape: of the grid.
+        align: a member of ``ALIGN``, or ``REGISTER``.
+        normalise: a member of ``NORMALISE``.
+        kept: file in which the registration of this scan is kept from one time to the next.
 
     Raises:
         ScanError: the file cannot be used, or nothing of it falls onto the grid.
@@ -374,20 +330,51 @@ def prepare_scan(
         data = np.where(_same_grid(mask, image), data, 0).astype(np.float32)
     if not (data > 0).any():
         raise ScanError(path, "nothing positive", "a T1-weighted image has positive intensities; convert it again")
-    volume = to_grid(data, image.affine, shape, align=align)
+    bright = scan_checks.tissue(data)
+    litres = scan_checks.litres_of(bright, image.affine)
+    warnings += scan_checks.check_extent(bright, litres, stripped=align != REGISTER)
+    if align == REGISTER:
+        volume, figures, more = _registered(path, data, image.affine, shape, kept)
+    else:
+        volume, figures, more = _aligned(data, image.affine, shape, align, bright, litres)
     brain = volume[volume != 0]
     if brain.size == 0 or brain.std() == 0:
         raise ScanError(path, "off the grid", "it does not overlap the MNI box; register it, or align it by 'rough'")
-    share = brain.size / volume.size
-    if share > 0.5:
-        warnings.append("the skull seems to be there")
-    seen = volume.sum() * math.prod(FOV) / volume.size
-    if align == "affine" and seen < 0.7 * data.sum() * abs(np.linalg.det(image.affine[:3, :3])):
-        warnings.append("much of it lies outside the MNI box")
     quality = Quality(
-        image.shape, image.zooms, image.orientation, share, float(brain.mean()), float(brain.std()), tuple(warnings)
+        shape=image.shape,
+        zooms=image.zooms,
+        orientation=image.orientation,
+        nonzero=brain.size / volume.size,
+        mean=float(brain.mean()),
+        std=float(brain.std()),
+        litres=litres,
+        **figures,
+        warnings=(*warnings, *more),
     )
     return NORMALISE[normalise](volume).astype(np.float32), quality
+
+
+def _registered(path, data, affine, shape, kept: Path | None) -> tuple[np.ndarray, dict[str, float], list[str]]:
+    """The brain on the grid, how well it lies, and warnings."""
+    try:
+        found = registration.register_once(data, affine, kept) if kept else registration.register(data, affine)
+    except RuntimeError as error:  # SimpleITK's
+        remedy = f"it may be no head; look at it, or leave it out ({short_text(error)})"
+        raise ScanError(path, "cannot be registered", remedy) from error
+    volume = to_grid(found.unbias(data, affine), affine, shape, move=found.move)
+    brain = registration.brain_on_grid(grid_affine(shape), shape, found.head)
+    return np.where(brain, volume, 0), found.figures, found.warnings()
+
+
+def _aligned(data, affine, shape, align: str, bright, litres: float) -> tuple[np.ndarray, dict[str, float], list[str]]:
+    """The same of a scan that is not registered here."""
+    volume, grid, warnings = to_grid(data, affine, shape, align=align), grid_affine(shape), []
+    if litres <= scan_checks.HEAD_LITRES:  # a head's place and looks say nothing of its brain's
+        share = volume.sum() * math.prod(FOV) / volume.size / (data.sum() * abs(np.linalg.det(affine[:3, :3])))
+        warnings += scan_checks.check_position(bright, affine, share) if align == "affine" else []
+        warnings += scan_checks.check_looks(volume, grid)
+    figures = scan_checks.likeness(volume, grid)._asdict()
+    return volume, {**figures, "rotation": math.nan, "scale": math.nan}, warnings
 
 
 def _same_grid(mask: Path, image: Image) -> np.ndarray:

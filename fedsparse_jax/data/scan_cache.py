@@ -10,6 +10,7 @@ import collections
 import errno
 import hashlib
 import json
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,10 +21,12 @@ import numpy as np
 
 from fedsparse_jax.core.errors import ArgumentError, UsageError
 from fedsparse_jax.core.files import forget_partial, partial_file, write_tsv, write_whole
-from fedsparse_jax.data import nifti, tables, volumes
+from fedsparse_jax.data import nifti, registration, tables, templates, volumes
+from fedsparse_jax.data.image_files import voxel_file
 
-FORMAT = 2  # raise it when the cached numbers would change
+FORMAT = 3  # raise it when the cached numbers would change
 _EDGE = 2**20
+REGISTRATIONS = "registrations"  # folder within the cache: what was found of each scan
 
 
 class ScanSet(NamedTuple):
@@ -34,6 +37,7 @@ class ScanSet(NamedTuple):
     quality: tuple[nifti.Quality, ...]
     dropped: tuple[tables.Drop, ...]
     notes: tuple[str, ...]
+    align: str = "affine"  # how they were brought onto the grid
 
     @property
     def volumes(self) -> np.ndarray:
@@ -56,7 +60,7 @@ def ingest(
     Args:
         listing: from `bids.read_bids` or `scan_tables.read_table`.
         shape: voxels of the grid over the MNI box.
-        align: a member of `nifti.ALIGN`.
+        align: a member of `nifti.ALIGN`, or ``register``.
         normalise: a member of `nifti.NORMALISE`.
         cache_dir: folder of the caches; made if missing.
         progress: progress, ``(items, description, total) -> items``.
@@ -78,14 +82,21 @@ def ingest(
     array, table = cache_dir / f"scans-{key}.npy", cache_dir / f"scans-{key}.json"
     if not (array.exists() and table.exists()):
         forget_partial(cache_dir)
+        if align == nifti.REGISTER:
+            forget_partial(cache_dir / REGISTRATIONS)
+            registration.require_register()
+            write_whole(cache_dir / REGISTRATIONS / "LICENCE.txt", f"{templates.NAME}\n\n{templates.LICENCE}\n")
         _write(listing, tuple(shape), align, normalise, array, table, progress, workers)
-    return _open(listing, array, table, full)
+    return _open(listing, array, table, full, align)
 
 
 def _check_options(shape, align: str, normalise: str) -> None:
     if len(shape) != 3 or min(shape) < 1:
         raise ArgumentError("shape", tuple(shape), "it needs three numbers of voxels")
-    for key, value, known in (("align", align, nifti.ALIGN), ("normalise", normalise, nifti.NORMALISE)):
+    for key, value, known in (
+        ("align", align, (*nifti.ALIGN, nifti.REGISTER)),
+        ("normalise", normalise, nifti.NORMALISE),
+    ):
         if value not in known:
             raise ArgumentError(key, value, f"it must be one of {', '.join(known)}")
 
@@ -102,7 +113,13 @@ def _key(listing: tables.Listing, paths: list[Path], options) -> str:
 
 
 def _fingerprint(path: Path) -> bytes:
-    """See the top of this file; of a file that cannot be read, its name."""
+    """See the top of this file; of a file that cannot be read, its name. A header counts with its voxels."""
+    if path.suffix.lower() == ".hdr" and (voxels := voxel_file(path)):
+        return hashlib.sha256(_fingerprint_of_one(path) + _fingerprint_of_one(voxels)).digest()
+    return _fingerprint_of_one(path)
+
+
+def _fingerprint_of_one(path: Path) -> bytes:
     try:
         size = path.stat().st_size
         date = path.stat().st_mtime_ns if size > 2 * _EDGE and path.suffix != ".gz" else 0
@@ -118,17 +135,20 @@ def _fingerprint(path: Path) -> bytes:
 def _write(listing, shape, align, normalise, array: Path, table: Path, progress, workers: int) -> None:
     """Streams the volumes to disk: one is in memory at a time (for each worker)."""
     kept: list[int] = []
-    quality, dropped = [], []
-    results = _prepare_all(listing.scans, shape, align, normalise, workers)
+    quality, dropped, refused = [], [], []
+    kept_in = array.parent / REGISTRATIONS if align == nifti.REGISTER else None
+    results = _prepare_all(listing.scans, shape, align, normalise, workers, kept_in)
     results = _without_repetitions(listing.scans, results)
     channels = volumes.count_channels(listing.scans)
     shape = (*shape, channels) if channels > 1 else shape
     with partial_file(array) as partial:
         written = np.lib.format.open_memmap(partial, "w+", np.float32, (len(listing.scans), *shape))
         _reserve(partial)
-        for i, prepared in enumerate(progress(results, "Reading scans", len(listing.scans))):
+        doing = "Registering scans" if kept_in else "Reading scans"
+        for i, prepared in enumerate(progress(results, doing, len(listing.scans))):
             if isinstance(prepared, tables.Drop):
                 dropped.append(prepared._asdict())
+                refused.append((i, prepared.what == str(listing.scans[i].mask)))
             else:
                 written[len(kept)] = prepared[0].reshape(shape)
                 scan_quality = prepared[1]
@@ -141,7 +161,7 @@ def _write(listing, shape, align, normalise, array: Path, table: Path, progress,
         written.flush()
         del written
         _shrink(partial, len(kept), shape)
-    write_whole(table, json.dumps({"kept": kept, "quality": quality, "dropped": dropped}))
+    write_whole(table, json.dumps({"kept": kept, "quality": quality, "dropped": dropped, "refused": refused}))
 
 
 def _reserve(path: Path) -> None:
@@ -161,7 +181,7 @@ def _without_repetitions(scans, results: Iterable) -> Iterator:
         if not isinstance(prepared, tables.Drop):
             before = seen.setdefault(hashlib.sha256(prepared[0].tobytes()).digest(), scan)
             if before is not scan:
-                also = f"{before.path}, of {before.participant}"
+                also = f"{before.path.name}, of {before.participant}"
                 prepared = tables.Drop(str(scan.path), "the same image as another scan's", also)
         yield prepared
 
@@ -179,10 +199,11 @@ def _shrink(path: Path, count: int, shape) -> None:
     os.replace(shorter, path)
 
 
-def _prepare_all(scans, shape, align, normalise, workers: int) -> Iterator:
+def _prepare_all(scans, shape, align, normalise, workers: int, kept_in: Path | None) -> Iterator:
     def prepare(scan: tables.Scan):
         try:
-            return volumes.prepare_channels(scan, shape, align, normalise)
+            kept = kept_in / f"{_name_of_registration(scan)}.npz" if kept_in else None
+            return volumes.prepare_channels(scan, shape, align, normalise, kept)
         except nifti.ScanError as error:
             _refuse_passing_error(error)
             return tables.Drop(str(error.path), error.reason, error.remedy)
@@ -194,6 +215,13 @@ def _prepare_all(scans, shape, align, normalise, workers: int) -> Iterator:
         yield from pool.map(prepare, scans)
 
 
+def _name_of_registration(scan: tables.Scan) -> str:
+    """What the registration hangs on: the image, its mask, and how it is done."""
+    parts = [_fingerprint(part) if part else b"-" for part in (scan.path, scan.mask)]
+    how = repr((registration.REGISTRATION_RECIPE, scan.grid)).encode()
+    return hashlib.sha256(b"".join([how, *parts])).hexdigest()[:20]
+
+
 def _refuse_passing_error(error: nifti.ScanError) -> None:
     """Raises what went wrong with the machine and not with the image: tomorrow the same file may be read."""
     cause = error.__cause__
@@ -203,17 +231,28 @@ def _refuse_passing_error(error: nifti.ScanError) -> None:
         raise OSError(cause.errno, cause.strerror, str(error.path)) from error
 
 
-def _open(listing: tables.Listing, array: Path, table: Path, full: tuple[int, ...]) -> ScanSet:
+def _open(listing: tables.Listing, array: Path, table: Path, full: tuple[int, ...], align: str) -> ScanSet:
     stored = json.loads(table.read_text(encoding="utf-8"))
     quality = tuple(nifti.Quality(**_tuples(entry)) for entry in stored["quality"])
-    refused = tuple(tables.Drop(**entry) for entry in stored["dropped"])
+    refused = []
+    for entry, (i, is_mask) in zip(stored["dropped"], stored["refused"], strict=True):
+        path = listing.scans[i].mask if is_mask else listing.scans[i].path  # the files may have moved since
+        refused.append(tables.Drop(**{**entry, "what": str(path)}))
     scans = tuple(listing.scans[i] for i in stored["kept"])
+    notes = (*listing.notes, *([registration.NOTE] if align == nifti.REGISTER else []))
     inputs = np.load(array, mmap_mode="r").reshape(-1, *full)
-    return ScanSet(inputs, scans, quality, listing.dropped + refused, listing.notes)
+    return ScanSet(inputs, scans, quality, (*listing.dropped, *refused), notes, align)
 
 
 def _tuples(entry: dict) -> dict:
     return {key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()}
+
+
+ALIGNMENTS = {
+    "affine": "affine: the headers are trusted, so the scans must be in MNI space",
+    "rough": "rough: centre and spread of each brain matched to the template's; nothing is turned",
+    "register": f"register: each scan registered to the {templates.NAME}",
+}
 
 
 def summarize_scans(scan_set: ScanSet) -> str:
@@ -231,7 +270,8 @@ def summarize_scans(scan_set: ScanSet) -> str:
         f"grid      {' x '.join(map(str, scan_set.volumes.shape[1:]))} voxels over the MNI box",
         *([f"test sets {_counts(tested)}"] if tested else []),
         *([f"channels  {scan_set.inputs.shape[-1]} images of each head"] if scan_set.inputs.shape[-1] > 1 else []),
-        f"files     {_counts(collections.Counter(_source(quality) for quality in scan_set.quality))}",
+        f"align     {ALIGNMENTS[scan_set.align]}",
+        f"files     {_counts(collections.Counter(describe_source(quality) for quality in scan_set.quality))}",
         f"dropped   {len(scan_set.dropped)}",
     ]
     reasons = collections.Counter(drop.reason for drop in scan_set.dropped)
@@ -242,7 +282,8 @@ def summarize_scans(scan_set: ScanSet) -> str:
     return "\n".join(lines + [f"note      {note}" for note in scan_set.notes])
 
 
-def _source(quality: nifti.Quality) -> str:
+def describe_source(quality: nifti.Quality) -> str:
+    """Shape, voxel size and orientation of the file, in words."""
     zooms = " x ".join(f"{zoom:.3g}" for zoom in quality.zooms)
     return f"{' x '.join(map(str, quality.shape))} at {zooms} mm {quality.orientation}"
 
@@ -269,6 +310,6 @@ def _cells(quality: nifti.Quality) -> list[str]:
         "x".join(map(str, shape)),
         "x".join(f"{zoom:.4g}" for zoom in zooms),
         orientation,
-        *(f"{number:.4g}" for number in numbers),
+        *(f"{number:.4g}" if math.isfinite(number) else "n/a" for number in numbers),
         "; ".join(warnings) or "n/a",
     ]

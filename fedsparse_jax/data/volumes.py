@@ -6,7 +6,7 @@ option); without that an array is refused, because left and right would be a gue
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -68,11 +68,13 @@ def _volume_of(path: Path) -> np.ndarray:
     return array.reshape(sides)
 
 
-def prepare_channels(scan: Scan, shape, align: str, normalise: str) -> tuple[np.ndarray, Quality]:
+def prepare_channels(
+    scan: Scan, shape, align: str, normalise: str, kept: Path | None = None
+) -> tuple[np.ndarray, Quality]:
     """A scan to ``f32[*shape, channels]`` as training sees it, and what a person should know about it.
 
     Every channel is brought onto the grid by its own affine, and normalised by itself. The quality is that of the first
-    channel, with the warnings of all.
+    channel, with the warnings of all. One image alone may be registered, which is kept in the file ``kept``.
 
     Raises:
         ScanError: a file cannot be used, or nothing of it falls onto the grid.
@@ -80,11 +82,11 @@ def prepare_channels(scan: Scan, shape, align: str, normalise: str) -> tuple[np.
     prepared = []
     for channel in range(scan.num_channels):
         path = scan.path if scan.volumes > 1 else (scan.path, *scan.channels)[channel]
-        load: tuple = ()
+        load: Callable[[Path], Image] = nifti.load_image
         if scan.volumes > 1 or is_array(path):
             volume = channel if scan.volumes > 1 else None
-            load = (functools.partial(load_volume, grid=scan.grid, volume=volume, volumes=scan.volumes),)
-        prepared.append(nifti.prepare_scan(path, scan.mask, shape, align, normalise, *load))
+            load = functools.partial(load_volume, grid=scan.grid, volume=volume, volumes=scan.volumes)
+        prepared.append(nifti.prepare_scan(path, scan.mask, shape, align, normalise, load, kept))
     first, *others = prepared
     if not others:
         return first[0][..., np.newaxis], first[1]

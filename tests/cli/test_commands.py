@@ -118,7 +118,7 @@ def test_the_commands_of_the_page_about_own_scans_run_one_after_the_other(call, 
     page, places = ROOT / "docs/how-to/own_scans.md", own_tables(tmp_path)
     names = re.compile("|".join(sorted(map(re.escape, places), key=len, reverse=True)))
     told = commands(page.read_text())
-    assert len(told) == 8
+    assert len(told) == 9
     for command in told:
         command = names.sub(lambda match: places[match[0]], command)
         for config, small in SMALL.items():

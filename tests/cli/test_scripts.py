@@ -7,6 +7,7 @@ import time
 import numpy as np
 import pytest
 
+from fedsparse_jax.data import coarse_brain
 from fedsparse_jax.runs.migrations import RENAMED_KEYS
 
 SCRIPTS = (
@@ -19,6 +20,8 @@ SCRIPTS = (
     "train_shadows",
     "study_leakage",
     "study_poison",
+    "study_registration",
+    "make_coarse_brain",
 )
 
 
@@ -80,6 +83,50 @@ def test_prepare_real_brains(call, tmp_path):
     assert "accepted  6 scans of 6 people" in done.stdout
     assert (tmp_path / "contact_sheet.png").stat().st_size > 10_000
     assert len((tmp_path / "accepted.tsv").read_text().splitlines()) == 7
+    assert "align     rough: " in done.stdout and "<h2>Quality</h2>" in (tmp_path / "cohort.html").read_text()
+
+
+def test_prepare_shows_people_who_cannot_be_divided(call, tmp_path):
+    flags = ["--config=configs/real_scans.py", "--config.data.root=tests/files/ds002748_small", f"--output={tmp_path}"]
+    done = call("prepare", *flags, "--config.partition.num_clients=9")
+    assert done.returncode == 0 and "not divided: " in done.stdout
+    assert "cannot be divided so" in (tmp_path / "cohort.html").read_text()
+
+
+@pytest.mark.slow
+def test_raw_scans_are_registered_and_the_study_counts_them(call, tmp_path):
+    pytest.importorskip("SimpleITK")
+    root = one_scan_of(tmp_path)
+    flags = ["--config=configs/real_scans.py", f"--config.data.root={root}", f"--output={tmp_path / 'prepared'}"]
+    cache = f"--config.data.cache_dir={tmp_path / 'cache'}"
+    done = call("prepare", *flags, "--config.data.align=register", "--config.data.workers=2", cache)
+    assert done.returncode == 0, done.stderr
+    assert "align     register: " in done.stdout and len(list((tmp_path / "cache/registrations").glob("*.npz"))) == 1
+    done = call("study_registration", f"--root={root}", "--workers=2", f"--picture={tmp_path / 'picture.png'}")
+    assert done.returncode == 0, done.stderr
+    assert "of 1 landed right." in done.stdout and (tmp_path / "picture.png").stat().st_size > 10_000
+
+
+def one_scan_of(folder):
+    """A BIDS folder with one head in it."""
+    import nibabel as nib
+
+    from tests.helpers.heads import template_brain, with_skull
+
+    (folder / "bids/sub-1/anat").mkdir(parents=True)
+    (folder / "bids/participants.tsv").write_text("participant_id\tage\nsub-1\t44\n")
+    nib.save(nib.Nifti1Image(*with_skull(*template_brain())), folder / "bids/sub-1/anat/sub-1_T1w.nii.gz")
+    return folder / "bids"
+
+
+def test_the_coarse_brain_is_what_its_script_makes(call, tmp_path):
+    pytest.importorskip("nilearn")
+    done = call("make_coarse_brain", f"--output={tmp_path / 'made.npz'}")
+    assert done.returncode == 0, done.stderr
+    with np.load(tmp_path / "made.npz") as made, np.load(coarse_brain.COARSE_FILE) as kept:
+        assert sorted(made) == sorted(kept)
+        for name in kept:
+            np.testing.assert_allclose(made[name].astype(float), kept[name].astype(float), atol=1)
 
 
 def test_a_folder_that_cannot_be_made_is_one_sentence(call, tmp_path):

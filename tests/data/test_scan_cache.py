@@ -109,6 +109,48 @@ def test_a_change_makes_it_anew(listing, tmp_path, change):
     assert len(before) == 1 and read(listing, tmp_path, **options).volumes.filename not in before
 
 
+def test_a_header_counts_with_its_voxels(listing, tmp_path):
+    """Of a pair only the header's path is listed; what changes, or comes later, is the other file."""
+    image = nib.load(listing.scans[1].path)
+    nib.save(nib.Nifti1Pair(np.asarray(image.dataobj), image.affine), tmp_path / "a.hdr")
+    scans = (listing.scans[0], listing.scans[1]._replace(path=tmp_path / "a.hdr"))
+    listing, voxels = listing._replace(scans=scans), tmp_path / "a.img"
+    before = read(listing, tmp_path).volumes[1]
+    content = voxels.read_bytes()
+    voxels.write_bytes(np.sqrt(np.frombuffer(content, np.float32)).tobytes())
+    assert (read(listing, tmp_path).volumes[1] != before).any()
+    voxels.unlink()
+    assert [drop.reason for drop in read(listing, tmp_path).dropped] == ["no .img beside it"]
+    voxels.write_bytes(content)
+    np.testing.assert_array_equal(read(listing, tmp_path).volumes[1], before)
+
+
+def test_what_was_dropped_is_named_where_it_lies_now(listing, tmp_path):
+    """The same files in two folders share a cache; each is told of its own."""
+    for folder in ("p", "q"):
+        (tmp_path / folder).mkdir()
+        for scan in listing.scans:
+            (tmp_path / folder / scan.path.name).write_bytes(scan.path.read_bytes())
+        (tmp_path / folder / "1.nii.gz").write_bytes(b"<!doctype html>")
+        (tmp_path / folder / "twin.nii.gz").write_bytes(listing.scans[0].path.read_bytes())
+    found = {}
+    for folder in ("p", "q"):
+        scans = [scan._replace(path=tmp_path / folder / scan.path.name) for scan in listing.scans]
+        twin = scans[0]._replace(path=tmp_path / folder / "twin.nii.gz", participant="sub-9")
+        found[folder] = read(listing._replace(scans=(*scans, twin)), tmp_path)
+    assert found["p"].volumes.filename == found["q"].volumes.filename
+    for folder, scan_set in found.items():
+        names = [str(tmp_path / folder / name) for name in ("1.nii.gz", "twin.nii.gz")]
+        assert [drop.what for drop in scan_set.dropped] == names
+        assert scan_set.dropped[1].detail == "0.nii.gz, of sub-0"
+
+
+@pytest.mark.parametrize("align", ["affine", "rough"])
+def test_the_summary_names_the_alignment(listing, tmp_path, align):
+    text = scan_cache.summarize_scans(read(listing, tmp_path, align=align))
+    assert f"align     {align}: " in text
+
+
 def test_broken_files_are_dropped_with_their_reason(listing, tmp_path):
     listing.scans[1].path.write_bytes(b"<!doctype html>")
     scan_set = read(listing, tmp_path)

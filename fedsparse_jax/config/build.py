@@ -34,6 +34,7 @@ from fedsparse_jax.data.labels import classes_of, targets_of
 from fedsparse_jax.data.partitions import PARTITIONS
 from fedsparse_jax.data.recorded_splits import recorded_test
 from fedsparse_jax.data.roster import federate_as_recorded
+from fedsparse_jax.data.scan_cache import ScanSet
 from fedsparse_jax.federated.algorithm import build_algorithm
 from fedsparse_jax.federated.client_map import num_parallel_clients
 from fedsparse_jax.federated.client_step import PrivateSteps

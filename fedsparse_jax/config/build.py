@@ -31,11 +31,12 @@ from fedsparse_jax.core.types import FedAlgorithm, Model, ServerState
 from fedsparse_jax.data import partitions
 from fedsparse_jax.data.federation import Federation, cohort_size, federate
 from fedsparse_jax.data.image_sources import IMAGE_SOURCES
+from fedsparse_jax.data.labels import Label, classes_of, targets_of, with_labels
 from fedsparse_jax.data.partitions import PARTITIONS
 from fedsparse_jax.data.recorded_splits import recorded_test
 from fedsparse_jax.data.roster import federate_as_recorded
 from fedsparse_jax.data.scan_cache import ScanSet, ingest
-from fedsparse_jax.data.scan_sources import SCAN_SOURCES
+from fedsparse_jax.data.scan_sources import SCAN_SOURCES, ScanSource
 from fedsparse_jax.data.volumes import count_channels
 from fedsparse_jax.federated.algorithm import build_algorithm
 from fedsparse_jax.federated.client_map import num_parallel_clients
@@ -71,18 +72,18 @@ def no_progress(items, description: str, total: int):
 
 def read_scans(config: ConfigDict, progress=no_progress) -> ScanSet:
     """Lists the scans of ``config.data`` and brings them into the cache that training reads."""
-    data = config.data
+    data, label = config.data, label_from_config(config)
     source = lookup(SCAN_SOURCES, data.source, "data.source")
     readers = {name: one.list_scans for name, one in SCAN_SOURCES.items()}
     section = {"name": data.source, **data.options}
     list_scans = bind_options(readers, section, "data.options", *SUPPLIED_TO_SOURCES, options_of=source.options_of)
     with _cache_folder(data.cache_dir) as cache:
         with argument_path("data.options", root="data.root"):
-            listing = list_scans(root=data.root, cache=cache, progress=progress)
+            listing = list_scans(root=data.root, cache=cache, progress=progress, **_if_ages_may_lack(label, source))
         checks.check_channels(config, count_channels(listing.scans), "head")
         with argument_path("data"):
             return ingest(
-                listing,
+                with_labels(listing, label),
                 shape=tuple(data.shape),
                 align=data.align,
                 normalise=data.normalise,
@@ -90,6 +91,17 @@ def read_scans(config: ConfigDict, progress=no_progress) -> ScanSet:
                 progress=progress,
                 workers=data.workers,
             )
+
+
+def label_from_config(config: ConfigDict) -> Label:
+    """What is predicted of a scan."""
+    return Label(config.data.label, config.task == "classification", tuple(config.data.classes))
+
+
+def _if_ages_may_lack(label: Label, source: ScanSource) -> dict[str, bool]:
+    """The argument of a source that can list scans without ages, where nobody needs these."""
+    can = "need_age" in inspect.signature(source.options_of).parameters
+    return {"need_age": False} if can and not label.is_age else {}
 
 
 @contextlib.contextmanager
@@ -154,11 +166,15 @@ def federation_from_config(
         if config.data.source in IMAGE_SOURCES:
             return _image_federation(config, split), {}
         scan_set = read_scans(config, progress)
-        ages = np.array([scan.age for scan in scan_set.scans], np.float32)
+        label = label_from_config(config)
+        with argument_path("data"):
+            names = classes_of(scan_set.scans, label)
+        targets = targets_of(scan_set.scans, label, names)
         reasons = collections.Counter(drop.reason for drop in scan_set.dropped)
         people = people_of_scans(scan_set)
         test = recorded_test(scan_set.scans) if test is None else test
-        return split(scan_set.inputs, ages, people, test=test), dict(reasons)
+        data = split(scan_set.inputs, targets, people, test=test, classes=len(names))
+        return data._replace(class_names=names), dict(reasons)
 
 
 def _image_federation(config: ConfigDict, split: Callable) -> Federation:
@@ -238,7 +254,7 @@ def experiment_from_config(
     params = jax.eval_shape(network.init, jax.random.key(0))
     size = cohort_size(config.partition.num_clients, config.participation)
     return Experiment(
-        config={**config.to_dict(), "model": resolved},
+        config=_resolved(config, resolved, data),
         task=task,
         seed=config.seed,
         rounds=config.rounds,
@@ -273,6 +289,14 @@ def _with_as_many_clients_as_sites(config: ConfigDict, progress, test, workdir: 
     data, _ = federation_from_config(config, progress, test, workdir)
     counted = override(config, [("partition.num_clients", str(len(data.members)))])
     return experiment_from_config(counted, progress, test, workdir)
+
+
+def _resolved(config: ConfigDict, model: dict, data: Federation) -> dict:
+    """The config with all that the data have decided."""
+    plain = {**config.to_dict(), "model": model}
+    if data.class_names:
+        plain["data"] = {**plain["data"], "classes": data.class_names}
+    return plain
 
 
 def _loss_of_knowing_nothing(config: ConfigDict, data: Federation) -> float:

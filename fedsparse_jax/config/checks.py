@@ -8,7 +8,7 @@ from fedsparse_jax.communication import transport
 from fedsparse_jax.config.registry import argument_path, lookup
 from fedsparse_jax.core.errors import UsageError
 from fedsparse_jax.core.losses import LOSSES
-from fedsparse_jax.core.tasks import TASKS, Task
+from fedsparse_jax.core.tasks import AGE, TASKS, Task, task_for
 from fedsparse_jax.core.types import Model
 from fedsparse_jax.data.federation import Federation, cohort_size
 from fedsparse_jax.data.image_sources import IMAGE_SOURCES
@@ -50,14 +50,20 @@ def _value(config: ConfigDict, key: str):
 
 def check_task(config: ConfigDict) -> Task:
     """The task, where data and loss fit it."""
-    task = lookup(TASKS, config.task, "task")
+    lookup(TASKS, config.task, "task")
+    task = task_for(config.task, config.data.label, config.data.unit)
     lookup({**SCAN_SOURCES, **IMAGE_SOURCES}, config.data.source, "data.source")
     lookup(LOSSES, config.client.loss, "client.loss")
     classes = config.task == "classification"
-    if classes != (config.data.source in IMAGE_SOURCES):
+    if config.data.source in IMAGE_SOURCES and not classes:
         raise UsageError(
             f"task is {config.task!r}, which does not fit data.source {config.data.source!r}: images "
-            f"({', '.join(IMAGE_SOURCES)}) have classes, scans have ages; change one of the two."
+            f"({', '.join(IMAGE_SOURCES)}) have classes; set task to classification."
+        )
+    if config.data.source in SCAN_SOURCES and classes and config.data.label == AGE:
+        raise UsageError(
+            f"task is {config.task!r}, but data.label is 'age', which is a number; name a column of classes, such as "
+            "--config.data.label=sex, or set task to regression."
         )
     if classes != (config.client.loss == "cross_entropy"):
         raise UsageError(
@@ -121,7 +127,7 @@ def check_outputs(network: Model, data: Federation) -> None:
             "(mlp, image_cnn) with model.classes set to that."
         )
     if not data.classes and outputs:
-        raise UsageError("model is a classifier, but the targets are ages; choose a model of one number.")
+        raise UsageError("model is a classifier, but the targets are numbers; choose a model of one number.")
 
 
 def check_devices(config: ConfigDict) -> None:

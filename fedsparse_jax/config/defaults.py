@@ -30,6 +30,11 @@ def defaults() -> ConfigDict:
         normalise="volume",  # z-score over the "volume" (the paper), over the "brain", or "percentile"
         cache_dir="~/.cache/fedsparse_jax",
         workers=1,  # threads that read scans
+        # What is predicted: the column of a number or, with task=classification, of classes such as sex or diagnosis;
+        # its unit, such as points; and which classes count, in order (none: all that occur).
+        label="age",
+        unit="",
+        classes=(),
         test_share=0.2,  # share of the people in the central test set
         options=ConfigDict(dict(people=512, spread=0.6), convert_dict=True),  # arguments of the source
     )

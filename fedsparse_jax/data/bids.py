@@ -11,7 +11,7 @@ from fedsparse_jax.data.participants import NamedColumns, People, find_row, read
 from fedsparse_jax.data.recorded_splits import with_splits
 from fedsparse_jax.data.session_ages import SessionAge, SessionAges
 from fedsparse_jax.data.table_files import IMAGES, expand_home, read_rows
-from fedsparse_jax.data.tables import Ages, Drop, Listing, Scan, find_person, finish_listing, require_column
+from fedsparse_jax.data.tables import Ages, Drop, Listing, Scan, columns_of, find_person, finish_listing, require_column
 
 NOT_RAW = {"sourcedata", "derivatives", "code", "phenotype", "stimuli"}
 NO_FOLDER = "there is no such folder"
@@ -37,6 +37,7 @@ def read_bids(
     splits: str | None = None,
     cap_89: bool = False,
     strict: bool = False,
+    need_age: bool = True,
     id_col: str | None = None,
     age_col: str | None = None,
     sex_col: str | None = None,
@@ -57,6 +58,7 @@ def read_bids(
         splits: a column of it, or a table, that says who trains and who is tested; see `recorded_splits.with_splits`.
         cap_89: take the age ``89+`` for 89.
         strict: refuse the folder as soon as an age cannot be read.
+        need_age: leave out a scan without an age; False where something else is predicted.
         id_col, age_col, sex_col, site_col, session_col: columns of ``participants.tsv``, if not found by their usual
             names; tables of sessions may have the one of the age, too.
         suffixes: of the images of a scan, which are its channels, such as ``("T1w", "FLAIR")`` or ``T1w,FLAIR``; with
@@ -76,7 +78,7 @@ def read_bids(
     raw = table.path.parent if not participants else _raw_folder(root)
     at_sessions = SessionAges(list(dict.fromkeys((root, raw))), cap_89, age_col, people.sessions)
     ages_there = at_sessions.any(people.rows) or people.ages
-    if not ages_there or (age_col and not table_of_ages and not at_sessions.age_col_is_there):
+    if (need_age and not ages_there) or (age_col and not table_of_ages and not at_sessions.age_col_is_there):
         require_column(table, "age", age_col)  # says what is missing
     first, *others = suffixes.split(",") if isinstance(suffixes, str) else suffixes
     images = list(_walk(root, first))
@@ -90,7 +92,7 @@ def read_bids(
     found = [
         Drop(str(path), "extra run or image")
         if extra
-        else _scan(path, people, at_sessions, baseline[entities(path.name)["sub"]])
+        else _scan(path, people, at_sessions, baseline[entities(path.name)["sub"]], need_age)
         for path, extra in files
     ]
     found = [_with_channels(one, others) if isinstance(one, Scan) else one for one in found]
@@ -243,22 +245,31 @@ def _late_baselines(baseline: dict[str, str | None]) -> list[str]:
     return [f"people without a scan of ses-{lowest}, {late} in number: the table's age was taken for their first scan"]
 
 
-def _scan(path: Path, people: People, at_sessions: SessionAges, baseline: str | None) -> Scan | Drop:
-    """One file with its age; the age of ``participants.tsv`` is that of the first session alone."""
+def _scan(path: Path, people: People, at_sessions: SessionAges, baseline: str | None, need_age: bool) -> Scan | Drop:
+    """One file with its age."""
     of = entities(path.name)
     participant, session = f"sub-{of['sub']}", f"ses-{of['ses']}" if "ses" in of else ""
-    row, told = find_row(people, participant), at_sessions(participant, of["ses"]) if session else None
+    row = find_row(people, participant)
     if row is None:
         return Drop(str(path), "no row in participants.tsv", participant)
-    if told is None or told.age == "age is missing":
-        if baseline is None:
-            return Drop(str(path), "age at which session is unknown", participant)
-        if of.get("ses", "") != baseline:
-            return Drop(str(path), "age at a later session is unknown", participant)
-        told = people.age_at(row["_id"], session)
-    if isinstance(told.age, str):
+    told = _age_at(participant, of.get("ses", ""), people, at_sessions, baseline)
+    if isinstance(told.age, str) and need_age:
         return Drop(str(path), told.age, told.written)
-    return Scan(path, row["_id"], session, told.age, row["_sex"], row["_site"], _mask(path))
+    age = float("nan") if isinstance(told.age, str) else told.age
+    return Scan(path, row["_id"], session, age, row["_sex"], row["_site"], _mask(path), columns=columns_of(row))
+
+
+def _age_at(participant: str, label: str, people: People, at_sessions: SessionAges, baseline: str | None) -> SessionAge:
+    """The age at a session; that of ``participants.tsv`` is the one of the first session alone."""
+    told = at_sessions(participant, label) if label else None
+    if told is not None and told.age != "age is missing":
+        return told
+    if baseline is None:
+        return SessionAge(label, "age at which session is unknown", participant, Path())
+    if label != baseline:
+        return SessionAge(label, "age at a later session is unknown", participant, Path())
+    name = find_person(people.rows, participant)
+    return people.age_at(name or participant, f"ses-{label}" if label else "")
 
 
 def _mixed_spaces(scans: list[Scan]) -> list[str]:

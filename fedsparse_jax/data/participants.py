@@ -93,16 +93,16 @@ def read_people(table: Rows, named: NamedColumns, cap_89: bool) -> People:
     return people
 
 
-def read_participants(path: str, named: NamedColumns, cap_89: bool) -> People:
+def read_participants(path: str, named: NamedColumns, cap_89: bool, need_age: bool = True) -> People:
     """Everybody in a table of ages that stands apart from the images; see `read_people`.
 
     Raises:
-        ArgumentError: it has no ages.
+        ArgumentError: it has no ages, and ``need_age``.
     """
     table = read_rows(expand_home(path))
     columns = named.of(table)
     people = read_people(table, columns, cap_89)
-    if people.ages is None:
+    if people.ages is None and need_age:
         require_column(table, "age", columns.age)  # says what is missing
     return people
 

@@ -18,6 +18,7 @@ from fedsparse_jax.data.tables import (
     Scan,
     Sexes,
     check_volumes,
+    columns_of,
     find_column,
     finish_listing,
     participant_id,
@@ -44,6 +45,7 @@ def read_table(
     volumes: int = 1,
     cap_89: bool = False,
     strict: bool = False,
+    need_age: bool = True,
 ) -> Listing:
     """The scans of a table with a row a scan: id, age, path, and optionally sex, site and session.
 
@@ -58,16 +60,17 @@ def read_table(
         volumes: of a four-dimensional file, which are then its channels.
         cap_89: take the age ``89+`` for 89.
         strict: refuse the table as soon as an age cannot be read.
+        need_age: leave out a scan without an age; False where something else is predicted.
 
     Raises:
         UsageError: no table, a column missing or ambiguous, the same scan twice, or nothing left.
     """
     table = read_rows(Path(path))
     named = NamedColumns(id_col, age_col, sex_col, site_col, session_col)
-    people = read_participants(participants, named, cap_89) if participants else None
+    people = read_participants(participants, named, cap_89, need_age) if participants else None
     if people:
         _refuse_unknown(named, table, people.table)
-    columns = _columns(table, named if people is None else named.of(table), path_col, people, cap_89)
+    columns = _columns(table, named if people is None else named.of(table), path_col, people, cap_89, need_age)
     folder = expand_home(root_path) if root_path else table.path.parent
     names, zeros = _people_of_a_table(row[columns.id] for row in table.rows)
     check_volumes(volumes, columns.further)
@@ -102,6 +105,7 @@ class _Columns(NamedTuple):
     ages: Ages | None  # None where `people` have them
     people: People | None
     passed_over: list[str]
+    need_age: bool
 
     def notes(self) -> list[str]:
         ages, table = (self.people.ages, self.people.table) if self.people else (self.ages, self.table)
@@ -112,12 +116,18 @@ class _Columns(NamedTuple):
         """Years, or the reason why there are none; ``known`` is the person's row in the table of participants."""
         if self.ages:
             return self.ages(row)
-        if known is None or self.people is None:
+        if self.people is None:
+            return "age is missing"
+        if known is None:
             return "no row in the table of participants"
         return self.people.age_at(known["_id"], session).age
 
 
-def _columns(table: Rows, named: NamedColumns, path_col: str | None, people: People | None, cap_89: bool) -> _Columns:
+def _columns(
+    table: Rows, named: NamedColumns, path_col: str | None, people: People | None, cap_89: bool, need_age: bool
+) -> _Columns:
+    look_for = require_column if need_age else find_column
+    age = None if people else look_for(table, "age", named.age)
     id_ = require_column(table, "id", named.id)
     session, passed_over = session_column(table, id_, named.session)
     path, *further = (require_column(table, "path", name.strip()) for name in (path_col or "").split(","))
@@ -129,9 +139,10 @@ def _columns(table: Rows, named: NamedColumns, path_col: str | None, people: Peo
         session=session,
         site=find_column(table, "site", named.site),
         sexes=Sexes(table, find_column(table, "sex", named.sex)),
-        ages=None if people else Ages(table, require_column(table, "age", named.age), cap_89),
+        ages=Ages(table, age, cap_89) if age else None,
         people=people,
         passed_over=passed_over,
+        need_age=need_age,
     )
 
 
@@ -140,6 +151,7 @@ def _scan(row: dict[str, str], columns: _Columns, folder: Path, name: str) -> Sc
     session = "" if session == "n/a" else session
     known = find_row(columns.people, name) if columns.people else None
     age = columns.age(row, known, session)
+    age = float("nan") if isinstance(age, str) and not columns.need_age else age
     for what, column in (*(("path", path) for path in (columns.path, *columns.further)), ("id", columns.id)):
         age = f"{what} is missing" if row[column].lower() in MISSING else age
     if isinstance(age, str):
@@ -147,7 +159,7 @@ def _scan(row: dict[str, str], columns: _Columns, folder: Path, name: str) -> Sc
     there = lambda text, key: text if text != "n/a" or known is None else known[key]
     sex, site = there(columns.sexes(row), "_sex"), there(value_of(row, columns.site), "_site")
     channels = tuple(_header_of(folder / expand_home(row[column])) for column in columns.further)
-    return Scan(where, name, session, age, sex, site, channels=channels)
+    return Scan(where, name, session, age, sex, site, channels=channels, columns=columns_of(known, row))
 
 
 def _people_of_a_table(ids: Iterable[str]) -> tuple[dict[str, str], list[str]]:

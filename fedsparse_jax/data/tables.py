@@ -4,8 +4,9 @@ Whatever is left out is listed with its reason: a cohort that shrinks in silence
 """
 
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from fedsparse_jax.core.errors import ArgumentError, UsageError
@@ -38,11 +39,12 @@ class Scan(NamedTuple):
     path: Path
     participant: str  # sub-<label>
     session: str  # ses-<label>, empty if there is none
-    age: float  # years
+    age: float  # years; NaN where nobody needs it and no table has it
     sex: str  # F, M or n/a
     site: str  # n/a if unknown
     mask: Path | None = None  # brain mask beside a derivative
     test_set: str = ""  # the data's own test set that the person is in; empty for training, and where there is none
+    columns: Mapping[str, str] = MappingProxyType({})  # what the tables say of the person, by column in small letters
     channels: tuple[Path, ...] = ()  # further images of the same head, each a channel behind the first
     volumes: int = 1  # of a 4-D file, whose volumes are the channels
     grid: Grid | None = None  # how an array lies that does not say it itself
@@ -194,6 +196,11 @@ def find_person(names: Collection[str], participant: str) -> str | None:
 def sex_of(text: str) -> str:
     """F, M or n/a."""
     return {"f": "F", "w": "F", "m": "M"}.get(text[:1].lower(), "n/a")
+
+
+def columns_of(*rows: Mapping[str, str] | None) -> Mapping[str, str]:
+    """All that some rows say, the last of them first; without what readers added to them."""
+    return {name: text for row in rows if row for name, text in row.items() if not name.startswith("_")}
 
 
 def value_of(row: dict[str, str], column: str | None) -> str:

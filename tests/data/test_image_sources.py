@@ -118,7 +118,7 @@ def test_idx_trains_and_is_tested_on_its_own_test_set(mnist, tmp_path, digits_co
     ("sections", "message"),
     [
         (dict(data=dict(shape=(28, 28))), r"data.shape is \(28, 28\), but the images have \(8, 8\) pixels"),
-        (dict(data=dict(source="phantom")), "task is 'classification', which does not fit data.source 'phantom'"),
+        (dict(data=dict(source="phantom")), "task is 'classification', but data.label is 'age'"),
         (dict(data=dict(source="idx")), "^data.root is '': it must be the folder of the IDX files"),
         (dict(client=dict(loss="squared")), "client.loss is 'squared', which does not fit task"),
         (dict(model=dict(classes=5)), r"outputs of shape \(5,\), but the data have 10 classes"),

@@ -1,4 +1,4 @@
-"""Predicts ages with a trained model and writes predictions.tsv.
+"""Judges a trained model on other scans whose ages, or labels, are known; writes predictions.tsv.
 
 python scripts/evaluate.py --workdir=runs/quickstart --root=BIDS_FOLDER --output=predictions.tsv
 
@@ -46,9 +46,10 @@ def main():
     for remark in scans.remarks:
         print(f"Look at: {remark}")
     if scans.trained_quality:
-        print(f"People whom the model was trained on, no test: {quality_line(scans.trained_quality)}")
+        print(f"People whom the model was trained on, no test: {quality_line(scans.trained_quality, scans.task)}")
     if scans.quality:
-        print(f"Other people: {quality_line(scans.quality)}" if scans.trained_quality else quality_line(scans.quality))
+        of_whom = "Other people: " if scans.trained_quality else ""
+        print(of_whom + quality_line(scans.quality, scans.task))
     else:
         print("Nobody else is left, so that this is no test; give scans of people whom the model was not trained on.")
     if scans.trained_on == "phantom":

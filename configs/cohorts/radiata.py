@@ -3,8 +3,8 @@
 python scripts/prepare.py --config=configs/cohorts/radiata.py --config.data.root=RADIATA_FOLDER --output=prepared
 python scripts/train.py --config=configs/cohorts/radiata.py --config.data.root=RADIATA_FOLDER --workdir=runs/radiata
 
-Clients are of equal size, people at random; ``--config.partition.name=site`` makes each study a client. See
-docs/how-to/cohorts.md.
+Clients are of equal size, people at random; with ``--config.partition.name=site --config.partition.num_clients=auto``
+each study is one. See docs/how-to/cohorts.md.
 """
 
 from fedsparse_jax.config.cohort_presets import cohort_config

@@ -94,7 +94,9 @@ def parse_flags(argv: list[str]) -> None:
         raise UsageError(f"The flags cannot be read: {_sentence(error)} (--help lists them).") from error
     if not flags.FLAGS["verbosity"].present:
         silence_orbax()
-    if rest:
+    if rest and _takes_places:
+        PLACES.extend(rest)
+    elif rest:
         raise UsageError(f"{rest[0]!r} is not a flag; options are written --name=value (see --help).")
     if CONFIG_FLAG in flags.FLAGS:
         setattr(flags.FLAGS, CONFIG_FLAG, _config(getattr(flags.FLAGS, CONFIG_FLAG)))
@@ -147,6 +149,29 @@ def _config(spec: str):
     except Exception as error:  # the config file may raise any
         raise UsageError(f"{spec} cannot be read: {_sentence(error)}.") from error
     return override(config, settings())
+
+
+PLACES: list[str] = []  # words of the command line that are no flags, of a script that takes some
+_takes_places: list[str] = []
+
+
+def places(what: str) -> Callable[[], list[str]]:
+    """Lets a script take words that are no flags.
+
+    Args:
+        what: they are, for the sentence where there are none.
+
+    Returns:
+        A function that gives the words, once the flags are parsed; it raises a UsageError where there are none.
+    """
+    _takes_places.append(what)
+
+    def given() -> list[str]:
+        if not PLACES:
+            raise UsageError(f"Nothing to read is named; give {what} behind the flags.")
+        return PLACES
+
+    return given
 
 
 def workdir_flag(help_: str = "Folder of the run."):

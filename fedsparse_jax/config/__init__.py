@@ -1,7 +1,7 @@
 """The only readers of a ConfigDict: defaults, presets, methods, and what a config becomes."""
 
 from fedsparse_jax.config.build import (
-    algorithm_from_config, experiment_from_config, federation_from_config, load_config, model_from_config, read_scans,
+    algorithm_from_config, experiment_from_config, federation_from_config, load_config, model_from_config,
 )  # fmt: skip
 from fedsparse_jax.config.defaults import defaults
 from fedsparse_jax.config.method import recipe_from_config
@@ -9,3 +9,4 @@ from fedsparse_jax.config.overrides import override
 from fedsparse_jax.config.presets import base_config, parse_forms, shrink_for_smoke_test, sparsify
 from fedsparse_jax.config.registry import OPTIMIZERS
 from fedsparse_jax.config.saved_runs import load_run, saved_rounds, upgrade_config
+from fedsparse_jax.config.scans import read_scans

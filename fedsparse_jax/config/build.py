@@ -1,12 +1,10 @@
 """From a config to an `Experiment`: data, network and task, around the method that `method` reads."""
 
 import collections
-import contextlib
-import errno
 import functools
 import inspect
 import runpy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -22,8 +20,9 @@ from fedsparse_jax.config import checks
 from fedsparse_jax.config.checks import AUTO
 from fedsparse_jax.config.defaults import defaults
 from fedsparse_jax.config.method import recipe_from_config, remarks_on_config, resolve_client_map
-from fedsparse_jax.config.overrides import CHOICES, SUPPLIED_TO_SOURCES, override
+from fedsparse_jax.config.overrides import CHOICES, override
 from fedsparse_jax.config.registry import argument_path, bind_options, lookup
+from fedsparse_jax.config.scans import label_from_config, no_progress, people_of_scans, read_scans
 from fedsparse_jax.core import masks
 from fedsparse_jax.core.errors import UsageError
 from fedsparse_jax.core.losses import LOSSES
@@ -31,13 +30,11 @@ from fedsparse_jax.core.types import FedAlgorithm, Model, ServerState
 from fedsparse_jax.data import partitions
 from fedsparse_jax.data.federation import Federation, cohort_size, federate
 from fedsparse_jax.data.image_sources import IMAGE_SOURCES
-from fedsparse_jax.data.labels import Label, classes_of, targets_of, with_labels
+from fedsparse_jax.data.labels import classes_of, targets_of
 from fedsparse_jax.data.partitions import PARTITIONS
 from fedsparse_jax.data.recorded_splits import recorded_test
 from fedsparse_jax.data.roster import federate_as_recorded
-from fedsparse_jax.data.scan_cache import ScanSet, ingest
-from fedsparse_jax.data.scan_sources import SCAN_SOURCES, ScanSource
-from fedsparse_jax.data.volumes import count_channels
+from fedsparse_jax.data.scan_cache import ScanSet
 from fedsparse_jax.federated.algorithm import build_algorithm
 from fedsparse_jax.federated.client_map import num_parallel_clients
 from fedsparse_jax.federated.client_step import PrivateSteps
@@ -50,8 +47,6 @@ from fedsparse_jax.runs.experiment import Batching, Cohorts, Execution, Experime
 from fedsparse_jax.runs.faults import Faults
 from fedsparse_jax.runs.run_dir import is_of_0_1, recorded_people
 
-NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EEXIST)
-
 
 def load_config(spec: str) -> ConfigDict:
     """The config of ``path.py`` or ``path.py:forms``; options of the phantom do not outlive another source in it."""
@@ -63,71 +58,6 @@ def load_config(spec: str) -> ConfigDict:
         with config.unlocked():
             config.data.options = {}
     return config
-
-
-def no_progress(items, description: str, total: int):
-    """Progress for nobody: the items as they are."""
-    return items
-
-
-def read_scans(config: ConfigDict, progress=no_progress) -> ScanSet:
-    """Lists the scans of ``config.data`` and brings them into the cache that training reads."""
-    data, label = config.data, label_from_config(config)
-    source = lookup(SCAN_SOURCES, data.source, "data.source")
-    readers = {name: one.list_scans for name, one in SCAN_SOURCES.items()}
-    section = {"name": data.source, **data.options}
-    list_scans = bind_options(readers, section, "data.options", *SUPPLIED_TO_SOURCES, options_of=source.options_of)
-    with _cache_folder(data.cache_dir) as cache:
-        with argument_path("data.options", root="data.root"):
-            listing = list_scans(root=data.root, cache=cache, progress=progress, **_if_ages_may_lack(label, source))
-        checks.check_channels(config, count_channels(listing.scans), "head")
-        with argument_path("data"):
-            return ingest(
-                with_labels(listing, label),
-                shape=tuple(data.shape),
-                align=data.align,
-                normalise=data.normalise,
-                cache_dir=cache,
-                progress=progress,
-                workers=data.workers,
-            )
-
-
-def label_from_config(config: ConfigDict) -> Label:
-    """What is predicted of a scan."""
-    return Label(config.data.label, config.task == "classification", tuple(config.data.classes))
-
-
-def _if_ages_may_lack(label: Label, source: ScanSource) -> dict[str, bool]:
-    """The argument of a source that can list scans without ages, where nobody needs these."""
-    can = "need_age" in inspect.signature(source.options_of).parameters
-    return {"need_age": False} if can and not label.is_age else {}
-
-
-@contextlib.contextmanager
-def _cache_folder(given: str) -> Iterator[Path]:
-    """The folder of ``data.cache_dir``; where it cannot be made or written, the key is named."""
-    place = f"data.cache_dir is {given!r}, "
-    remedy = "set --config.data.cache_dir to a folder that you may write into"
-    try:
-        cache = Path(given).expanduser()
-    except RuntimeError as error:
-        raise UsageError(f"{place}but nobody knows your home folder; {remedy}, or set HOME.") from error
-    try:
-        yield cache
-    except OSError as error:
-        refused = Path(error.filename or "")
-        if error.errno not in NOT_WRITABLE or not (refused in cache.parents or cache in (refused, *refused.parents)):
-            raise
-        raise UsageError(f"{place}where nothing can be written ({refused}: {error.strerror}); {remedy}.") from error
-
-
-def people_of_scans(scan_set: ScanSet) -> list[dict]:
-    """Who each scan is of, as a row of predictions.tsv; and the cohort's own test set that the person is in, if any."""
-    return [
-        {"participant_id": scan.participant, "session": scan.session, "site": scan.site, "test_set": scan.test_set}
-        for scan in scan_set.scans
-    ]
 
 
 def federation_from_config(
@@ -199,7 +129,7 @@ def model_from_config(config: ConfigDict, train_ages=()) -> tuple[Model, dict]:
     section = dict(config.model)
     takes = inspect.signature(lookup(MODELS, section["name"], "model.name")).parameters
     for key, statistic in (("output_mean", np.mean), ("output_scale", np.std)):
-        if key in takes and section.get(key, takes[key].default) is None:
+        if key in takes and section.get(key, takes[key].default) is None and not section.get("classes"):
             section[key] = float(statistic(train_ages)) if len(train_ages) else 1.0
     make = bind_options(MODELS, section, "model", "shape", "channels")
     channels = {"channels": config.data.channels} if config.data.channels != 1 else {}

@@ -108,10 +108,25 @@ def read_bids(
     return finish_listing(root, scans, dropped, notes, strict)
 
 
+def scans_of_nobody(root: Path, space: str | None = None, desc: str | None = None) -> Listing:
+    """The T1w scans of a BIDS folder that has no table of people, without their ages."""
+    files = _select(_walk(root), space, desc)
+    named = [(path, entities(path.name)) for path, extra in files if not extra]
+    session = lambda of: f"ses-{of['ses']}" if "ses" in of else ""
+    unknown = float("nan"), "n/a", "n/a"  # age, sex and site
+    scans = tuple(Scan(path, f"sub-{of['sub']}", session(of), *unknown, _mask(path)) for path, of in named)
+    return Listing(scans, tuple(Drop(str(path), "extra run or image") for path, extra in files if extra))
+
+
+def find_participants(root: Path) -> Path | None:
+    """``participants.tsv`` of a folder, or of the raw one above a folder of derivatives; None where there is none."""
+    places = (folder / "participants.tsv" for folder in (root, _raw_folder(root)))
+    return next((place for place in places if place.is_file()), None)
+
+
 def _participants_file(root: Path) -> Path:
-    for folder in (root, _raw_folder(root)):
-        if (folder / "participants.tsv").is_file():
-            return folder / "participants.tsv"
+    if there := find_participants(root):
+        return there
     raise UsageError(
         f"{root} has no participants.tsv; add one with the columns participant_id and age, or name another table by "
         "data.options.participants."

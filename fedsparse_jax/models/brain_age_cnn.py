@@ -15,9 +15,9 @@ WIDTHS = (32, 64, 128, 256, 256, 64)
 
 
 class BrainAgeCNN(nnx.Module):
-    """``[B, X, Y, Z, C] -> [B]`` years."""
+    """``[B, X, Y, Z, C] -> [B]`` years, or ``[B, classes]`` logits."""
 
-    def __init__(self, widths, channels_in, output_mean, output_scale, how, remat, *, rngs: nnx.Rngs):
+    def __init__(self, widths, channels_in, output_mean, output_scale, how, remat, classes, *, rngs: nnx.Rngs):
         *blocks, top = widths
         channels = (channels_in, *blocks)
         self.depth = len(blocks)
@@ -26,18 +26,20 @@ class BrainAgeCNN(nnx.Module):
             conv = layers.Conv(channels[i], channels[i + 1], 3, rngs=rngs, how=how, remat=remat)
             setattr(self, f"conv{i + 1}", conv)
         self.top = layers.Conv(channels[-1], top, 1, rngs=rngs)
-        self.head = layers.Dense(top, 1, rngs=rngs, bias=output_mean / output_scale)
+        self.classes = classes
+        self.head = layers.Dense(top, classes or 1, rngs=rngs, bias=0.0 if classes else output_mean / output_scale)
 
     def __call__(self, scans: Array) -> Array:
         features = scans
         for i in range(self.depth):
             features = jax.nn.relu(getattr(self, f"conv{i + 1}").normed_pool(features))
         features = jax.nn.relu(layers.instance_norm(self.top(features)))
-        return self.scale * self.head(features.mean((1, 2, 3)))[:, 0]
+        outputs = self.head(features.mean((1, 2, 3)))
+        return outputs if self.classes else self.scale * outputs[:, 0]
 
 
 def brain_age_cnn(
-    shape, *, channels=1, widths=WIDTHS, output_mean=62.68, output_scale=1.0, convolution="auto", remat=False
+    shape, *, channels=1, widths=WIDTHS, output_mean=62.68, output_scale=1.0, convolution="auto", remat=False, classes=0
 ) -> Model:
     """The paper's network.
 
@@ -50,12 +52,12 @@ def brain_age_cnn(
         convolution: ``auto``, ``columns``, ``winograd`` or ``direct``: what a step costs (`layers.convolve`); results
             differ by rounding.
         remat: compute each block again for its gradient instead of keeping its activations.
+        classes: K, logits of the output; 0 for one number.
 
     Raises:
         ArgumentError: ``shape`` is too small for the poolings, or ``convolution`` is unknown.
     """
     layers.check_poolings(shape, len(widths) - 1)
     layers.check_formulation(convolution)
-    return from_nnx(
-        lambda rngs: BrainAgeCNN(tuple(widths), channels, output_mean, output_scale, convolution, remat, rngs=rngs)
-    )
+    how = output_mean, output_scale, convolution, remat, classes
+    return from_nnx(lambda rngs: BrainAgeCNN(tuple(widths), channels, *how, rngs=rngs))

@@ -20,9 +20,11 @@ GAIN = 0.25  # the flattened features are divided by (their number)**GAIN
 
 
 class FlatCNN(nnx.Module):
-    """``[B, X, Y, Z, C] -> [B]`` years."""
+    """``[B, X, Y, Z, C] -> [B]`` years, or ``[B, classes]`` logits."""
 
-    def __init__(self, shape, channels_in, widths, poolings, output_mean, output_scale, zero, *, rngs: nnx.Rngs):
+    def __init__(
+        self, shape, channels_in, widths, poolings, output_mean, output_scale, zero, classes, *, rngs: nnx.Rngs
+    ):
         channels = (channels_in, *widths)
         self.depth, self.poolings, self.scale = len(widths), poolings, output_scale
         for i in range(self.depth):
@@ -30,8 +32,8 @@ class FlatCNN(nnx.Module):
         voxels = 1
         for side in shape:
             voxels *= side // 2**poolings
-        bias = output_mean / output_scale
-        self.head = layers.Dense(voxels * widths[-1], 1, rngs=rngs, bias=bias, zero=zero)
+        bias, self.classes = 0.0 if classes else output_mean / output_scale, classes
+        self.head = layers.Dense(voxels * widths[-1], classes or 1, rngs=rngs, bias=bias, zero=zero)
 
     def __call__(self, scans: Array) -> Array:
         features = scans
@@ -41,11 +43,12 @@ class FlatCNN(nnx.Module):
             features = conv.normed_pool(features) if pools else layers.instance_norm(conv(features))
             features = jax.nn.relu(features)
         flat = features.reshape(features.shape[0], -1)
-        return self.scale * self.head(flat / flat.shape[1] ** GAIN)[:, 0]
+        outputs = self.head(flat / flat.shape[1] ** GAIN)
+        return outputs if self.classes else self.scale * outputs[:, 0]
 
 
 def flat_cnn(
-    shape, *, channels=1, widths=(8, 16, 16), poolings=2, output_mean=None, output_scale=None, zero_head=True
+    shape, *, channels=1, widths=(8, 16, 16), poolings=2, output_mean=None, output_scale=None, zero_head=True, classes=0
 ) -> Model:
     """Blocks of convolution 3x3x3, instance norm, max-pool (in the first ``poolings`` blocks) and ReLU.
 
@@ -58,11 +61,12 @@ def flat_cnn(
         output_scale: years for one unit of the output; a config puts the training ages' SD for None.
         zero_head: whether the head's weights start at zero: faster here, but criteria that look at gradients before
             any training (SNIP, GraSP) then find all weights alike.
+        classes: K, logits of the output; 0 for one number.
 
     Raises:
         ArgumentError: ``shape`` is too small for the poolings.
     """
     layers.check_poolings(shape, poolings)
     mean, scale = output_mean or 0.0, output_scale or 1.0
-    make = functools.partial(FlatCNN, tuple(shape), channels, tuple(widths), poolings, mean, scale, zero_head)
+    make = functools.partial(FlatCNN, tuple(shape), channels, tuple(widths), poolings, mean, scale, zero_head, classes)
     return from_nnx(lambda rngs: make(rngs=rngs))

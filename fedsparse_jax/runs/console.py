@@ -84,9 +84,15 @@ def warnings(record: RoundRecord, before: RoundRecord | None) -> list[str]:
     return told
 
 
-def quality_line(quality: dict[str, float]) -> str:
-    """Error measures as one line."""
+def quality_line(quality: dict[str, float], task: Task) -> str:
+    """Measures as one line."""
+    if not task.lower_is_better:
+        return (
+            f"accuracy {quality['accuracy']:.3f}, balanced {quality['balanced_accuracy']:.3f}, AUC {quality['auc']:.3f}"
+            f" on {quality['n']} scans (naming their commonest class: accuracy {quality[task.baseline_key]:.3f})"
+        )
+    unit, own_mean = task.unit, quality[task.baseline_key]
     return (
-        f"MAE {quality['mae']:.2f} y, RMSE {quality['rmse']:.2f} y, r {quality['r']:.2f}, R2 {quality['r2']:.2f}"
-        f" on {quality['n']} scans (predicting their own mean: MAE {quality['predict_mean_mae']:.2f} y)"
+        f"MAE {quality['mae']:.2f}{unit}, RMSE {quality['rmse']:.2f}{unit}, r {quality['r']:.2f}, "
+        f"R2 {quality['r2']:.2f} on {quality['n']} scans (predicting their own mean: MAE {own_mean:.2f}{unit})"
     )

@@ -22,9 +22,11 @@ from fedsparse_jax.federated.sound_clients import has_arrived
 from fedsparse_jax.runs import checkpoint, console, metrics_log, run_dir
 from fedsparse_jax.runs.evaluation import evaluate_server, predict_test, write_predictions
 from fedsparse_jax.runs.experiment import Experiment
+from fedsparse_jax.runs.likeness import write_likeness
 from fedsparse_jax.runs.records import SICK, UNSENT, RoundRecord, make_record
 from fedsparse_jax.runs.round import RoundResult, Runner, initial_server, make_runner, play_round, sample_cohort
 
+VOLUMES = 5  # axes of scans and their channels
 Print = Callable[[str], None]
 
 
@@ -57,6 +59,8 @@ def _run(experiment: Experiment, workdir: Path, print_fn: Print) -> list[RoundRe
             pending, server = writer_thread.submit(write_round, result), result.server
         pending.result()
     write_predictions(experiment.federation, predict_test(runner, server.params), workdir, experiment.task)
+    if experiment.federation.inputs.ndim == VOLUMES:
+        write_likeness(experiment.federation, workdir)
     return records
 
 

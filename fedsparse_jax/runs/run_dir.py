@@ -7,6 +7,7 @@ The files::
     people.tsv          who was in which client or the test set
     checkpoints/        the server's state after the newest rounds  client_records/   masks that both sides know
     predictions.tsv     of the test set, by the final model         slices.npz        a few test examples
+    likeness.npz        how scans of the training look (`likeness`)
     tensorboard/        the same numbers as metrics.jsonl           report.html       and figures/, by `reporting`
     attack.json         what an audit found, by `studies.audit_run`
     noise_entropy.txt   of private training only, and secret: whoever knows it can take the noise away

@@ -19,8 +19,9 @@ from fedsparse_jax.attacks.evidence import Attack, Shadows, Snapshot
 from fedsparse_jax.attacks.features import feature_cache
 from fedsparse_jax.attacks.membership import ATTACKS
 from fedsparse_jax.communication.transport import load_records
-from fedsparse_jax.config.build import experiment_from_config, no_progress
+from fedsparse_jax.config.build import experiment_from_config
 from fedsparse_jax.config.saved_runs import load_run, saved_rounds, upgrade_config
+from fedsparse_jax.config.scans import no_progress
 from fedsparse_jax.core import masks
 from fedsparse_jax.core.errors import UsageError
 from fedsparse_jax.core.files import read_json, write_json

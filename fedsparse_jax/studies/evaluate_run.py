@@ -9,20 +9,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
-from fedsparse_jax.config.build import no_progress, people_of_scans, read_scans
+from fedsparse_jax.config import checks
 from fedsparse_jax.config.saved_runs import load_run, with_other_scans
+from fedsparse_jax.config.scans import label_from_config, no_progress, people_of_scans, read_scans
 from fedsparse_jax.core.errors import UsageError
-from fedsparse_jax.core.tasks import predict_mean_mae, regression_measures
+from fedsparse_jax.core.tasks import Task
 from fedsparse_jax.data.image_sources import IMAGE_SOURCES
-from fedsparse_jax.data.loading import predict_batches, streamed_reader
+from fedsparse_jax.data.labels import targets_of
 from fedsparse_jax.data.roster import TEST, sets_of
 from fedsparse_jax.data.scan_cache import ScanSet
 from fedsparse_jax.data.tables import Drop
 from fedsparse_jax.runs.evaluation import predictions_table
 from fedsparse_jax.runs.run_dir import is_of_0_1, recorded_people
+from fedsparse_jax.studies.predict_scans import predictions_of
 
 
 class OtherScans(NamedTuple):
@@ -37,6 +38,7 @@ class OtherScans(NamedTuple):
     trained_on: str  # the run's data source
     read_as: str  # how the scans were read, in words
     dropped: tuple[Drop, ...]  # what was left out, and why
+    task: Task  # what was predicted, and how it is judged
     remarks: tuple[str, ...]  # what to look at before the numbers are trusted
 
 
@@ -66,18 +68,16 @@ def evaluate_run(
     if trained_on in IMAGE_SOURCES:
         raise UsageError(f"{workdir} was trained on images; only a run on scans can be given other scans.")
     reading = with_other_scans(config, root, settings)
-    scan_set = read_scans(reading, progress)
-    ages = np.array([scan.age for scan in scan_set.scans], np.float32)
-    read = streamed_reader(scan_set.inputs)
-    predictions = predict_batches(
-        jax.jit(network.apply), server.params, read, np.arange(len(ages)), config.execution.eval_batch
-    )
+    scan_set, task = read_scans(reading, progress), checks.check_task(config)
+    targets = targets_of(scan_set.scans, label_from_config(config), config.data.classes)
+    predictions = predictions_of(config, network, server, scan_set)
     people = people_of_scans(scan_set)
-    sets = sets_of(people, ages, recorded_people(workdir))
+    sets = sets_of(people, targets, recorded_people(workdir))
     trained = np.array([name not in ("", TEST) for name in sets])
-    quality, trained_quality = (_quality(predictions[rows], ages[rows]) for rows in (~trained, trained))
+    quality, trained_quality = (_quality(task, predictions[rows], targets[rows]) for rows in (~trained, trained))
     return OtherScans(
-        table=predictions_table(people, ages, predictions, sets=sets),
+        table=predictions_table(people, targets, predictions, task, config.data.classes, sets),
+        task=task,
         quality=quality,
         trained_quality=trained_quality,
         trained_on=trained_on,
@@ -100,8 +100,8 @@ def _remarks(scan_set: ScanSet) -> tuple[str, ...]:
     return (*(f"{count} x {warning}" for warning, count in counts.most_common()), *scan_set.notes)
 
 
-def _quality(predictions: np.ndarray, ages: np.ndarray) -> dict[str, Any] | None:
-    if not len(ages):
+def _quality(task: Task, predictions: np.ndarray, targets: np.ndarray) -> dict[str, Any] | None:
+    if not len(targets):
         return None
-    measures = regression_measures(predictions, ages)
-    return {**measures, "n": len(ages), "predict_mean_mae": predict_mean_mae(ages, ages)}
+    measures = task.measure(predictions, targets)
+    return {**measures, "n": len(targets), task.baseline_key: task.baseline(targets, targets)}

@@ -16,7 +16,8 @@ import jax
 import numpy as np
 
 from fedsparse_jax.attacks.poison import POISONS, add_trigger
-from fedsparse_jax.config.build import experiment_from_config, load_config, no_progress
+from fedsparse_jax.config.build import experiment_from_config, load_config
+from fedsparse_jax.config.scans import no_progress
 from fedsparse_jax.core.files import write_whole
 from fedsparse_jax.reporting.markdown import markdown_table
 from fedsparse_jax.runs.evaluation import predict_test

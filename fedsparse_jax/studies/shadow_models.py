@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from fedsparse_jax.attacks.evidence import Shadows, shadow_halves
-from fedsparse_jax.config.build import experiment_from_config, federation_from_config, no_progress
+from fedsparse_jax.config.build import experiment_from_config, federation_from_config
 from fedsparse_jax.config.defaults import defaults
 from fedsparse_jax.config.saved_runs import load_run, saved_rounds, upgrade_config
+from fedsparse_jax.config.scans import no_progress
 from fedsparse_jax.core.errors import UsageError
 from fedsparse_jax.core.files import read_json, read_npz, write_json, write_whole
 from fedsparse_jax.data.federation import Federation

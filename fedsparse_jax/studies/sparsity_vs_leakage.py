@@ -21,8 +21,9 @@ from fedsparse_jax.attacks import threats
 from fedsparse_jax.attacks.evaluate import Finding, evaluate_attacks
 from fedsparse_jax.attacks.evidence import Shadows, others_than
 from fedsparse_jax.attacks.features import feature_cache
-from fedsparse_jax.config.build import federation_from_config, load_config, no_progress
+from fedsparse_jax.config.build import federation_from_config, load_config
 from fedsparse_jax.config.saved_runs import load_run
+from fedsparse_jax.config.scans import no_progress
 from fedsparse_jax.core.errors import UsageError
 from fedsparse_jax.core.files import read_json, write_json, write_whole
 from fedsparse_jax.data.federation import Federation

@@ -11,6 +11,15 @@ from tests.helpers import stand_ins
 
 ROOT = Path(__file__).parent.parent.parent
 COMMAND = re.compile(r"^\s*python scripts/(\w+)\.py (.*)$", re.MULTILINE)
+
+
+def derivatives_elsewhere(folder):
+    """Outside of the BIDS folder, whose table lies beside them."""
+    inside = stand_ins.write_fmriprep(folder / "bids")
+    (folder / "bids/participants.tsv").rename(folder / "people.tsv")
+    return inside.rename(folder / "fmriprep")
+
+
 PLACES = {
     "RADIATA_FOLDER": stand_ins.write_radiata,
     "OPENBHB_FOLDER": stand_ins.write_openbhb,
@@ -20,6 +29,7 @@ PLACES = {
     "ABIDE_FOLDER": stand_ins.write_abide,
     "CAMCAN_FOLDER": stand_ins.write_camcan,
     "DERIVATIVES": stand_ins.write_fmriprep,
+    "DERIVATIVES_ELSEWHERE": derivatives_elsewhere,
     "SUBJECTS_DIR": stand_ins.write_freesurfer,
     "CAT12_FOLDER": stand_ins.write_cat12,
     "SCANS_FOLDER": stand_ins.write_files,
@@ -50,11 +60,13 @@ def typed(tmp_path_factory):
 
     def words(flags, output):
         for place, write in PLACES.items():
-            if f"={place}" in flags:
+            if re.search(rf"={re.escape(place)}(\s|$)", flags):
                 if place not in written:
                     folder = tmp_path_factory.mktemp("stand_in")
                     written[place] = write(folder / place if "." in place else folder)
-                flags = flags.replace(f"={place}", f"={written[place]}")
+                flags = re.sub(rf"={re.escape(place)}(?=\s|$)", f"={written[place]}", flags)
+                if place == "DERIVATIVES_ELSEWHERE":
+                    flags = flags.replace("=PARTICIPANTS_TABLE", f"={written[place].parent / 'people.tsv'}")
         return shlex.split(re.sub(r"(--workdir|--output)=\S+", rf"\1={output}", flags))
 
     return words

@@ -2,8 +2,8 @@
 
 import pytest
 
-from fedsparse_jax.config import defaults, experiment_from_config, load_config, shrink_for_smoke_test
-from fedsparse_jax.config.build import federation_from_config, model_from_config, read_scans
+from fedsparse_jax.config import defaults, experiment_from_config, load_config, read_scans, shrink_for_smoke_test
+from fedsparse_jax.config.build import federation_from_config, model_from_config
 from fedsparse_jax.core.errors import UsageError
 
 

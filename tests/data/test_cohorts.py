@@ -161,6 +161,17 @@ def test_radiata_has_its_own_test_people_or_a_share(cohort):
     assert own.notes == ("metadata.csv: scans of the validation part that are trained on, 1",) and share.notes == ()
 
 
+def test_every_study_of_radiata_may_be_a_client(cohort, repository, tmp_path):
+    config = configured(repository, "radiata", cohort("radiata"), tmp_path)
+    with config.unlocked():
+        config.partition = dict(name="site", num_clients="auto")
+    federation = experiment_from_config(config).federation
+    assert sorted(federation.people[rows[0]]["site"] for rows in federation.members) == sorted(
+        {"IXI", "DLBS", "NKI-RS", "OASIS-1", "OASIS-2"}
+    )
+    assert [federation.people[row]["participant_id"] for row in federation.test] == ["sub-IXI012"]
+
+
 def test_one_id_in_two_studies_is_two_people(tmp_path):
     head = "t1_local_path,split,study,participant_id,session_id,age"
     write_text(tmp_path / "metadata.csv", head, "a.nii,train,A,sub-1,ses-1,20", "b.nii,test,B,sub-1,ses-1,30")

@@ -20,6 +20,7 @@ from fedsparse_jax.data.tables import (
     Drop,
     Listing,
     Scan,
+    columns_of,
     count_reasons,
     find_column,
     finish_listing,
@@ -229,9 +230,10 @@ class _People:
         session = f"ses-{file.session}" if file.session else ""
         site = self._agreed(rows, self.site) if file.site == "n/a" else file.site
         of: dict[str, Any] = dict(mask=file.mask, channels=file.channels, volumes=file.volumes, grid=file.grid)
+        of |= dict(test_set=file.test_set, columns=columns_of(*rows))
         name = max((row["_id"] for row in self.rows[_key(file.person)]), key=len)
         (age,) = known.values()
-        return Scan(file.path, name, session, age, self._sex(rows), site, test_set=file.test_set, **of)
+        return Scan(file.path, name, session, age, self._sex(rows), site, **of)
 
     def _sex(self, rows: list[dict[str, str]]) -> str:
         known = [row for row in rows if self.sex and row[self.sex] != "0"]  # a code that stands for missing

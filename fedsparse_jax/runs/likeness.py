@@ -1,0 +1,65 @@
+"""How like the scans that a run was trained on a new scan is: its correlation with their mean.
+
+A scan that lies otherwise on the grid, that is cut off, or that has another contrast is less like that mean than any
+scan of the training was. ``likeness.npz`` of the run folder keeps the mean and how like it the training scans were.
+"""
+
+import io
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from fedsparse_jax.core.files import read_npz, write_whole
+from fedsparse_jax.data.federation import Federation
+
+FILE = "likeness.npz"
+MOST = 128  # scans that are looked at, evenly chosen
+MARGIN = 0.1  # below the least of the training, from which a scan counts as unlike
+
+
+class Likeness(NamedTuple):
+    """What is known of the scans of a training."""
+
+    mean: np.ndarray  # f32[*shape, channels]
+    of_training: np.ndarray  # f32[K], correlations of scans of the training with the mean
+
+    @property
+    def least(self) -> float:
+        """That of the training scan which is least like the others."""
+        return float(self.of_training.min())
+
+
+def measure_likeness(data: Federation, most: int = MOST) -> Likeness:
+    """The mean of at most so many scans of all clients, and the correlation of each with it."""
+    rows = np.sort(np.concatenate(data.members))
+    rows = rows[np.linspace(0, len(rows) - 1, min(most, len(rows))).round().astype(int)]
+    total = np.zeros(data.inputs.shape[1:], np.float64)
+    for row in rows:
+        total += data.inputs[row]
+    mean = (total / len(rows)).astype(np.float32)
+    return Likeness(mean, np.array([correlation(data.inputs[row], mean) for row in rows], np.float32))
+
+
+def correlation(scan, mean) -> float:
+    """Pearson's, over all voxels and channels; 0 where a scan is constant.
+
+    >>> correlation(np.array([0.0, 1.0, 2.0]), np.array([1.0, 3.0, 5.0]))
+    1.0
+    """
+    a, b = (np.ravel(one).astype(np.float64) for one in (scan, mean))
+    a, b = a - a.mean(), b - b.mean()
+    scale = np.sqrt((a @ a) * (b @ b))
+    return float(a @ b / scale) if scale > 0 else 0.0
+
+
+def write_likeness(data: Federation, workdir: Path) -> None:
+    """Writes the file of a run on scans."""
+    buffer = io.BytesIO()
+    np.savez(buffer, **measure_likeness(data)._asdict())
+    write_whole(workdir / FILE, buffer.getvalue())
+
+
+def read_likeness(workdir: Path) -> Likeness | None:
+    """What `write_likeness` wrote; None where it did not yet, or an earlier version trained."""
+    return Likeness(**read_npz(workdir / FILE)) if (workdir / FILE).exists() else None

@@ -1,0 +1,150 @@
+"""What a trained model predicts for scans of whom nothing is known, and where it should not be trusted."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+from scipy.special import softmax
+
+from fedsparse_jax.config.saved_runs import load_run, with_other_scans
+from fedsparse_jax.config.scans import (
+    has_people,
+    ingest_scans,
+    label_from_config,
+    list_scans,
+    no_progress,
+    people_of_scans,
+)
+from fedsparse_jax.core.errors import UsageError
+from fedsparse_jax.core.files import tsv_text
+from fedsparse_jax.core.types import Model, ServerState
+from fedsparse_jax.data.image_sources import IMAGE_SOURCES
+from fedsparse_jax.data.labels import targets_of
+from fedsparse_jax.data.loading import predict_batches, streamed_reader
+from fedsparse_jax.data.loose_scans import list_loose
+from fedsparse_jax.data.roster import TEST
+from fedsparse_jax.data.scan_cache import ScanSet
+from fedsparse_jax.data.tables import Drop, Listing
+from fedsparse_jax.runs.evaluation import PREDICTED
+from fedsparse_jax.runs.likeness import MARGIN, Likeness, correlation, read_likeness
+from fedsparse_jax.runs.run_dir import recorded_people
+
+FEWEST = 3  # predictions from which their spread says something
+NO_SPREAD = 0.01  # of the spread of the training targets
+WIDER = 0.1  # of the range of the training targets, by which a prediction may lie outside of it
+
+
+class Predicted(NamedTuple):
+    """Predictions for some scans."""
+
+    table: str  # as TSV, a row a scan
+    scans: int  # with a prediction
+    warned: int  # scans with a warning
+    notes: tuple[str, ...]  # of all scans together
+    dropped: tuple[Drop, ...]  # what could not be read, and why
+    trained_on: str  # the run's data source
+
+
+def predict_scans(
+    workdir: Path,
+    places: Sequence[str],
+    settings: Sequence[tuple[str, str]] = (),
+    round_: int | None = None,
+    progress=no_progress,
+) -> Predicted:
+    """Predicts scans of which no age need be known.
+
+    Args:
+        workdir: the run.
+        places: image files, folders, and tables of paths; they are read as the run's own scans were.
+        settings: keys of ``data`` that are other than the run's, ``(key, text)`` as on the command line.
+        round_: which checkpoint; None for the newest.
+        progress: shown while scans are read.
+
+    Raises:
+        NothingLeft: not one scan can be used.
+        UsageError: no such run, round or place, or a run on images.
+    """
+    config, network, server = load_run(workdir, round_)
+    if config.data.source in IMAGE_SOURCES:
+        raise UsageError(f"{workdir} was trained on images; only a run on scans can be given other scans.")
+    reading = with_other_scans(config, places[0], settings)
+    read_known = lambda place: _read_known(config, place, settings)
+    scan_set = ingest_scans(reading, lambda cache: list_loose(places, read_known), progress)
+    predictions = predictions_of(config, network, server, scan_set)
+    warnings, notes = look_at(workdir, config, scan_set, predictions)
+    table = _table(config, scan_set, predictions, warnings)
+    return Predicted(table, len(warnings), sum(map(bool, warnings)), notes, scan_set.dropped, config.data.source)
+
+
+def predictions_of(config: ConfigDict, network: Model, server: ServerState, scan_set: ScanSet) -> np.ndarray:
+    """Predictions ``f32[N]``, or logits ``f32[N, K]``, by the global model."""
+    everything, batch_size = np.arange(len(scan_set.scans)), config.execution.eval_batch
+    return predict_batches(
+        jax.jit(network.apply), server.params, streamed_reader(scan_set.inputs), everything, batch_size
+    )
+
+
+def _read_known(config: ConfigDict, place: str, settings) -> Listing | None:
+    """A table, or a folder whose people are in one, as the run's config reads it."""
+    reading = with_other_scans(config, place, settings)
+    return list_scans(reading, Path(config.data.cache_dir), need_age=False) if has_people(reading) else None
+
+
+def look_at(
+    workdir: Path, config: ConfigDict, scan_set: ScanSet, predictions: np.ndarray
+) -> tuple[list[list[str]], tuple[str, ...]]:
+    """What makes predictions doubtful: warnings of each scan, and notes of all together."""
+    warnings, notes = [list(quality.warnings) for quality in scan_set.quality], list(scan_set.notes)
+    likeness = read_likeness(workdir)
+    if likeness is None:
+        notes.append("the run has no likeness.npz, so that nobody can say how like its own these scans are")
+    else:
+        _compare_scans(likeness, scan_set, warnings)
+    trained = np.array([entry.target for entry in recorded_people(workdir) if entry.set != TEST])
+    if predictions.ndim == 1 and len(trained):
+        targets = targets_of(scan_set.scans, label_from_config(config))
+        _compare_numbers(config.data.label, trained, targets, predictions, warnings)
+        if len(predictions) >= FEWEST and np.ptp(predictions) < NO_SPREAD * trained.std():
+            notes.append(f"all predictions are about {predictions[0]:.2f}; the model has not learned, or sees nothing")
+    return warnings, tuple(notes)
+
+
+def _compare_scans(likeness: Likeness, scan_set: ScanSet, warnings: list[list[str]]) -> None:
+    """Adds a warning where a scan is less like the mean of the training than its scans were."""
+    for place, told in enumerate(warnings):
+        found = correlation(scan_set.inputs[place], likeness.mean)
+        if found < likeness.least - MARGIN:
+            of_own = f"correlation {found:.2f} with their mean, of which each of them had at least {likeness.least:.2f}"
+            told.append(f"unlike the scans trained on ({of_own})")
+
+
+def _compare_numbers(name: str, trained, targets, predictions, warnings: list[list[str]]) -> None:
+    """Adds a warning where a number is outside of those trained on."""
+    low, high = trained.min(), trained.max()
+    room, of_training = WIDER * (high - low), f"outside of the training, which had {low:.1f} to {high:.1f}"
+    for told, target, predicted in zip(warnings, targets, predictions, strict=True):
+        if target < low or target > high:
+            told.append(f"the {name} is {of_training}")
+        if predicted < low - room or predicted > high + room:
+            told.append(f"the predicted {name} is {of_training}")
+
+
+def _table(config: ConfigDict, scan_set: ScanSet, predictions: np.ndarray, warnings: list[list[str]]) -> str:
+    """participant_id, session, the prediction (of classes also the probability of each), warnings, file."""
+    people = people_of_scans(scan_set)
+    if predictions.ndim == 1:
+        head, cells = [f"{PREDICTED}{config.data.label}"], [[f"{value:.3f}"] for value in predictions]
+    else:
+        names = tuple(config.data.classes)
+        shares = softmax(predictions.astype(np.float64), -1)
+        head = [f"{PREDICTED}{config.data.label}", *(f"probability_{name}" for name in names)]
+        cells = [[names[share.argmax()], *(f"{one:.4f}" for one in share)] for share in shares]
+    rows = [
+        [who["participant_id"], who["session"], *cell, "; ".join(told), str(scan.path)]
+        for who, cell, told, scan in zip(people, cells, warnings, scan_set.scans, strict=True)
+    ]
+    return tsv_text(["participant_id", "session", *head, "warnings", "file"], rows)

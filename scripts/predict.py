@@ -1,0 +1,47 @@
+"""Predicts for scans of whom nothing need be known, with a warning where a prediction should not be trusted.
+
+python scripts/predict.py --workdir=runs/quickstart FILE_OR_FOLDER_OR_TABLE ... --output=predictions.tsv
+
+Scans are read as those of the run were. Any option is set anew by its name in the config: --data.align=rough.
+"""
+
+from pathlib import Path
+
+from absl import flags
+
+from fedsparse_jax import cli
+
+WORKDIR = cli.workdir_flag("Folder of the run whose model is used.")
+ROUND = flags.DEFINE_integer("round", None, "Checkpoint to use (default: the newest).")
+OUTPUT = flags.DEFINE_string("output", "predictions.tsv", "Table to write.")
+cli.keys_flag("KEY=VALUE of the run's config, section data; --data.KEY=VALUE is the same, and so is --options.KEY.")
+PLACES = cli.places("image files, folders of them, or tables of paths")
+
+
+def main():
+    from fedsparse_jax.core.errors import UsageError
+    from fedsparse_jax.core.files import write_tsv, write_whole
+    from fedsparse_jax.data.tables import Drop, NothingLeft, count_reasons
+    from fedsparse_jax.studies import predict_scans
+
+    cli.cache_compilations()
+    output = Path(OUTPUT.value)
+    left_out = output.with_name(f"{output.stem}-dropped.tsv")
+    try:
+        found = predict_scans(Path(WORKDIR.value), PLACES(), cli.settings(), ROUND.value, cli.show_progress)
+    except NothingLeft as error:
+        write_tsv(left_out, Drop._fields, error.dropped)
+        raise UsageError(f"{str(error).rstrip('.')}; all are listed in {left_out}.") from error
+    write_whole(output, found.table)
+    if found.dropped:
+        write_tsv(left_out, Drop._fields, found.dropped)
+        print(f"Left out: {len(found.dropped)} ({count_reasons(found.dropped)}); see {left_out}.")
+    for note in found.notes:
+        print(f"Look at: {note}.")
+    if found.trained_on == "phantom":
+        print("This model was trained on the phantom: it knows nothing about real brains.")
+    print(f"Predictions for {found.scans} scans, {found.warned} of them with a warning: {output}")
+
+
+if __name__ == "__main__":
+    cli.run_main(main)

@@ -376,7 +376,7 @@ def _aligned(
         share = volume.sum() * math.prod(FOV) / volume.size / (data.sum() * abs(np.linalg.det(affine[:3, :3])))
         warnings += scan_checks.check_position(bright, affine, share) if align == "affine" else []
         warnings += [] if tissue_map else scan_checks.check_looks(volume, grid)
-    figures = scan_checks.likeness(volume, grid)._asdict()
+    figures = scan_checks.fit_to_template(volume, grid)._asdict()
     return volume, {**figures, "rotation": math.nan, "scale": math.nan}, warnings
 
 

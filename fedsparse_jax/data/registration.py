@@ -23,7 +23,7 @@ from fedsparse_jax.core.files import partial_file, read_npz
 from fedsparse_jax.data.coarse_brain import BRAIN_CENTRE
 from fedsparse_jax.data.pose_search import Pose, search_poses
 from fedsparse_jax.data.resampling import halve, resample, resample_evenly
-from fedsparse_jax.data.scan_checks import INVERTED_CONTRAST, correlation, dice
+from fedsparse_jax.data.scan_checks import INVERTED_CONTRAST, dice, pearson
 from fedsparse_jax.data.templates import FIT, NAME, NO_EXTRA, Template, load_template
 
 REGISTRATION_RECIPE = 1  # raise it when the same scan would be registered otherwise
@@ -31,7 +31,7 @@ STARTS = 3  # places that are refined
 TURNED_FAR = "turned by more than 45 degrees: the header may be wrong, and then left may be right"
 NOTE = f"registered to the {NAME}, whose licence stands beside the registrations in the cache"
 BINS = 32  # of the joint histogram
-MARGIN = {True: 1, False: 2}  # voxels of 2 mm around the template's brain that a head, and a stripped brain, keep
+RIM_VOXELS = {True: 1, False: 2}  # voxels of 2 mm around the template's brain that a head, and a stripped brain, keep
 SKULL = 0.25  # of the tissue, outside the brain: more is a head
 N4_ITERATIONS = (30, 30, 20)  # at control points that grow denser
 MIN_OVERLAP, MIN_CORRELATION, MAX_ROTATION, LIKELY_SCALES = 0.88, 0.2, 45.0, (0.75, 1.35)
@@ -213,14 +213,14 @@ def _figures(move: np.ndarray, even: np.ndarray, grid: np.ndarray) -> dict[str, 
     template = load_template()
     moved = resample(even, np.linalg.inv(grid) @ move @ template.affine, template.inside.shape)
     bright = moved > 0.15 * np.percentile(moved[template.inside], 90)
-    near = ndimage.binary_dilation(template.inside, iterations=MARGIN[False])
+    near = ndimage.binary_dilation(template.inside, iterations=RIM_VOXELS[False])
     head = bool((bright & ~near).sum() > SKULL * bright.sum())
     left, sizes, right = np.linalg.svd(move[:3, :3])
     turned = np.clip((np.trace(left @ right) - 1) / 2, -1, 1)
     return {
         "head": head,
         "overlap": dice(bright & near if head else bright, template.inside),
-        "correlation": correlation(moved[template.inside], template.intensity[template.inside]),
+        "correlation": pearson(moved[template.inside], template.intensity[template.inside]),
         "rotation": math.degrees(math.acos(turned)),
         "scale": float(np.prod(sizes) ** (1 / 3)),
     }
@@ -229,7 +229,7 @@ def _figures(move: np.ndarray, even: np.ndarray, grid: np.ndarray) -> dict[str, 
 def brain_on_grid(affine: np.ndarray, shape: tuple[int, int, int], head: bool) -> np.ndarray:
     """What is kept of a registered scan on a grid in the template's space, ``bool[*shape]``."""
     template: Template = load_template()
-    near = ndimage.binary_dilation(template.inside, iterations=MARGIN[head]).astype(np.float32)
+    near = ndimage.binary_dilation(template.inside, iterations=RIM_VOXELS[head]).astype(np.float32)
     return resample(near, np.linalg.inv(template.affine) @ affine, shape) > 0.5
 
 

@@ -49,7 +49,7 @@ def is_tissue_map(name: str) -> bool:
     return bool(TISSUE_MAP.search(name))
 
 
-class Likeness(NamedTuple):
+class TemplateFit(NamedTuple):
     """How a volume compares with the template where it lies."""
 
     overlap: float  # Dice of what is bright with the template's brain
@@ -95,13 +95,13 @@ def _cut_sides(bright: np.ndarray) -> list[str]:
     return found
 
 
-def likeness(volume: np.ndarray, affine: np.ndarray) -> Likeness:
+def fit_to_template(volume: np.ndarray, affine: np.ndarray) -> TemplateFit:
     """The two figures of a volume in the template's space; not a number where nothing of it is there."""
     template, coarse = load_coarse_brain(), onto_coarse_brain(volume, affine)
     if not (coarse > 0).any():
-        return Likeness(np.nan, np.nan)
+        return TemplateFit(np.nan, np.nan)
     bright, brain = tissue(coarse), template.inside > 0.5
-    return Likeness(dice(bright, brain), correlation(coarse[brain], template.intensity[brain]))
+    return TemplateFit(dice(bright, brain), pearson(coarse[brain], template.intensity[brain]))
 
 
 def dice(a: np.ndarray, b: np.ndarray) -> float:
@@ -109,7 +109,7 @@ def dice(a: np.ndarray, b: np.ndarray) -> float:
     return float(2 * (a & b).sum() / max(a.sum() + b.sum(), 1))
 
 
-def correlation(a: np.ndarray, b: np.ndarray) -> float:
+def pearson(a: np.ndarray, b: np.ndarray) -> float:
     """Pearson's r of two arrays; 0 where one does not vary."""
     return float((unit_rows(a.astype(np.float64)) * unit_rows(b.astype(np.float64))).sum())
 
@@ -154,7 +154,7 @@ def check_looks(volume: np.ndarray, affine: np.ndarray) -> list[str]:
     if found[best] > TURNED[0] and found[best] - found[0] > TURNED[1]:
         return [f"{_turned(orientations()[best])}; mend the orientation in its header"]
     deep = ndimage.binary_erosion(template.inside > 0.9)
-    if correlation(moved[deep], template.intensity[deep]) < INVERTED:
+    if pearson(moved[deep], template.intensity[deep]) < INVERTED:
         return [INVERTED_CONTRAST]
     return []
 

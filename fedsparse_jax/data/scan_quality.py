@@ -14,7 +14,7 @@ FIGURES = {  # figure of `nifti.Quality` -> which way is bad, and the least diff
     "rotation": (1, 15.0),
 }
 FAR = 4.0  # robust standard deviations from the cohort's median
-FEWEST = 8  # scans from which a cohort says what is usual
+FEWEST_SCANS = 8  # scans from which a cohort says what is usual
 
 
 class Doubt(NamedTuple):
@@ -33,7 +33,7 @@ def find_doubts(quality: Sequence[Quality]) -> list[Doubt]:
     reasons = [list(scan.warnings) for scan in quality]
     for name, (bad_side, least) in FIGURES.items():
         values = np.array([getattr(scan, name) for scan in quality], float)
-        if np.isfinite(values).sum() < FEWEST:
+        if np.isfinite(values).sum() < FEWEST_SCANS:
             continue
         middle = np.nanmedian(values)
         limit = max(FAR * 1.4826 * float(np.nanmedian(np.abs(values - middle))), least)

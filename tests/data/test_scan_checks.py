@@ -182,8 +182,8 @@ def test_a_header_that_is_not_in_mni_space_is_said_with_the_remedy(brains, move,
 def test_the_figures_by_hand():
     a, b = np.array([True, True, False, False]), np.array([True, False, True, True])
     assert scan_checks.dice(a, b) == pytest.approx(2 * 1 / 5)
-    assert scan_checks.correlation(np.array([1.0, 2, 3]), np.array([5.0, 3, 1])) == pytest.approx(-1)
+    assert scan_checks.pearson(np.array([1.0, 2, 3]), np.array([5.0, 3, 1])) == pytest.approx(-1)
     template = coarse_brain.load_coarse_brain()
-    itself = scan_checks.likeness(template.intensity * (template.inside > 0.5), template.affine)
+    itself = scan_checks.fit_to_template(template.intensity * (template.inside > 0.5), template.affine)
     assert itself.overlap > 0.98 and itself.correlation == pytest.approx(1)
-    assert np.isnan(scan_checks.likeness(np.zeros((9, 9, 9), np.float32), GRID)).all()
+    assert np.isnan(scan_checks.fit_to_template(np.zeros((9, 9, 9), np.float32), GRID)).all()

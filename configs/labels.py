@@ -3,11 +3,9 @@
 python scripts/train.py --config=configs/labels.py:sex --workdir=runs/sex
 
 Behind the file name stands what is predicted of the phantom: ``:sex`` (M or F), ``:diagnosis`` (control or patient) or
-``:memory`` (a test score in points); with ``+smoke`` a run of seconds. Of your own scans a column is named by
-``--config.data.label=COLUMN``, and its unit by ``--config.data.unit=UNIT``:
-
-python scripts/train.py --config=configs/labels.py:sex --workdir=runs/mine --config.data.source=bids \\
-  --config.data.root=BIDS_FOLDER --config.data.label=sex
+``:memory`` (a test score in points); with ``+smoke`` a run of seconds. Of your own scans ``--config.data.label`` names
+a column of the table, and ``--config.data.unit`` the unit of a number. Classes may be named, in order, by
+``--config.data.classes``; the network's ``--config.model.classes`` is their number.
 """
 
 from fedsparse_jax.config.defaults import defaults

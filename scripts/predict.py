@@ -1,8 +1,8 @@
-"""Predicts for scans of whom nothing need be known, with a warning where a prediction should not be trusted.
+"""Predicts for scans of people of whom nothing need be known, and warns where a prediction should not be trusted.
 
-python scripts/predict.py --workdir=runs/quickstart FILE_OR_FOLDER_OR_TABLE ... --output=predictions.tsv
+python scripts/predict.py --workdir=runs/quickstart NEW_SCANS --output=predicted.tsv
 
-Scans are read as those of the run were. Any option is set anew by its name in the config: --data.align=rough.
+Behind the flags stand image files, folders and tables of paths. Scans are read as those of the run were. Any option is set anew by its name in the config: --data.align=rough.
 """
 
 from pathlib import Path
@@ -13,7 +13,7 @@ from fedsparse_jax import cli
 
 WORKDIR = cli.workdir_flag("Folder of the run whose model is used.")
 ROUND = flags.DEFINE_integer("round", None, "Checkpoint to use (default: the newest).")
-OUTPUT = flags.DEFINE_string("output", "predictions.tsv", "Table to write.")
+OUTPUT = flags.DEFINE_string("output", "", "Table to write (default: predicted.tsv in the run).")
 cli.keys_flag("KEY=VALUE of the run's config, section data; --data.KEY=VALUE is the same, and so is --options.KEY.")
 PLACES = cli.places("image files, folders of them, or tables of paths")
 
@@ -25,10 +25,11 @@ def main():
     from fedsparse_jax.studies import predict_scans
 
     cli.cache_compilations()
-    output = Path(OUTPUT.value)
+    workdir = Path(WORKDIR.value)
+    output = Path(OUTPUT.value or workdir / "predicted.tsv")
     left_out = output.with_name(f"{output.stem}-dropped.tsv")
     try:
-        found = predict_scans(Path(WORKDIR.value), PLACES(), cli.settings(), ROUND.value, cli.show_progress)
+        found = predict_scans(workdir, PLACES(), cli.settings(), ROUND.value, cli.show_progress)
     except NothingLeft as error:
         write_tsv(left_out, Drop._fields, error.dropped)
         raise UsageError(f"{str(error).rstrip('.')}; all are listed in {left_out}.") from error

@@ -95,7 +95,7 @@ def parse_flags(argv: list[str]) -> None:
     if not flags.FLAGS["verbosity"].present:
         silence_orbax()
     if rest and _takes_places:
-        PLACES.extend(rest)
+        _GIVEN.extend(rest)
     elif rest:
         raise UsageError(f"{rest[0]!r} is not a flag; options are written --name=value (see --help).")
     if CONFIG_FLAG in flags.FLAGS:
@@ -151,7 +151,7 @@ def _config(spec: str):
     return override(config, settings())
 
 
-PLACES: list[str] = []  # words of the command line that are no flags, of a script that takes some
+_GIVEN: list[str] = []  # words of the command line that are no flags, of a script that takes some
 _takes_places: list[str] = []
 
 
@@ -167,9 +167,9 @@ def places(what: str) -> Callable[[], list[str]]:
     _takes_places.append(what)
 
     def given() -> list[str]:
-        if not PLACES:
+        if not _GIVEN:
             raise UsageError(f"Nothing to read is named; give {what} behind the flags.")
-        return PLACES
+        return _GIVEN
 
     return given
 

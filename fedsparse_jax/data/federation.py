@@ -31,6 +31,13 @@ class Federation(NamedTuple):
         return int(np.bincount(self.person_of_row[np.concatenate(self.members)]).max())
 
     @property
+    def test_sets(self) -> dict[str, np.ndarray]:
+        """Places in the test set of each of the data's own test sets, by name; empty unless there are several."""
+        names = np.array([self.people[row].get("test_set", "") for row in self.test])
+        known = sorted(set(names[names != ""].tolist()))
+        return {name: np.flatnonzero(names == name) for name in known} if len(known) > 1 else {}
+
+    @property
     def train_targets(self) -> np.ndarray:
         """Targets of all clients together."""
         return self.targets[np.concatenate(self.members)]

@@ -96,6 +96,15 @@ def accuracy_section(run: RunFiles) -> Section:
         for name, (label, form, unit) in MEASURE_LABELS.items()
         if name in last.test
     ]
+    of_set = f"_{task.headline}"  # behind the name of one of several test sets
+    rows += [
+        (
+            f"{task.label}, test set {name.removesuffix(of_set)}",
+            formatted(as_number(value), f".{task.digits}f", task.unit),
+        )
+        for name, value in last.test.items()
+        if name.endswith(of_set) and name not in MEASURE_LABELS
+    ]
     baseline = formatted(as_number(last.baseline), f".{task.digits}f", task.unit)
     rows.insert(1, (f"{task.label} of {task.naive}", baseline))
     if task.headline in last.own:

@@ -1,6 +1,7 @@
 """How good a model is on the central test set, and the tables of what it predicts."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,18 +30,29 @@ class Evaluation(NamedTuple):
 def evaluate_server(runner: Runner, server: ServerState) -> Evaluation:
     """Measures of the global model, or of every client's own one, on the test set."""
     data, task = runner.experiment.federation, runner.experiment.task
-    targets, num_clients = data.targets[data.test], len(data.members)
+    num_clients, judge = len(data.members), partial(_measure_sets, data, task)
     if server.memory.masks is None:
         shared = predict_test(runner, server.params)
-        measures = task.measure(shared, targets)
+        measures = judge(shared)
         by_client = [shared] * num_clients
     else:
         own_masks = [tree.gather(server.memory.masks, i) for i in range(num_clients)]
         by_client = [predict_test(runner, masks.apply(mask, server.params)) for mask in own_masks]
-        each = [task.measure(predictions, targets) for predictions in by_client]
+        each = [judge(predictions) for predictions in by_client]
         measures = {name: float(np.mean([one[name] for one in each])) for name in each[0]}
     test = {name: value if np.isfinite(value) else None for name, value in measures.items()}
     return Evaluation(test, _on_own_classes(runner, by_client) if data.classes else {})
+
+
+def _measure_sets(data: Federation, task: Task, predictions: np.ndarray) -> dict[str, float]:
+    """Measures on all who are tested and, where the data have several test sets of their own, on each of these."""
+    targets = data.targets[data.test]
+    measures = dict(task.measure(predictions, targets))
+    for name, places in data.test_sets.items():
+        measures |= {
+            f"{name}_{key}": value for key, value in task.measure(predictions[places], targets[places]).items()
+        }
+    return measures
 
 
 def _on_own_classes(runner: Runner, by_client: list[np.ndarray]) -> dict[str, float]:

@@ -13,12 +13,12 @@ import numpy as np
 from fedsparse_jax.core.files import read_npz, write_whole
 from fedsparse_jax.data.federation import Federation
 
-FILE = "likeness.npz"
+LIKENESS = "likeness.npz"
 MOST = 128  # scans that are looked at, evenly chosen
-MARGIN = 0.1  # below the least of the training, from which a scan counts as unlike
+LEAST_MARGIN = 0.02  # below the least of the training, from which a scan may count as unlike
 
 
-class Likeness(NamedTuple):
+class TrainingLook(NamedTuple):
     """What is known of the scans of a training."""
 
     mean: np.ndarray  # f32[*shape, channels]
@@ -29,8 +29,13 @@ class Likeness(NamedTuple):
         """That of the training scan which is least like the others."""
         return float(self.of_training.min())
 
+    @property
+    def limit(self) -> float:
+        """Below it a scan is unlike those of the training: as far below the least as that is below their median."""
+        return self.least - max(float(np.median(self.of_training)) - self.least, LEAST_MARGIN)
 
-def measure_likeness(data: Federation, most: int = MOST) -> Likeness:
+
+def measure_likeness(data: Federation, most: int = MOST) -> TrainingLook:
     """The mean of at most so many scans of all clients, and the correlation of each with it."""
     rows = np.sort(np.concatenate(data.members))
     rows = rows[np.linspace(0, len(rows) - 1, min(most, len(rows))).round().astype(int)]
@@ -38,7 +43,7 @@ def measure_likeness(data: Federation, most: int = MOST) -> Likeness:
     for row in rows:
         total += data.inputs[row]
     mean = (total / len(rows)).astype(np.float32)
-    return Likeness(mean, np.array([correlation(data.inputs[row], mean) for row in rows], np.float32))
+    return TrainingLook(mean, np.array([correlation(data.inputs[row], mean) for row in rows], np.float32))
 
 
 def correlation(scan, mean) -> float:
@@ -57,9 +62,9 @@ def write_likeness(data: Federation, workdir: Path) -> None:
     """Writes the file of a run on scans."""
     buffer = io.BytesIO()
     np.savez(buffer, **measure_likeness(data)._asdict())
-    write_whole(workdir / FILE, buffer.getvalue())
+    write_whole(workdir / LIKENESS, buffer.getvalue())
 
 
-def read_likeness(workdir: Path) -> Likeness | None:
+def read_likeness(workdir: Path) -> TrainingLook | None:
     """What `write_likeness` wrote; None where it did not yet, or an earlier version trained."""
-    return Likeness(**read_npz(workdir / FILE)) if (workdir / FILE).exists() else None
+    return TrainingLook(**read_npz(workdir / LIKENESS)) if (workdir / LIKENESS).exists() else None

@@ -11,7 +11,7 @@ import numpy as np
 
 from fedsparse_jax.config.build import experiment_from_config, load_config
 from fedsparse_jax.core.errors import UsageError
-from fedsparse_jax.core.tasks import TASKS, Task
+from fedsparse_jax.core.tasks import AGE, TASKS, Task, task_for
 from fedsparse_jax.reporting.markdown import markdown_table
 from fedsparse_jax.reporting.plots_run import compare_runs
 from fedsparse_jax.reporting.style import render_figure
@@ -73,13 +73,23 @@ def task_of(results: Results) -> Task:
         UsageError: some measured one thing, some another.
     """
     last = [records[-1] for runs in results.values() for records in runs]
-    for task in TASKS.values():
+    for name, task in TASKS.items():
         measured = [task.headline in record.test for record in last]
         if all(measured):
-            return task
+            return task_for(name, *_label_of(results))
         if any(measured):
             break
     raise UsageError("--configs holds regressions and classifications; compare them apart.")
+
+
+def _label_of(results: Results) -> tuple[str, str]:
+    """The column that all configs predict, and its unit; the age where records came without their config's file."""
+    data = [load_config(spec).data for spec in results if Path(spec.partition(":")[0]).is_file()]
+    labels = sorted({(one.label, one.unit) for one in data})
+    if len(labels) > 1:
+        names = " and ".join(name for name, _ in labels)
+        raise UsageError(f"--configs predict different labels ({names}); compare them apart.")
+    return labels[0] if labels else (AGE, "")
 
 
 def mean_over_seeds(runs: list[list[RoundRecord]], task: Task) -> list[RoundRecord]:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from fedsparse_jax.config import checks
@@ -16,14 +17,15 @@ from fedsparse_jax.config.saved_runs import load_run, with_other_scans
 from fedsparse_jax.config.scans import label_from_config, no_progress, people_of_scans, read_scans
 from fedsparse_jax.core.errors import UsageError
 from fedsparse_jax.core.tasks import Task
+from fedsparse_jax.core.types import Model, ServerState
 from fedsparse_jax.data.image_sources import IMAGE_SOURCES
 from fedsparse_jax.data.labels import targets_of
+from fedsparse_jax.data.loading import predict_batches, streamed_reader
 from fedsparse_jax.data.roster import TEST, sets_of
 from fedsparse_jax.data.scan_cache import ScanSet
 from fedsparse_jax.data.tables import Drop
 from fedsparse_jax.runs.evaluation import predictions_table
 from fedsparse_jax.runs.run_dir import is_of_0_1, recorded_people
-from fedsparse_jax.studies.predict_scans import predictions_of
 
 
 class OtherScans(NamedTuple):
@@ -84,6 +86,14 @@ def evaluate_run(
         read_as=_in_words(reading),
         dropped=scan_set.dropped,
         remarks=_remarks(scan_set),
+    )
+
+
+def predictions_of(config, network: Model, server: ServerState, scan_set: ScanSet) -> np.ndarray:
+    """Predictions ``f32[N]``, or logits ``f32[N, K]``, by the global model."""
+    everything, batch_size = np.arange(len(scan_set.scans)), config.execution.eval_batch
+    return predict_batches(
+        jax.jit(network.apply), server.params, streamed_reader(scan_set.inputs), everything, batch_size
     )
 
 

@@ -4,9 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import jax
 import numpy as np
-from ml_collections import ConfigDict
 from scipy.special import softmax
 
 from fedsparse_jax.config.saved_runs import load_run, with_other_scans
@@ -20,19 +18,18 @@ from fedsparse_jax.config.scans import (
 )
 from fedsparse_jax.core.errors import UsageError
 from fedsparse_jax.core.files import tsv_text
-from fedsparse_jax.core.types import Model, ServerState
 from fedsparse_jax.data.image_sources import IMAGE_SOURCES
 from fedsparse_jax.data.labels import targets_of
-from fedsparse_jax.data.loading import predict_batches, streamed_reader
 from fedsparse_jax.data.loose_scans import list_loose
 from fedsparse_jax.data.roster import TEST
 from fedsparse_jax.data.scan_cache import ScanSet
 from fedsparse_jax.data.tables import Drop, Listing
 from fedsparse_jax.runs.evaluation import PREDICTED
-from fedsparse_jax.runs.likeness import MARGIN, Likeness, correlation, read_likeness
+from fedsparse_jax.runs.likeness import TrainingLook, correlation, read_likeness
 from fedsparse_jax.runs.run_dir import recorded_people
+from fedsparse_jax.studies.evaluate_run import predictions_of
 
-FEWEST = 3  # predictions from which their spread says something
+FEWEST_PREDICTIONS = 3  # predictions from which their spread says something
 NO_SPREAD = 0.01  # of the spread of the training targets
 WIDER = 0.1  # of the range of the training targets, by which a prediction may lie outside of it
 
@@ -80,22 +77,14 @@ def predict_scans(
     return Predicted(table, len(warnings), sum(map(bool, warnings)), notes, scan_set.dropped, config.data.source)
 
 
-def predictions_of(config: ConfigDict, network: Model, server: ServerState, scan_set: ScanSet) -> np.ndarray:
-    """Predictions ``f32[N]``, or logits ``f32[N, K]``, by the global model."""
-    everything, batch_size = np.arange(len(scan_set.scans)), config.execution.eval_batch
-    return predict_batches(
-        jax.jit(network.apply), server.params, streamed_reader(scan_set.inputs), everything, batch_size
-    )
-
-
-def _read_known(config: ConfigDict, place: str, settings) -> Listing | None:
+def _read_known(config, place: str, settings) -> Listing | None:
     """A table, or a folder whose people are in one, as the run's config reads it."""
     reading = with_other_scans(config, place, settings)
     return list_scans(reading, Path(config.data.cache_dir), need_age=False) if has_people(reading) else None
 
 
 def look_at(
-    workdir: Path, config: ConfigDict, scan_set: ScanSet, predictions: np.ndarray
+    workdir: Path, config, scan_set: ScanSet, predictions: np.ndarray
 ) -> tuple[list[list[str]], tuple[str, ...]]:
     """What makes predictions doubtful: warnings of each scan, and notes of all together."""
     warnings, notes = [list(quality.warnings) for quality in scan_set.quality], list(scan_set.notes)
@@ -108,16 +97,16 @@ def look_at(
     if predictions.ndim == 1 and len(trained):
         targets = targets_of(scan_set.scans, label_from_config(config))
         _compare_numbers(config.data.label, trained, targets, predictions, warnings)
-        if len(predictions) >= FEWEST and np.ptp(predictions) < NO_SPREAD * trained.std():
+        if len(predictions) >= FEWEST_PREDICTIONS and np.ptp(predictions) < NO_SPREAD * trained.std():
             notes.append(f"all predictions are about {predictions[0]:.2f}; the model has not learned, or sees nothing")
     return warnings, tuple(notes)
 
 
-def _compare_scans(likeness: Likeness, scan_set: ScanSet, warnings: list[list[str]]) -> None:
+def _compare_scans(likeness: TrainingLook, scan_set: ScanSet, warnings: list[list[str]]) -> None:
     """Adds a warning where a scan is less like the mean of the training than its scans were."""
     for place, told in enumerate(warnings):
         found = correlation(scan_set.inputs[place], likeness.mean)
-        if found < likeness.least - MARGIN:
+        if found < likeness.limit:
             of_own = f"correlation {found:.2f} with their mean, of which each of them had at least {likeness.least:.2f}"
             told.append(f"unlike the scans trained on ({of_own})")
 
@@ -133,7 +122,7 @@ def _compare_numbers(name: str, trained, targets, predictions, warnings: list[li
             told.append(f"the predicted {name} is {of_training}")
 
 
-def _table(config: ConfigDict, scan_set: ScanSet, predictions: np.ndarray, warnings: list[list[str]]) -> str:
+def _table(config, scan_set: ScanSet, predictions: np.ndarray, warnings: list[list[str]]) -> str:
     """participant_id, session, the prediction (of classes also the probability of each), warnings, file."""
     people = people_of_scans(scan_set)
     if predictions.ndim == 1:

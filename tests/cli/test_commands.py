@@ -101,8 +101,9 @@ def own_tables(folder):
     """The tables that the page about own scans speaks of, of six real people."""
     files = sorted((ROOT / SCANS).glob("sub-*/anat/*.nii.gz"))
     people = [(file.parts[-3], 30 + i, file, "AB"[i % 2], ("train", "test")[i > 3]) for i, file in enumerate(files)]
+    scores = [(*row[:3], 20 + i) for i, row in enumerate(people)]
     tables = {
-        "SCANS.csv": ("id,age,scan", [row[:3] for row in people]),
+        "SCANS.csv": ("id,age,scan,score", scores),
         "NEW_SCANS.csv": ("id,age,scan", [(f"new-{row[0]}", *row[1:3]) for row in people]),
         "AGES.csv": ("id,age", [row[:2] for row in people]),
         "SITES.csv": ("id,age,path,site,split", people),
@@ -118,18 +119,19 @@ def test_the_commands_of_the_page_about_own_scans_run_one_after_the_other(call, 
     page, places = ROOT / "docs/how-to/own_scans.md", own_tables(tmp_path)
     names = re.compile("|".join(sorted(map(re.escape, places), key=len, reverse=True)))
     told = commands(page.read_text())
-    assert len(told) == 9
+    assert len(told) == 13
     for command in told:
         command = names.sub(lambda match: places[match[0]], command)
         for config, small in SMALL.items():
             command = command.replace(f"{config} ", f"{config}{small} ")
-        script, *flags = shlex.split(
-            command.replace("runs/", f"{tmp_path}/runs/").replace("=prepared", f"={tmp_path}/prepared")
-        )
+        script, *flags = shlex.split(command.replace("runs/", f"{tmp_path}/runs/").replace("=p", f"={tmp_path}/p"))
         quick = ["epochs=1", "batch_size=4"] if "train" in script else []
         plain = ["--config.log.report=false", "--config.log.tensorboard=false"] if quick else []
         done = call(Path(script).stem, *flags, *(f"--config.client.{text}" for text in quick), *plain)
         assert done.returncode == 0, f"{command}\n{done.stderr}"
     assert json.loads((tmp_path / "runs/sites/config.json").read_text())["config"]["partition"]["num_clients"] == 2
     assert (tmp_path / "runs/real/predictions-NEW_SCANS.csv.tsv").exists()
+    assert (tmp_path / "runs/real/predicted.tsv").exists() and (tmp_path / "predicted_by_path.tsv").exists()
+    for label, measure in {"sex": "test_accuracy", "score": "test_mae"}.items():
+        assert measure in (tmp_path / f"runs/{label}/metrics.jsonl").read_text()
     assert (tmp_path / "runs/real/predictions-NEW_SCANS.csv-dropped.tsv").exists()

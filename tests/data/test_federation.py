@@ -113,3 +113,14 @@ def test_the_cohort_is_the_nearest_whole_number_and_somebody(participation, size
 def test_an_impossible_participation_is_refused(participation):
     with pytest.raises(ArgumentError, match=f"^participation is {participation}: it is a share of the clients"):
         cohort_size(8, participation)
+
+
+def test_several_test_sets_are_told_apart_and_one_is_the_whole():
+    data = from_arrays([(np.zeros((2, 3)), np.zeros(2))], (np.zeros((4, 3)), np.zeros(4)))
+    assert data.test_sets == {}
+    named = ["", "", "inner", "outer", "inner", "outer"]
+    people = [{**row, "test_set": name} for row, name in zip(data.people, named, strict=True)]
+    sets = data._replace(people=people).test_sets
+    assert {name: places.tolist() for name, places in sets.items()} == {"inner": [0, 2], "outer": [1, 3]}
+    one = [{**row, "test_set": "inner" if name else ""} for row, name in zip(data.people, named, strict=True)]
+    assert data._replace(people=one).test_sets == {}

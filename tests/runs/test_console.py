@@ -71,6 +71,12 @@ def test_a_collapsed_kernel_is_warned_of_when_it_is_new():
 
 def test_error_measures_are_one_line():
     quality = {"mae": 6.504, "rmse": 8.0, "r": 0.5, "r2": -0.25, "n": 12, "predict_mean_mae": 7.75}
-    assert quality_line(quality) == (
+    assert quality_line(quality, tasks.REGRESSION) == (
         "MAE 6.50 y, RMSE 8.00 y, r 0.50, R2 -0.25 on 12 scans (predicting their own mean: MAE 7.75 y)"
+    )
+    points = tasks.task_for("regression", "memory", "points")
+    assert quality_line(quality, points).startswith("MAE 6.50 points, RMSE 8.00 points, r 0.50")
+    found = {"accuracy": 0.75, "balanced_accuracy": 0.7, "auc": 0.8125, "n": 8, "commonest_class_accuracy": 0.625}
+    assert quality_line(found, tasks.CLASSIFICATION) == (
+        "accuracy 0.750, balanced 0.700, AUC 0.812 on 8 scans (naming their commonest class: accuracy 0.625)"
     )

@@ -11,6 +11,7 @@ import pytest
 from fedsparse_jax.communication import MessageSettings
 from fedsparse_jax.core import tree
 from fedsparse_jax.core.errors import UsageError
+from fedsparse_jax.reporting.report import write_report
 from fedsparse_jax.runs import Output, checkpoint, loop, metrics_log, read_records, run_experiment
 from fedsparse_jax.runs.checkpoint import open_manager, state_digest
 from fedsparse_jax.runs.round import train_clients
@@ -353,3 +354,20 @@ def test_a_half_written_line_is_forgotten(tmp_path):
     with open(tmp_path / "metrics.jsonl", "a") as file:
         file.write('{"round": 3, "spar')
     assert [record.round for record in metrics_log.truncate_records(tmp_path, 2)] == [1, 2]
+
+
+@pytest.mark.parametrize("placement", ["server", "client"])
+def test_each_of_several_test_sets_is_measured(tmp_path, placement):
+    experiment = toy_federation.experiment(rounds=1, placement=placement)
+    data = experiment.federation
+    people = [{**row, "test_set": ("inner", "outer")[place % 3 == 0]} for place, row in enumerate(data.people)]
+    experiment = experiment._replace(federation=data._replace(people=people))
+    record = run_experiment(experiment, tmp_path, print_fn=QUIET)[0]
+    rows = [line.split("\t") for line in (tmp_path / "predictions.tsv").read_text().splitlines()[1:]]
+    outer = [int(row[0].removeprefix("sub-")) % 3 == 0 for row in rows]
+    errors = np.abs([float(row[-1]) for row in rows])
+    assert record.test["mae"] == pytest.approx(errors.mean(), abs=1e-2)
+    assert record.test["outer_mae"] == pytest.approx(errors[outer].mean(), abs=1e-2)
+    assert record.test["inner_mae"] == pytest.approx(errors[np.logical_not(outer)].mean(), abs=1e-2)
+    assert read_records(tmp_path)[0].to_json()["test_outer_mae"] == record.test["outer_mae"]
+    assert "MAE, test set outer" in write_report(tmp_path).read_text()

@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 
@@ -225,11 +226,13 @@ def test_what_the_network_was_trained_for_cannot_be_set_anew(workdir, key):
 def test_what_is_left_out_and_what_looks_wrong_is_told(workdir, tmp_path):
     good = next(Path(SCANS).glob("sub-01/anat/*.nii.gz"))
     (tmp_path / "bad.nii.gz").write_bytes(good.read_bytes()[:1000])
-    (tmp_path / "t.csv").write_text(f"id,age,path\n1,30,{good}\n2,31,bad.nii.gz\n3,n/a,{good}\n")
+    upright = nib.load(good)
+    nib.save(nib.Nifti1Image(np.asarray(upright.dataobj)[:, :, ::-1], upright.affine), tmp_path / "turned.nii.gz")
+    (tmp_path / "t.csv").write_text(f"id,age,path\n1,30,turned.nii.gz\n2,31,bad.nii.gz\n3,n/a,{good}\n")
     scans = evaluate_run(workdir, str(tmp_path / "t.csv"))
     assert scans.quality["n"] == 1
     assert sorted(drop.reason for drop in scans.dropped) == ["age is missing", "damaged compression"]
-    assert any("skull" in remark for remark in scans.remarks)
+    assert any("upside down" in remark for remark in scans.remarks)
     (tmp_path / "t.csv").write_text("id,age,path\n2,31,bad.nii.gz\n")
     with pytest.raises(
         NothingLeft, match=r"None of the 1 scans can be used \(1 x damaged compression\); the first is .*bad.nii.gz"

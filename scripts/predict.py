@@ -2,7 +2,8 @@
 
 python scripts/predict.py --workdir=runs/quickstart NEW_SCANS --output=predicted.tsv
 
-Behind the flags stand image files, folders and tables of paths. Scans are read as those of the run were. Any option is set anew by its name in the config: --data.align=rough.
+Behind the flags stand image files, folders and tables of paths. Scans are read as those of the run were. Any option is
+set anew by its name in the config: --data.align=rough.
 """
 
 from pathlib import Path

@@ -97,15 +97,13 @@ def accuracy_section(run: RunFiles) -> Section:
         if name in last.test
     ]
     of_set = f"_{task.headline}"  # behind the name of one of several test sets
+    shown = lambda value: formatted(as_number(value), f".{task.digits}f", task.unit)
     rows += [
-        (
-            f"{task.label}, test set {name.removesuffix(of_set)}",
-            formatted(as_number(value), f".{task.digits}f", task.unit),
-        )
+        (f"{task.label}, test set {name.removesuffix(of_set)}", shown(value))
         for name, value in last.test.items()
         if name.endswith(of_set) and name not in MEASURE_LABELS
     ]
-    baseline = formatted(as_number(last.baseline), f".{task.digits}f", task.unit)
+    baseline = shown(last.baseline)
     rows.insert(1, (f"{task.label} of {task.naive}", baseline))
     if task.headline in last.own:
         own = formatted(as_number(last.own[task.headline]), ".3f")

@@ -49,9 +49,8 @@ def _measure_sets(data: Federation, task: Task, predictions: np.ndarray) -> dict
     targets = data.targets[data.test]
     measures = dict(task.measure(predictions, targets))
     for name, places in data.test_sets.items():
-        measures |= {
-            f"{name}_{key}": value for key, value in task.measure(predictions[places], targets[places]).items()
-        }
+        of_set = task.measure(predictions[places], targets[places])
+        measures |= {f"{name}_{key}": value for key, value in of_set.items()}
     return measures
 
 

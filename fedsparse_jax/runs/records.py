@@ -34,7 +34,8 @@ class RoundRecord:
     test: Annotated[
         dict[str, float | None],
         "`test_MEASURE`: on the central test set; `mae`, `rmse` (in years, or the label's unit), `r`, `r2`, or "
-        "`accuracy`, `balanced_accuracy`, `f1`, `auc`, `nll`; null where it is undefined; of several test sets `test_SET_MEASURE`, too",
+        "`accuracy`, `balanced_accuracy`, `f1`, `auc`, `nll`; null where it is undefined; of several test sets "
+        "`test_SET_MEASURE`, too",
     ] = dataclasses.field(default_factory=dict)
     own: Annotated[
         dict[str, float],

@@ -234,12 +234,17 @@ def scans_section(run: RunFiles) -> Section:
     if not run.slices:
         return _absent("Scans", "slices.npz")
     targets, volumes = run.slices["targets"], run.slices["volumes"]
-    if run.classified:
+    if run.classified and not run.federation.get("class_names"):
         figure = plots_classes.montage(volumes, [f"{label:.0f}" for label in targets])
         text = "Some of the test set; of volumes the middle plane, of colours the first."
         return Section("Images", [Text(text)], {"images": (figure, "Class above each image.")})
-    figure = plots_scans.contact_sheet(volumes, [f"{age:.0f} y" for age in targets])
-    text = "Test people from young to old, as the network sees them."
+    if run.classified:
+        titles, order = [run.class_names[int(label)] for label in targets], "by class"
+    else:
+        titles = [f"{target:.0f}{run.task.unit}" for target in targets]
+        order = "from young to old" if run.task.of_age else f"by {run.task.target}"
+    figure = plots_scans.contact_sheet(volumes, titles)
+    text = f"Test people {order}, as the network sees them."
     return Section("Scans", [Text(text)], {"scans": (figure, "Axial, coronal and sagittal slices.")})
 
 

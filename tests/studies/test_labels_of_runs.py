@@ -56,6 +56,7 @@ def test_classes_of_scans(trained, cache, label, names):
     assert read_records(folder)[-1].test["accuracy"] == pytest.approx(right)
     page = write_report(folder).read_text()
     assert "AUC" in page and "balanced accuracy" in page and (folder / "figures/confusion.png").exists()
+    assert "Test people by class" in page and (folder / "figures/scans.png").exists()
 
 
 def test_a_number_with_a_unit(trained, cache):

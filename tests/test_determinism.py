@@ -4,6 +4,9 @@
 """
 
 import functools
+import os
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -99,3 +102,26 @@ def test_a_number_of_devices_changes_rounding_alone(placement, devices):
     ids = (0, 1, 2, 1)  # shared out evenly
     got = played(placement, ids, devices=devices)
     assert_within_the_bound(f"{devices} devices", placement, got, played(placement, ids))
+
+
+OTHER = """
+import sys
+import numpy as np
+import jax
+from tests.test_determinism import played
+np.savez(sys.argv[2], *jax.tree.leaves(played(sys.argv[1])))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("placement", PLACEMENTS)
+@pytest.mark.parametrize("isa", ["SSE4_2", "AVX2"])
+def test_other_instructions_change_rounding_alone(placement, isa, tmp_path, repository):
+    """As on another processor: vectors of another width add in another order. Of an older one than here, no news."""
+    surroundings = {**os.environ, "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_max_isa={isa}"}
+    command = [sys.executable, "-c", OTHER, placement, str(tmp_path / "other.npz")]
+    subprocess.run(command, cwd=repository, env=surroundings, check=True)
+    whole = played(placement)
+    with np.load(tmp_path / "other.npz") as leaves:
+        other = jax.tree.unflatten(jax.tree.structure(whole), [leaves[name] for name in leaves.files])
+    assert_within_the_bound(f"instructions up to {isa}", placement, other, whole)

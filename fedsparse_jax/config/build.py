@@ -87,13 +87,15 @@ def federation_from_config(
         federate,
         divide=divide,
         test_share=config.data.test_share,
+        validation_share=config.data.validation_share,
         seed=config.seed,
         split_test=partitions.split_test_by_order if workdir and is_of_0_1(workdir) else partitions.split_test,
     )
     if workdir and (roster := recorded_people(workdir)):
         as_recorded = functools.partial(federate_as_recorded, roster=roster, workdir=workdir)
         split = lambda *arrays, test, classes=0: as_recorded(*arrays, classes=classes)  # the record knows who is tested
-    with argument_path("partition", test_share="data.test_share", root="data.root", shape="data.shape"):
+    shares = {name: f"data.{name}" for name in ("test_share", "validation_share")}
+    with argument_path("partition", **shares, root="data.root", shape="data.shape"):
         if config.data.source in IMAGE_SOURCES:
             return _image_federation(config, split), {}
         scan_set = scan_set or read_scans(config, progress)

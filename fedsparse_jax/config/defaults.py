@@ -38,6 +38,8 @@ def defaults() -> ConfigDict:
         unit="",
         classes=(),
         test_share=0.2,  # share of the people in the central test set
+        # Share of each client's other people on whom models are chosen, and nobody trains; 0 for none.
+        validation_share=0.0,
         options=ConfigDict(dict(people=512, spread=0.6), convert_dict=True),  # arguments of the source
     )
     config.partition = dict(name="uniform_iid", num_clients=8)  # with name="site" it may be "auto": one client a site

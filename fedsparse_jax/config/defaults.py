@@ -107,6 +107,10 @@ def _add_execution(config: ConfigDict) -> None:
     # Values are float32, or lossy (transmit only): bfloat16 | float16 | int8; with feedback clients send the difference
     # from what they were sent, and with it the rounding error of their earlier messages (error feedback).
     config.communication = dict(mode="measure", dtype="float32", feedback=False)
-    config.checkpoint = dict(every=1, keep=5)  # rounds between two; how many, the newest, stay on disk
+    # Rounds between two; how many, the newest, stay on disk. The best one on validation is saved, and stays, as well.
+    config.checkpoint = dict(every=1, keep=5)
+    # Training ends once so many rounds have brought no better model on validation (0: never). Rounds count from the
+    # first one at the final sparsity on; data.validation_share says who validates.
+    config.early_stopping = dict(patience=0)
     # audit_every: rounds between two privacy audits by audit_attacks (membership_auc_* in the log); 0 for none.
     config.log = dict(tensorboard=True, report=True, audit_every=0, audit_attacks=("error_threshold",))

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from fedsparse_jax.config.registry import argument_path, bind_options, lookup, optimizer
 from fedsparse_jax.core.errors import UsageError
 from fedsparse_jax.core.losses import LOSSES
-from fedsparse_jax.core.types import Model
+from fedsparse_jax.core.types import Model, Params
 from fedsparse_jax.data.federation import cohort_size
 from fedsparse_jax.federated import hooks
 from fedsparse_jax.federated.aggregation import AGGREGATORS
@@ -19,6 +19,7 @@ from fedsparse_jax.federated.client_step import PrivateSteps
 from fedsparse_jax.federated.hooks import Hook
 from fedsparse_jax.federated.lottery import HOOKS
 from fedsparse_jax.federated.recipe import ANCHORS, Recipe
+from fedsparse_jax.federated.round_info import prunable_share
 from fedsparse_jax.federated.sound_clients import Limits
 from fedsparse_jax.sparsity.criteria import CRITERIA
 from fedsparse_jax.sparsity.pruning import Pruning
@@ -141,6 +142,19 @@ def pruning_from_config(config: ConfigDict) -> Pruning:
         schedule=schedule,
         prunable=lookup(PRUNABLE, rules.prunable, "pruning.prunable"),
     )
+
+
+def final_sparsity(config: ConfigDict, recipe: Recipe, params: Params) -> float:
+    """The share of all weights that the method asks to be zero in its last round; 0 for a dense method.
+
+    Args:
+        config: complete.
+        recipe: that of the config.
+        params: of its network, or their shapes.
+    """
+    if not any(hook.target_sparsity for hook in recipe.hooks):
+        return 0.0
+    return float(pruning_from_config(config).schedule(config.rounds)) * prunable_share(recipe, params)
 
 
 def _check_placement(config: ConfigDict, rule: Pruning) -> None:

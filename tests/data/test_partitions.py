@@ -151,7 +151,7 @@ def test_the_lots_of_validation_are_others_than_those_of_the_test():
     names = [f"person-{i}" for i in range(4000)]
     tested, validating = partitions.split_test(names, 0.5, seed=1)[1], partitions.split_validation(names, 0.5, 1)[1]
     both = len(np.intersect1d(tested, validating)) / len(names)
-    assert both == pytest.approx(0.25, abs=0.03)  # independent halves
+    assert abs(both - 0.25) < 0.03  # independent halves
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.0, 2, float("nan")])

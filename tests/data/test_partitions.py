@@ -144,7 +144,7 @@ def test_whoever_comes_or_goes_moves_nobody_else_between_training_and_validation
     before = {NAMES[i] for i in chosen}
     _, chosen = partitions.split_validation([*NAMES[5:], "sub-new"], 0.25, seed=3)
     after = {[*NAMES[5:], "sub-new"][i] for i in chosen}
-    assert 0 < len(before) and before - set(NAMES[:5]) == after - {"sub-new"}
+    assert len(before) > 0 and before - set(NAMES[:5]) == after - {"sub-new"}
 
 
 def test_the_lots_of_validation_are_others_than_those_of_the_test():

@@ -188,6 +188,12 @@ def remarks_on_config(config: ConfigDict) -> tuple[str, ...]:
             f"Note: after {config.rounds} rounds the schedule asks for a sparsity of {reached:.3f}, not {final}; "
             "pruning.schedule ends later (its end, at or rate)."
         )
+    before = float(schedule(config.rounds - 1)) if config.rounds > 1 else reached
+    if prunes and config.data.validation_share and before != reached:
+        remarks.append(
+            f"Note: the schedule reaches its sparsity in round {config.rounds}, the last one, so that no other can be "
+            "the best on validation; let it end earlier (pruning.schedule: its end or at), or train for more rounds."
+        )
     if config.solo_rounds >= config.rounds:
         remarks.append(f"Note: solo_rounds is {config.solo_rounds} of {config.rounds} rounds: one client trains alone.")
     options, size = dict(config.aggregation), cohort_size(config.partition.num_clients, config.participation)

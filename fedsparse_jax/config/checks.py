@@ -114,7 +114,7 @@ def check_early_stopping(config: ConfigDict) -> None:
     if patience and not share:
         raise UsageError(
             f"early_stopping.patience is {patience}, but data.validation_share is {share}, so that nobody is there to "
-            "tell which round is better; set data.validation_share to 0.1, or early_stopping.patience to 0."
+            "tell which round is better; set data.validation_share to 0.2, or early_stopping.patience to 0."
         )
 
 

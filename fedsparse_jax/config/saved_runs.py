@@ -74,7 +74,7 @@ def chosen_round(workdir: Path, which: str) -> int | None:
     if not config.data.validation_share:
         raise UsageError(
             f"--which is 'best', but {workdir} has no validation that could tell which round is the best; give "
-            "--which=last, or train anew with --config.data.validation_share=0.1."
+            "--which=last, or train anew with --config.data.validation_share=0.2."
         )
     raise UsageError(
         f"--which is 'best', but no round of {workdir} was measured on validation at the final sparsity; train it to "

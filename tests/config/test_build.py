@@ -30,7 +30,7 @@ REWIRE = dict(placement="server", criterion="magnitude", begin=1, every=1, end=0
 BAD = {
     "patience": (
         dict(early_stopping__patience=5),
-        r"^early_stopping.patience is 5, but data.validation_share is 0.0, so that nobody is there .* to 0.1, or early",
+        r"^early_stopping.patience is 5, but data.validation_share is 0.0, so that nobody is there .* to 0.2, or early",
     ),
     "no patience": (dict(early_stopping__patience=-1), r"^early_stopping.patience is -1: it must not be negative"),
     "validation": (dict(data__validation_share=1.5), r"^data.validation_share is 1.5: it is a share of the people who"),

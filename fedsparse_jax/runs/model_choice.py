@@ -16,9 +16,12 @@ def best_record(records: Sequence[RoundRecord], task: Task) -> RoundRecord | Non
         records: of a run, in the order of the rounds.
         task: says which measure counts, and whether less of it is better.
     """
-    competing = [record for record in records if record.may_be_best]
-    pick = min if task.lower_is_better else max
-    return pick(competing, key=lambda record: record.validation[task.headline] or 0.0, default=None)
+    best, sign = None, 1 if task.lower_is_better else -1
+    for record in records:
+        value = record.validation.get(task.headline)
+        if record.may_be_best and value is not None and (best is None or sign * value < best[0]):
+            best = sign * value, record
+    return best[1] if best else None
 
 
 def has_ended_early(records: Sequence[RoundRecord], task: Task, patience: int) -> bool:

@@ -7,16 +7,16 @@ from pathlib import Path
 import pytest
 
 from fedsparse_jax.runs import read_records
-from tests.cli.test_commands import ROOT, SCANS, commands
 
-PAGE = ROOT / "docs/how-to/choose_a_model.md"
+PAGE = Path(__file__).parents[2] / "docs/how-to/choose_a_model.md"
+SCANS = "tests/files/ds002748_small"  # six real people
 
 
 @pytest.fixture(scope="module")
 def typed(call, tmp_path_factory):
     """What each command of the page printed, by its script, and the run's folder."""
     folder, printed = tmp_path_factory.mktemp("chosen"), {}
-    for command in commands(PAGE.read_text()):
+    for command in re.findall(r"^ +python (.+)$", PAGE.read_text().replace("\\\n", ""), re.MULTILINE):
         small = command.replace("quickstart.py", "quickstart.py:smoke+dense").replace("NEW_SCANS", SCANS)
         script, *flags = shlex.split(small.replace("runs/", f"{folder}/"))
         quick = ["--attacks=error_threshold", "--draws=20"] if "audit" in script else []
@@ -47,11 +47,14 @@ def test_the_best_and_the_last_are_other_models(call, typed, tmp_path):
     assert best not in (1, 3) or tables["best"] == tables[str(best)]
 
 
-@pytest.mark.parametrize(("which", "message"), [
-    ("first", r"--which is 'first': it must be best, last, or the number of a round\."),
-    ("99", r"holds no checkpoint of round 99; it holds: 1, 2, 3"),
-])  # fmt: skip
-@pytest.mark.parametrize("script", ["evaluate", "predict", "audit_run"])
+@pytest.mark.parametrize(
+    ("script", "which", "message"),
+    [
+        ("evaluate", "first", r"--which is 'first': it must be best, last, or the number of a round\."),
+        ("predict", "99", r"holds no checkpoint of round 99; it holds: 1, 2, 3"),
+        ("audit_run", "99", r"holds no checkpoint of round 99; it holds: 1, 2, 3"),
+    ],
+)
 def test_a_model_that_is_not_there_is_refused(call, typed, script, which, message):
     places = {"evaluate": [f"--root={SCANS}"], "predict": [SCANS], "audit_run": []}[script]
     done = call(script, f"--workdir={typed[1]}", f"--which={which}", *places)

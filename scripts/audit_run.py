@@ -15,6 +15,7 @@ from fedsparse_jax import cli
 WORKDIR = cli.workdir_flag("Folder of the run that is attacked.")
 THREAT = flags.DEFINE_enum("threat", "outsider", ["outsider", "client", "server"], "Who attacks.")
 SHADOWS = flags.DEFINE_string("shadows", "", "Folder of shadow models.")
+WHICH = flags.DEFINE_string("which", "last", "Model attacked: best (on validation), last, or the number of a round.")
 OTHER = flags.DEFINE_string("other", "", "A run on the same people with another seed, for a control.")
 ATTACKS = flags.DEFINE_list("attacks", [], "Attacks (default: all).")
 KNOWN = flags.DEFINE_float("known", 0.5, "Share of the members whom an outsider or the server knows.")
@@ -23,6 +24,7 @@ DRAWS = flags.DEFINE_integer("draws", 1000, "Draws of the bootstrap.")
 
 
 def main():
+    from fedsparse_jax.config import chosen_round
     from fedsparse_jax.reporting import audit_tables, markdown_table, write_report
     from fedsparse_jax.reporting.audit_tables import AUDIT_HEAD
     from fedsparse_jax.studies import AuditOptions, audit_run
@@ -34,6 +36,7 @@ def main():
         THREAT.value,
         shadows=folder(SHADOWS),
         other=folder(OTHER),
+        round_=chosen_round(workdir, WHICH.value),
         options=AuditOptions(KNOWN.value, MODELS.value, tuple(ATTACKS.value), DRAWS.value),
         progress=cli.show_progress,
     )

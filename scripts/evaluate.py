@@ -15,13 +15,14 @@ from fedsparse_jax import cli
 WORKDIR = cli.workdir_flag("Folder of the run whose model is used.")
 ROOT = flags.DEFINE_string("root", None, "BIDS folder, or CSV/TSV/Excel file, of the scans.", required=True)
 SOURCE = flags.DEFINE_string("source", "", "What --root is, bids or table (default: as the run, where that fits).")
-ROUND = flags.DEFINE_integer("round", None, "Checkpoint to use (default: the newest).")
+WHICH = flags.DEFINE_string("which", "last", "Model to use: best (on validation), last, or the number of a round.")
 ALIGN = flags.DEFINE_string("align", "", "affine, rough or register (default: as the run was trained).")
 OUTPUT = flags.DEFINE_string("output", "", "Table to write (default: predictions-<folder>.tsv in the run).")
 cli.keys_flag("KEY=VALUE of the run's config, section data; --data.KEY=VALUE is the same, and so is --options.KEY.")
 
 
 def main():
+    from fedsparse_jax.config import chosen_round
     from fedsparse_jax.core.errors import UsageError
     from fedsparse_jax.core.files import write_tsv, write_whole
     from fedsparse_jax.data.tables import Drop, NothingLeft, count_reasons
@@ -33,8 +34,9 @@ def main():
     short = [(f"data.{flag.name}", flag.value) for flag in (SOURCE, ALIGN) if flag.value]
     output = Path(OUTPUT.value or workdir / f"predictions-{Path(root).resolve().name}.tsv")
     left_out = output.with_name(f"{output.stem}-dropped.tsv")
+    round_ = chosen_round(workdir, WHICH.value)
     try:
-        scans = evaluate_run(workdir, root, [*short, *cli.settings()], ROUND.value, cli.show_progress)
+        scans = evaluate_run(workdir, root, [*short, *cli.settings()], round_, cli.show_progress)
     except NothingLeft as error:
         write_tsv(left_out, Drop._fields, error.dropped)
         raise UsageError(f"{str(error).rstrip('.')}; all are listed in {left_out}.") from error
@@ -47,8 +49,11 @@ def main():
         print(f"Look at: {remark}")
     if scans.trained_quality:
         print(f"People whom the model was trained on, no test: {quality_line(scans.trained_quality, scans.task)}")
+    if scans.validation_quality:
+        told = quality_line(scans.validation_quality, scans.task)
+        print(f"People of the validation, by whom the best model is chosen, no test: {told}")
     if scans.quality:
-        of_whom = "Other people: " if scans.trained_quality else ""
+        of_whom = "Other people: " if scans.trained_quality or scans.validation_quality else ""
         print(of_whom + quality_line(scans.quality, scans.task))
     else:
         print("Nobody else is left, so that this is no test; give scans of people whom the model was not trained on.")

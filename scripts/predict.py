@@ -13,13 +13,14 @@ from absl import flags
 from fedsparse_jax import cli
 
 WORKDIR = cli.workdir_flag("Folder of the run whose model is used.")
-ROUND = flags.DEFINE_integer("round", None, "Checkpoint to use (default: the newest).")
+WHICH = flags.DEFINE_string("which", "last", "Model to use: best (on validation), last, or the number of a round.")
 OUTPUT = flags.DEFINE_string("output", "", "Table to write (default: predicted.tsv in the run).")
 cli.keys_flag("KEY=VALUE of the run's config, section data; --data.KEY=VALUE is the same, and so is --options.KEY.")
 PLACES = cli.places("image files, folders of them, or tables of paths")
 
 
 def main():
+    from fedsparse_jax.config import chosen_round
     from fedsparse_jax.core.errors import UsageError
     from fedsparse_jax.core.files import write_tsv, write_whole
     from fedsparse_jax.data.tables import Drop, NothingLeft, count_reasons
@@ -29,8 +30,9 @@ def main():
     workdir = Path(WORKDIR.value)
     output = Path(OUTPUT.value or workdir / "predicted.tsv")
     left_out = output.with_name(f"{output.stem}-dropped.tsv")
+    round_ = chosen_round(workdir, WHICH.value)
     try:
-        found = predict_scans(workdir, PLACES(), cli.settings(), ROUND.value, cli.show_progress)
+        found = predict_scans(workdir, PLACES(), cli.settings(), round_, cli.show_progress)
     except NothingLeft as error:
         write_tsv(left_out, Drop._fields, error.dropped)
         raise UsageError(f"{str(error).rstrip('.')}; all are listed in {left_out}.") from error

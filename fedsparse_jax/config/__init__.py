@@ -8,5 +8,5 @@ from fedsparse_jax.config.method import recipe_from_config
 from fedsparse_jax.config.overrides import override
 from fedsparse_jax.config.presets import base_config, parse_forms, shrink_for_smoke_test, sparsify
 from fedsparse_jax.config.registry import OPTIMIZERS
-from fedsparse_jax.config.saved_runs import load_run, saved_rounds, upgrade_config
+from fedsparse_jax.config.saved_runs import chosen_round, load_run, saved_rounds, upgrade_config
 from fedsparse_jax.config.scans import read_scans

@@ -19,7 +19,7 @@ from fedsparse_jax.communication.transport import MessageSettings
 from fedsparse_jax.config import checks
 from fedsparse_jax.config.checks import AUTO
 from fedsparse_jax.config.defaults import defaults
-from fedsparse_jax.config.method import recipe_from_config, remarks_on_config, resolve_client_map
+from fedsparse_jax.config.method import final_sparsity, recipe_from_config, remarks_on_config, resolve_client_map
 from fedsparse_jax.config.overrides import CHOICES, override
 from fedsparse_jax.config.registry import argument_path, bind_options, lookup
 from fedsparse_jax.config.scans import label_from_config, no_progress, people_of_scans, read_scans
@@ -43,7 +43,7 @@ from fedsparse_jax.federated.privacy_accounting import epsilon_spent, require_ac
 from fedsparse_jax.models import MODELS
 from fedsparse_jax.models.flops import multiply_adds_per_weight
 from fedsparse_jax.models.from_nnx import in_precision
-from fedsparse_jax.runs.experiment import Batching, Cohorts, Execution, Experiment, LeakageLog, Output
+from fedsparse_jax.runs.experiment import Batching, Cohorts, Execution, Experiment, LeakageLog, ModelChoice, Output
 from fedsparse_jax.runs.faults import Faults
 from fedsparse_jax.runs.run_dir import is_of_0_1, recorded_people
 
@@ -87,13 +87,15 @@ def federation_from_config(
         federate,
         divide=divide,
         test_share=config.data.test_share,
+        validation_share=config.data.validation_share,
         seed=config.seed,
         split_test=partitions.split_test_by_order if workdir and is_of_0_1(workdir) else partitions.split_test,
     )
     if workdir and (roster := recorded_people(workdir)):
         as_recorded = functools.partial(federate_as_recorded, roster=roster, workdir=workdir)
         split = lambda *arrays, test, classes=0: as_recorded(*arrays, classes=classes)  # the record knows who is tested
-    with argument_path("partition", test_share="data.test_share", root="data.root", shape="data.shape"):
+    shares = {name: f"data.{name}" for name in ("test_share", "validation_share")}
+    with argument_path("partition", **shares, root="data.root", shape="data.shape"):
         if config.data.source in IMAGE_SOURCES:
             return _image_federation(config, split), {}
         scan_set = scan_set or read_scans(config, progress)
@@ -174,6 +176,7 @@ def experiment_from_config(
     checks.check_messages(messages)
     checks.check_devices(config)
     checks.check_clients(config)
+    checks.check_early_stopping(config)
     task = checks.check_task(config)
     recipe = recipe_from_config(config, model_from_config(config)[0])
     if recipe.private:
@@ -198,6 +201,7 @@ def experiment_from_config(
         output=Output(config.checkpoint.every, config.checkpoint.keep, config.log.tensorboard),
         messages=messages,
         faults=Faults(**{key: config.faults[key] for key in Faults._fields}),
+        model_choice=ModelChoice(final_sparsity(config, recipe, params), config.early_stopping.patience),
         multiply_adds=multiply_adds_per_weight(network.apply, params, data.inputs.shape[1:]),
         dropped=dropped,
         remarks=(*_left_out(dropped), *remarks_on_config(config)),

@@ -29,6 +29,7 @@ NOT_NEGATIVE = (
     "faults.explosion",
     "server.norm_bound",
     "poison.clients",
+    "early_stopping.patience",
 )
 
 
@@ -105,6 +106,16 @@ def check_clients(config: ConfigDict) -> None:
     liars, clients = config.poison.clients, config.partition.num_clients
     if liars > clients:
         raise UsageError(f"poison.clients is {liars}, but there are {clients} clients; lower it.")
+
+
+def check_early_stopping(config: ConfigDict) -> None:
+    """Refuses to wait for a better model where nobody is there to tell."""
+    patience, share = config.early_stopping.patience, config.data.validation_share
+    if patience and not share:
+        raise UsageError(
+            f"early_stopping.patience is {patience}, but data.validation_share is {share}, so that nobody is there to "
+            "tell which round is better; set data.validation_share to 0.2, or early_stopping.patience to 0."
+        )
 
 
 def check_sites(config: ConfigDict) -> None:

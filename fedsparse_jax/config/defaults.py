@@ -38,6 +38,8 @@ def defaults() -> ConfigDict:
         unit="",
         classes=(),
         test_share=0.2,  # share of the people in the central test set
+        # Share of each client's other people on whom models are chosen, and nobody trains; 0 for none.
+        validation_share=0.0,
         options=ConfigDict(dict(people=512, spread=0.6), convert_dict=True),  # arguments of the source
     )
     config.partition = dict(name="uniform_iid", num_clients=8)  # with name="site" it may be "auto": one client a site
@@ -105,6 +107,10 @@ def _add_execution(config: ConfigDict) -> None:
     # Values are float32, or lossy (transmit only): bfloat16 | float16 | int8; with feedback clients send the difference
     # from what they were sent, and with it the rounding error of their earlier messages (error feedback).
     config.communication = dict(mode="measure", dtype="float32", feedback=False)
-    config.checkpoint = dict(every=1, keep=5)  # rounds between two; how many, the newest, stay on disk
+    # Rounds between two; how many, the newest, stay on disk. The best one on validation is saved, and stays, as well.
+    config.checkpoint = dict(every=1, keep=5)
+    # Training ends once so many rounds have brought no better model on validation (0: never). Rounds count from the
+    # first one at the final sparsity on; data.validation_share says who validates.
+    config.early_stopping = dict(patience=0)
     # audit_every: rounds between two privacy audits by audit_attacks (membership_auc_* in the log); 0 for none.
     config.log = dict(tensorboard=True, report=True, audit_every=0, audit_attacks=("error_threshold",))

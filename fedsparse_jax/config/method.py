@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from fedsparse_jax.config.registry import argument_path, bind_options, lookup, optimizer
 from fedsparse_jax.core.errors import UsageError
 from fedsparse_jax.core.losses import LOSSES
-from fedsparse_jax.core.types import Model
+from fedsparse_jax.core.types import Model, Params
 from fedsparse_jax.data.federation import cohort_size
 from fedsparse_jax.federated import hooks
 from fedsparse_jax.federated.aggregation import AGGREGATORS
@@ -19,6 +19,7 @@ from fedsparse_jax.federated.client_step import PrivateSteps
 from fedsparse_jax.federated.hooks import Hook
 from fedsparse_jax.federated.lottery import HOOKS
 from fedsparse_jax.federated.recipe import ANCHORS, Recipe
+from fedsparse_jax.federated.round_info import prunable_share
 from fedsparse_jax.federated.sound_clients import Limits
 from fedsparse_jax.sparsity.criteria import CRITERIA
 from fedsparse_jax.sparsity.pruning import Pruning
@@ -143,6 +144,19 @@ def pruning_from_config(config: ConfigDict) -> Pruning:
     )
 
 
+def final_sparsity(config: ConfigDict, recipe: Recipe, params: Params) -> float:
+    """The share of all weights that the method asks to be zero in its last round; 0 for a dense method.
+
+    Args:
+        config: complete.
+        recipe: that of the config.
+        params: of its network, or their shapes.
+    """
+    if not any(hook.target_sparsity for hook in recipe.hooks):
+        return 0.0
+    return float(pruning_from_config(config).schedule(config.rounds)) * prunable_share(recipe, params)
+
+
 def _check_placement(config: ConfigDict, rule: Pruning) -> None:
     """Refuses a schedule that does not fit the place of the pruning, and guards of a pruning that is not there."""
     rules, places = config.pruning, placements(config)
@@ -173,6 +187,12 @@ def remarks_on_config(config: ConfigDict) -> tuple[str, ...]:
         remarks.append(
             f"Note: after {config.rounds} rounds the schedule asks for a sparsity of {reached:.3f}, not {final}; "
             "pruning.schedule ends later (its end, at or rate)."
+        )
+    before = float(schedule(config.rounds - 1)) if config.rounds > 1 else reached
+    if prunes and config.data.validation_share and before != reached:
+        remarks.append(
+            f"Note: the schedule reaches its sparsity in round {config.rounds}, the last one, so that no other can be "
+            "the best on validation; let it end earlier (pruning.schedule: its end or at), or train for more rounds."
         )
     if config.solo_rounds >= config.rounds:
         remarks.append(f"Note: solo_rounds is {config.solo_rounds} of {config.rounds} rounds: one client trains alone.")

@@ -10,8 +10,11 @@ from fedsparse_jax.config.build import algorithm_from_config, model_from_config
 from fedsparse_jax.config.defaults import defaults
 from fedsparse_jax.config.overrides import override
 from fedsparse_jax.core.errors import UsageError
+from fedsparse_jax.core.tasks import task_for
 from fedsparse_jax.core.types import Model, ServerState
 from fedsparse_jax.runs import checkpoint, run_dir
+from fedsparse_jax.runs.metrics_log import read_records
+from fedsparse_jax.runs.model_choice import best_record
 
 
 def load_run(workdir: Path, round_: int | None = None) -> tuple[ConfigDict, Model, ServerState]:
@@ -46,6 +49,37 @@ def upgrade_config(stored: dict) -> ConfigDict:
             config[key] = {**section.to_dict(), **value} if plain_keys else value
         config.execution.devices = 1
     return config
+
+
+def chosen_round(workdir: Path, which: str) -> int | None:
+    """The round of a run whose model a user asks for; None for the newest.
+
+    Args:
+        workdir: the run.
+        which: ``best`` on validation, ``last``, or the number of a round.
+
+    Raises:
+        UsageError: something else, or a run without a best round.
+    """
+    if which == "last":
+        return None
+    if which.isdecimal():
+        return int(which)
+    if which != "best":
+        raise UsageError(f"--which is {which!r}: it must be best, last, or the number of a round.")
+    config, records = upgrade_config(run_dir.stored_config(workdir)), read_records(workdir)
+    best = best_record(records, task_for(config.task, config.data.label, config.data.unit))
+    if best is not None:
+        return best.round
+    if not config.data.validation_share:
+        raise UsageError(
+            f"--which is 'best', but {workdir} has no validation that could tell which round is the best; give "
+            "--which=last, or train anew with --config.data.validation_share=0.2."
+        )
+    raise UsageError(
+        f"--which is 'best', but no round of {workdir} was measured on validation at the final sparsity; train it to "
+        "the end, or give --which=last."
+    )
 
 
 OF_ITS_DATA = ("root_path", "participants")  # options that name files of one data set

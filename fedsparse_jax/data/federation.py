@@ -1,5 +1,9 @@
-"""A federation: examples, who holds which of them, and a central test set. People are divided, never scans."""
+"""A federation: examples, who holds which of them for training and for validation, and a central test set.
 
+People are divided, never scans.
+"""
+
+import functools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -14,11 +18,12 @@ class Federation(NamedTuple):
 
     inputs: np.ndarray  # f32[N, *shape], memory-mapped or not
     targets: np.ndarray  # f32[N]
-    members: list[np.ndarray]  # for each client the indices of its examples
+    members: list[np.ndarray]  # for each client the indices of the examples that it trains on
     test: np.ndarray  # indices of the central test set
     people: list[dict]  # one row an example: participant_id, session, site
     classes: int = 0  # number of classes; 0 where the target is a number
     class_names: tuple[str, ...] = ()  # what they are called; empty where they have numbers only
+    validation: tuple[np.ndarray, ...] = ()  # for each client the indices of those it validates on; empty for none
 
     @property
     def person_of_row(self) -> np.ndarray:
@@ -41,6 +46,11 @@ class Federation(NamedTuple):
     def train_targets(self) -> np.ndarray:
         """Targets of all clients together."""
         return self.targets[np.concatenate(self.members)]
+
+    @property
+    def validation_rows(self) -> np.ndarray:
+        """Examples on which models are chosen, those of all clients in their order, ``i64[V]``."""
+        return np.concatenate([np.zeros(0, np.int64), *self.validation])
 
     def test_of_own_classes(self, client: int) -> np.ndarray:
         """Which places of the test set are of classes that the client holds, ``i64[..]``; all, without classes."""
@@ -102,8 +112,9 @@ def federate(
     test=None,
     classes: int = 0,
     split_test: Callable = partitions.split_test,
+    validation_share: float = 0.0,
 ) -> Federation:
-    """Splits the people, never the scans: nobody is in two clients, or in both train and test.
+    """Splits the people, never the scans: nobody is in two clients, or in two of training, validation and test.
 
     Args:
         inputs: ``[N, *shape]``.
@@ -115,6 +126,10 @@ def federate(
         test: people of the central test set, by index, for data that come with one; ``test_share`` is not used then.
         classes: number of classes, 0 for none.
         split_test: `partitions.split_test`, or that of an earlier version.
+        validation_share: share of each client's people on whom models are chosen, see `partitions.split_validation`.
+
+    Raises:
+        ArgumentError: the validation takes nobody, or all of a client.
     """
     ids, first_scan, person_of_scan = np.unique(
         [row["participant_id"] for row in people], return_index=True, return_inverse=True
@@ -125,9 +140,28 @@ def federate(
         train, tested = np.setdiff1d(np.arange(len(ids)), test), np.asarray(test)
     sites = np.array([people[i]["site"] for i in first_scan])
     parts = divide(targets[first_scan][train], sites[train], seed=seed)
-    members = [partitions.expand(person_of_scan, train[part]) for part in parts]
-    test_scans = partitions.expand(person_of_scan, tested)
-    return Federation(inputs, np.asarray(targets, np.float32), members, test_scans, people, classes)
+    scans = functools.partial(partitions.expand, person_of_scan)
+    data = Federation(inputs, np.asarray(targets, np.float32), [], scans(tested), people, classes)
+    if not validation_share:
+        return data._replace(members=[scans(train[part]) for part in parts])
+    sides = [partitions.split_validation(ids[train[part]].tolist(), validation_share, seed) for part in parts]
+    _refuse_lopsided(validation_share, sides)
+    return data._replace(
+        members=[scans(train[part][trained]) for part, (trained, _) in zip(parts, sides, strict=True)],
+        validation=tuple(scans(train[part][chosen]) for part, (_, chosen) in zip(parts, sides, strict=True)),
+    )
+
+
+def _refuse_lopsided(share: float, sides: list[tuple[np.ndarray, np.ndarray]]) -> None:
+    """Refuses a validation of nobody, and one that leaves a client nobody to train on."""
+    remedy = "change it or the seed, or add people"
+    if not any(len(chosen) for _, chosen in sides):
+        people = sum(len(trained) for trained, _ in sides)
+        raise ArgumentError("validation_share", share, f"of {people} people it puts 0 into the validation; {remedy}")
+    for client, (trained, chosen) in enumerate(sides, 1):
+        if not len(trained):
+            rule = f"it takes all {len(chosen)} people of client {client} of {len(sides)} out of training; {remedy}"
+            raise ArgumentError("validation_share", share, rule)
 
 
 def cohort_size(num_clients: int, participation: float) -> int:

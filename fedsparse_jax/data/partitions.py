@@ -49,9 +49,28 @@ def split_test_by_order(names, share: float, seed: int) -> tuple[np.ndarray, np.
     return np.sort(order[tested:]), np.sort(order[:tested])
 
 
-def _lot(name: str, seed: int) -> float:
-    """A number in [0, 1) that only this name and this seed have."""
-    digest = hashlib.blake2b(f"{seed} {name}".encode(), digest_size=8).digest()
+def split_validation(names, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """People of the clients who train, and those on whom models are chosen: ``(train i64[..], validation i64[..])``.
+
+    Lots are drawn as those of `split_test` are, apart from them: whoever comes or goes moves nobody else.
+
+    >>> train, validation = split_validation(["sub-01", "sub-02", "sub-03", "sub-04"], 0.5, seed=4)
+    >>> train.tolist(), validation.tolist()
+    ([3], [0, 1, 2])
+
+    Raises:
+        ArgumentError: the share is none.
+    """
+    if not 0 <= share < 1:
+        rule = "it is a share of the people who are not tested, at least 0 and below 1"
+        raise ArgumentError("validation_share", share, rule)
+    chosen = np.array([_lot(name, seed, b"validation") < share for name in names], bool)
+    return np.flatnonzero(~chosen), np.flatnonzero(chosen)
+
+
+def _lot(name: str, seed: int, purpose: bytes = b"") -> float:
+    """A number in [0, 1) that only this name, this seed and this purpose have."""
+    digest = hashlib.blake2b(f"{seed} {name}".encode(), digest_size=8, person=purpose).digest()
     return int.from_bytes(digest, "big") / 2**64
 
 

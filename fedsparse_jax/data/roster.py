@@ -1,4 +1,5 @@
-"""Who was in which client and who in the test set, by name: the record that every later question about people reads.
+"""Who was in which client, for training or validation, and who in the test set, by name: what every later question
+about people reads.
 
 A split is drawn once. A run keeps it by participant and session, and whatever opens the run later takes it from there:
 data in which somebody is missing, or to which somebody came, are refused by name and never divided anew.
@@ -17,6 +18,7 @@ from fedsparse_jax.data.federation import Federation
 from fedsparse_jax.data.tables import without_zeros
 
 TEST = "test"
+VALIDATION = "-validation"  # behind the name of the client
 SAME_TARGET = 1e-3  # of a target in its table
 NAMED = 5  # people whom a sentence names, at most
 
@@ -27,7 +29,7 @@ class RosterEntry(NamedTuple):
     participant_id: str
     session: str  # empty if there is none
     target: float  # years, or a class
-    set: str  # the client, "L1" and on, or "test"
+    set: str  # the client, "L1" and on; "L1-validation" and on for who validates its model; or "test"
     test_set: str = ""  # of who is tested: which of the cohort's own test sets, such as "external"; empty without any
 
 
@@ -38,6 +40,7 @@ def roster_of(data: Federation) -> Roster:
     """The record of a federation, in the order of its examples; who is in no set is not in it."""
     sets = {int(row): TEST for row in data.test}
     sets |= {int(row): client_name(client) for client, rows in enumerate(data.members) for row in rows}
+    sets |= {int(row): client_name(i) + VALIDATION for i, rows in enumerate(data.validation) for row in rows}
     of = lambda row, key: data.people[row].get(key, "")
     return tuple(
         RosterEntry(
@@ -54,6 +57,20 @@ def roster_of(data: Federation) -> Roster:
 def client_name(client: int) -> str:
     """How a client is called in tables and reports, from L1 on."""
     return f"L{client + 1}"
+
+
+def is_trained_on(set_: str) -> bool:
+    """Whether a model was trained on people of a set.
+
+    >>> [is_trained_on(name) for name in ("L1", "L1-validation", "test", "")]
+    [True, False, False, False]
+    """
+    return set_ not in ("", TEST) and not is_validation(set_)
+
+
+def is_validation(set_: str) -> bool:
+    """Whether models are chosen by people of a set."""
+    return set_.endswith(VALIDATION)
 
 
 def write_roster(path: Path, roster: Roster) -> None:
@@ -95,9 +112,11 @@ def federate_as_recorded(
     refuse_others(people, targets, roster, workdir)
     sets = {entry.participant_id: entry.set for entry in roster}
     of_row = np.array([sets[row["participant_id"]] for row in people])
-    clients = sorted({name for name in sets.values() if name != TEST}, key=lambda name: int(name[1:]))
-    members = [np.flatnonzero(of_row == name) for name in clients]
-    return Federation(inputs, np.asarray(targets, np.float32), members, np.flatnonzero(of_row == TEST), people, classes)
+    clients = sorted({name for name in sets.values() if is_trained_on(name)}, key=lambda name: int(name[1:]))
+    rows = lambda name: np.flatnonzero(of_row == name)
+    validation = tuple(rows(name + VALIDATION) for name in clients) if any(map(is_validation, sets.values())) else ()
+    members, targets = [rows(name) for name in clients], np.asarray(targets, np.float32)
+    return Federation(inputs, targets, members, rows(TEST), people, classes, validation=validation)
 
 
 def refuse_other_split(data: Federation, roster: Roster, workdir: Path) -> None:
@@ -108,7 +127,7 @@ def refuse_other_split(data: Federation, roster: Roster, workdir: Path) -> None:
     """
     if not roster:
         return
-    rows = np.concatenate([*data.members, data.test])
+    rows = np.concatenate([*data.members, data.test, data.validation_rows])
     refuse_others([data.people[row] for row in rows], data.targets[rows], roster, workdir)
     before, now = ({entry.participant_id: entry.set for entry in record} for record in (roster, roster_of(data)))
     moved = [f"{name} from {before[name]} to {now[name]}" for name in before if before[name] != now[name]]

@@ -40,7 +40,7 @@ def describe_round(
     target = target_sparsity(recipe, new.round, clients.state, present | ~present.any())
     return RoundInfo(
         round=new.round,
-        target_sparsity=jnp.asarray(target * _prunable_share(recipe, new.params), jnp.float32),
+        target_sparsity=jnp.asarray(target * prunable_share(recipe, new.params), jnp.float32),
         kept=change.kept,
         dead_channels=change.dead_channels,
         drift=change.drift,
@@ -71,12 +71,12 @@ def target_sparsity(recipe: Recipe, t: Array, states, present: Array) -> Array:
 
 def _num_scores(recipe: Recipe, new: ServerState) -> Array:
     """How many scores each client sends the server in this round, one for each prunable weight."""
-    size = round(_prunable_share(recipe, new.params) * tree.size(new.params))
+    size = round(prunable_share(recipe, new.params) * tree.size(new.params))
     due = [hook.scores_due(new.round) for hook in recipe.hooks if hook.upload_scores]
     return sum((size * jnp.asarray(flag, jnp.int32) for flag in due), start=jnp.int32(0))
 
 
-def _prunable_share(recipe: Recipe, params) -> float:
+def prunable_share(recipe: Recipe, params) -> float:
     """Share of the weights that may be pruned at all."""
     flags = jax.tree.leaves(recipe.prunable(params))
     sizes = [leaf.size for leaf in jax.tree.leaves(params)]

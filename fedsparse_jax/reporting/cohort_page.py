@@ -73,7 +73,9 @@ def sharing_section(scan_set: ScanSet, sharing: Sharing) -> Section:
     title = f"Clients under partition {sharing.name}"
     if not (data := sharing.federation):
         return Section(title, [Text(f"These people cannot be divided so: {sharing.problem}", "warning")])
-    groups = [(f"client {i + 1}", rows) for i, rows in enumerate(data.members)] + [("test set", data.test)]
+    groups = [(f"client {i + 1}", rows) for i, rows in enumerate(data.members)]
+    groups += [(f"client {i + 1}, validation", rows) for i, rows in enumerate(data.validation)]
+    groups.append(("test set", data.test))
     table = Table(
         ("", "scans", "share", "people", "age, mean ± SD", "youngest to oldest", "F / M", "sites"),
         [_share_row(scan_set, name, rows) for name, rows in groups],

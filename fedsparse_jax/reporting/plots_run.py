@@ -28,6 +28,7 @@ from fedsparse_jax.reporting.style import (
     styled,
     traffic_amount,
 )
+from fedsparse_jax.runs.model_choice import best_record
 from fedsparse_jax.runs.series import exchanged, headline_series, params_exchanged, series
 
 
@@ -39,6 +40,7 @@ def quality_by_round(records, method="", task=REGRESSION):
     top, strip = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1.1))
     at, colour = series(records, lambda r: r.round), METHOD_COLOURS.get(method, BLUE)
     _curve(top, at, records, task, colour)
+    _validation_curve(top, at, records, task, colour)
     top.set_title(f"Test {task.label} by round")
     strip.step(at, series(records, lambda r: r.target_sparsity), where="mid", color=GREY, ls="--", lw=1, label="asked")
     strip.plot(at, series(records, lambda r: r.sparsity), "o-", color=colour, ms=2.5, lw=1.2, label="reached")
@@ -72,6 +74,19 @@ def _curve(ax, x, records, task, colour):
     else:
         ax.text(0.5, 0.5, f"no round has a test {task.label}", transform=ax.transAxes, ha="center", color=GREY)
     ax.set(ylim=(low, high), ylabel=axis_label(task))
+
+
+def _validation_curve(ax, x, records, task, colour):
+    """The headline measure on validation, dashed, and a diamond at the best round; nothing where nobody validates."""
+    values = series(records, lambda r: r.validation.get(task.headline))
+    if not np.isfinite(values).any():
+        return
+    low, high = ax.get_ylim()
+    ax.plot(x, np.clip(values, low, high), "--", color=colour, lw=1.2, alpha=0.7)
+    best = best_record(records, task)
+    if best:
+        place = [r.round for r in records].index(best.round)
+        ax.plot(x[place], np.clip(values[place], low, high), "D", color=colour, mec="white", ms=6, clip_on=False)
 
 
 def axis_label(task):

@@ -21,11 +21,14 @@ from fedsparse_jax.reporting.html import Fold, Section, Table, Text, cell, forma
 from fedsparse_jax.reporting.run_files import RunFiles, read_run_files
 from fedsparse_jax.reporting.style import render_figure, short_count, traffic_amount
 from fedsparse_jax.runs.console import ABSENCES, duration
+from fedsparse_jax.runs.model_choice import best_record
 from fedsparse_jax.runs.series import as_number, exchanged, series
 
 PAGE = "report.html"
+VALIDATION_KEY = "validation_{headline}"  # only where there is a validation
 KEYS = (  # of the table of all rounds
-    *("round", "target_sparsity", "sparsity", "train_loss", "test_{headline}", "params_down", "params_up"),
+    *("round", "target_sparsity", "sparsity", "train_loss", "test_{headline}", VALIDATION_KEY, "params_down"),
+    "params_up",
     *("bytes_down_total", "bytes_up_total", "agreement", "drift", "flops", "epsilon", "seconds"),
 )
 MEASURE_LABELS = {
@@ -74,8 +77,9 @@ def federation_section(run: RunFiles) -> Section:
     kind = "labels" if run.classified else "ages"
     owners = [(client["name"], client[kind]) for client in clients]
     dropped = ", ".join(f"{count} × {reason}" for reason, count in data.get("dropped", {}).items())
+    validating = f"{data['validation']['n']:,} more of theirs form the validation, " if "validation" in data else ""
     text = (
-        f"{len(clients)} client{'s' * (len(clients) > 1)} hold {total:,} {things}; {test['n']:,} "
+        f"{len(clients)} client{'s' * (len(clients) > 1)} hold {total:,} {things}; {validating}{test['n']:,} "
         f"{'more ' * named}{of_others} form the central test set. Grid {' × '.join(map(str, data['shape']))}, "
         f"{data['total_weights']:,} trainable weights. Left out: {dropped or 'nothing'}."
     )
@@ -108,10 +112,27 @@ def accuracy_section(run: RunFiles) -> Section:
     if task.headline in last.own:
         own = formatted(as_number(last.own[task.headline]), ".3f")
         rows.append((f"{task.label} on the classes that a client holds, mean over clients", own))
-    parts = [*_undefined_rounds(run), Table((f"on the test set, round {last.round}", ""), rows)]
+    parts = [*_undefined_rounds(run), Table((f"on the test set, round {last.round}", ""), rows), *_chosen_model(run)]
     figure = plots_run.quality_by_round(run.records, run.method, task)
     caption = f"Test {task.label} after each round, and the sparsity asked for and reached."
+    if run.validated:
+        caption += " Dashed: on validation. The diamond is the best round."
     return Section("Accuracy", parts, {"quality_by_round": (figure, caption)})
+
+
+def _chosen_model(run: RunFiles) -> list[Table | Text]:
+    """The last and the best round on validation beside one another; nothing where nobody validates."""
+    if not run.validated:
+        return []
+    task, last, best = run.task, run.records[-1], best_record(run.records, run.task)
+    shown = lambda measures: formatted(as_number(measures.get(task.headline)), f".{task.digits}f", task.unit)
+    row = lambda what, record: (
+        (what, str(record.round), shown(record.validation), shown(record.test), f"{record.sparsity:.1%}")
+    )
+    head = ("model", "round", f"validation {task.label}", f"test {task.label}", "sparsity")
+    table = Table(head, [row("last", last), *([row("best on validation", best)] if best else [])])
+    note = "Only rounds that ask for the final sparsity compete to be the best. The test set has no say in it."
+    return [table, Text(note, "note")]
 
 
 def _undefined_rounds(run: RunFiles) -> list[Text]:
@@ -261,7 +282,8 @@ def privacy_section(run: RunFiles) -> Section:
 
 def reproduce_section(run: RunFiles) -> Section:
     """Versions, configuration and the numbers of every round."""
-    about, keys = run.environment, [key.format(headline=run.task.headline) for key in KEYS]
+    shown = [key for key in KEYS if run.validated or key != VALIDATION_KEY]
+    about, keys = run.environment, [key.format(headline=run.task.headline) for key in shown]
     rows = list(about.get("versions", {}).items())
     rows += [(key, about.get(key, "–")) for key in ("python", "platform", "devices", "seed", "started")]
     entries = [record.to_json() for record in run.records]

@@ -54,6 +54,11 @@ class RunFiles(NamedTuple):
         return as_number(self.records[-1].test.get(self.task.headline))
 
     @property
+    def validated(self) -> bool:
+        """Whether the models were measured on validation."""
+        return any(record.validation for record in self.records)
+
+    @property
     def dense_total(self) -> float:
         """Bytes, or weights, that dense FedAvg exchanges in the same rounds; 0 if the size of the model is unknown."""
         if not self.federation:

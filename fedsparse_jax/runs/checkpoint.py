@@ -8,7 +8,7 @@ import contextlib
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import jax
@@ -23,13 +23,28 @@ from fedsparse_jax.core.types import ClientMemory, ServerState
 FOLDER = "checkpoints"
 
 
+class NewestAndBest:
+    """Which checkpoints stay, as Orbax asks it: the ``newest`` so many, and that of the ``best`` round, if any is."""
+
+    def __init__(self, newest: int, best: Callable[[], int | None]):
+        self.newest, self.best = newest, best
+
+    def should_preserve(self, checkpoints: Sequence, *, context) -> Sequence[bool]:
+        """For each checkpoint, oldest first, whether it stays."""
+        best, first = self.best(), len(checkpoints) - self.newest
+        return [place >= first or one.step == best for place, one in enumerate(checkpoints)]
+
+
 @contextlib.contextmanager
-def open_manager(workdir: Path, keep: int | None = None) -> Iterator[ocp.CheckpointManager]:
+def open_manager(
+    workdir: Path, keep: int | None = None, best: Callable[[], int | None] = lambda: None
+) -> Iterator[ocp.CheckpointManager]:
     """Orbax's manager of a run's checkpoints; leaving the block waits for the last one.
 
     Args:
         workdir: the run's folder.
         keep: newest rounds that stay on disk; None keeps all.
+        best: asked at every save for a round that stays as well, whatever its age.
 
     Raises:
         UsageError: a file stands where the folder should.
@@ -38,7 +53,9 @@ def open_manager(workdir: Path, keep: int | None = None) -> Iterator[ocp.Checkpo
     folder = workdir / FOLDER
     refuse_file(folder)
     try:
-        with ocp.CheckpointManager(folder.resolve(), options=ocp.CheckpointManagerOptions(max_to_keep=keep)) as manager:
+        policy = None if keep is None else NewestAndBest(keep, best)
+        options = ocp.CheckpointManagerOptions(preservation_policy=policy)
+        with ocp.CheckpointManager(folder.resolve(), options=options) as manager:
             yield manager
     except ValueError as error:
         code = re.search(r"\[os_error_code='(\d+)'\]", str(error))  # so do Orbax's writers tell what happened

@@ -56,11 +56,35 @@ def round_line(record: RoundRecord, task: Task, rounds: int, left: float) -> str
         f"train loss {record.train_loss:{8 if task.unit else 6}.{2 if task.unit else 3}f}",
         f"test {task.label} {record.test[task.headline]:5{form}}{task.unit} ({task.brief} {record.baseline:{form}})",
     ]
+    if record.validation:
+        parts.append(f"validation {_measured(record.validation, task)}")
     if task.headline in record.own:
         parts.append(f"own classes {record.own[task.headline]:{form}}")
     if record.epsilon is not None:
         parts.append(f"epsilon {record.epsilon:.3g}")
     return "  ".join([*parts, f"{record.seconds:4.1f} s, {duration(left)} left"])
+
+
+def _measured(measures: dict[str, float | None], task: Task) -> str:
+    """The headline measure with its name and unit."""
+    value = measures.get(task.headline)
+    return f"{task.label} " + ("undefined" if value is None else f"{value:.{task.digits}f}{task.unit}")
+
+
+def best_line(best: RoundRecord | None, task: Task) -> str:
+    """Which round is the best on validation, and how good it is."""
+    if best is None:
+        return "No round is the best on validation: none that was measured asks for the final sparsity."
+    return f"Best on validation: round {best.round}, {_measured(best.validation, task)} (--which=best takes it)."
+
+
+def early_end_line(best: RoundRecord, last: int, patience: int, task: Task) -> str:
+    """Why a run ended before its last round."""
+    return (
+        f"Training ended after round {last}: no round after {best.round} had a better validation {task.label} than "
+        f"{_measured(best.validation, task).removeprefix(task.label).strip()}, and early_stopping.patience is "
+        f"{patience}."
+    )
 
 
 def warnings(record: RoundRecord, before: RoundRecord | None) -> list[str]:

@@ -1,7 +1,6 @@
-"""How good a model is on the central test set, and the tables of what it predicts."""
+"""How good a model is on the central test set and on validation, and the tables of what it predicts."""
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,8 +14,10 @@ from fedsparse_jax.core.tasks import REGRESSION, Task
 from fedsparse_jax.core.types import Params, ServerState
 from fedsparse_jax.data.federation import Federation
 from fedsparse_jax.data.loading import predict_batches
+from fedsparse_jax.data.roster import VALIDATION, client_name
 from fedsparse_jax.runs.round import Runner
 
+VALIDATION_PREDICTIONS = "validation_predictions.tsv"
 PREDICTED = "predicted_"  # before the name of a column of truths
 
 
@@ -25,23 +26,33 @@ class Evaluation(NamedTuple):
 
     test: dict[str, float | None]  # on the test set; where clients have masks of their own, the mean over their models
     own: dict[str, float]  # with classes: the headline measure on the classes of each client, by its own model
+    validation: dict[str, float | None] = {}  # as test, on all who validate; empty where nobody does  # noqa: RUF012
 
 
 def evaluate_server(runner: Runner, server: ServerState) -> Evaluation:
-    """Measures of the global model, or of every client's own one, on the test set."""
+    """Measures of the global model, or of every client's own one, on the test set and on validation."""
     data, task = runner.experiment.federation, runner.experiment.task
-    num_clients, judge = len(data.members), partial(_measure_sets, data, task)
+    num_clients = len(data.members)
     if server.memory.masks is None:
-        shared = predict_test(runner, server.params)
-        measures = judge(shared)
-        by_client = [shared] * num_clients
+        models = [server.params]
     else:
         own_masks = [tree.gather(server.memory.masks, i) for i in range(num_clients)]
-        by_client = [predict_test(runner, masks.apply(mask, server.params)) for mask in own_masks]
-        each = [judge(predictions) for predictions in by_client]
-        measures = {name: float(np.mean([one[name] for one in each])) for name in each[0]}
-    test = {name: value if np.isfinite(value) else None for name, value in measures.items()}
-    return Evaluation(test, _on_own_classes(runner, by_client) if data.classes else {})
+        models = [masks.apply(mask, server.params) for mask in own_masks]
+    by_model = [predict_test(runner, params) for params in models]
+    by_client = by_model if len(by_model) == num_clients else by_model * num_clients
+    test = _mean_measures([_measure_sets(data, task, predictions) for predictions in by_model])
+    own = _on_own_classes(runner, by_client) if data.classes else {}
+    rows = data.validation_rows
+    if not len(rows):
+        return Evaluation(test, own)
+    each = [task.measure(predict_rows(runner, params, rows), data.targets[rows]) for params in models]
+    return Evaluation(test, own, _mean_measures(each))
+
+
+def _mean_measures(each: list[dict[str, float]]) -> dict[str, float | None]:
+    """The mean of each measure over the models; None where it is undefined."""
+    means = {name: float(np.mean([one[name] for one in each])) for name in each[0]}
+    return {name: value if np.isfinite(value) else None for name, value in means.items()}
 
 
 def _measure_sets(data: Federation, task: Task, predictions: np.ndarray) -> dict[str, float]:
@@ -67,9 +78,13 @@ def _on_own_classes(runner: Runner, by_client: list[np.ndarray]) -> dict[str, fl
 
 def predict_test(runner: Runner, params: Params) -> np.ndarray:
     """Predictions ``f32[N]``, or logits ``f32[N, K]``, for the test set."""
+    return predict_rows(runner, params, runner.experiment.federation.test)
+
+
+def predict_rows(runner: Runner, params: Params, rows: np.ndarray) -> np.ndarray:
+    """Predictions ``f32[N]``, or logits ``f32[N, K]``, for the examples ``rows [N]`` of the federation."""
     params = jax.device_put(params, jax.devices()[0])  # one device predicts, however many train
-    rows, batch_size = runner.experiment.federation.test, runner.experiment.execution.eval_batch
-    return predict_batches(runner.apply, params, runner.read, rows, batch_size)
+    return predict_batches(runner.apply, params, runner.read, rows, runner.experiment.execution.eval_batch)
 
 
 def write_predictions(data: Federation, predictions: np.ndarray, workdir: Path, task: Task = REGRESSION) -> None:
@@ -79,6 +94,18 @@ def write_predictions(data: Federation, predictions: np.ndarray, workdir: Path, 
     shown = min(10 if data.classes else 5, len(targets))
     chosen = np.argsort(targets, kind="stable")[np.linspace(0, len(targets) - 1, shown).round().astype(int)]
     np.savez(workdir / "slices.npz", volumes=data.inputs[data.test[chosen], ..., 0], targets=targets[chosen])
+
+
+def write_validation_predictions(runner: Runner, params: Params, workdir: Path) -> None:
+    """``validation_predictions.tsv`` of all who validate, with their set; no file where nobody does."""
+    data, task = runner.experiment.federation, runner.experiment.task
+    rows = data.validation_rows
+    if not len(rows):
+        return
+    sets = [client_name(i) + VALIDATION for i, of_client in enumerate(data.validation) for _ in of_client]
+    people, targets = [data.people[i] for i in rows], data.targets[rows]
+    table = predictions_table(people, targets, predict_rows(runner, params, rows), task, data.class_names, sets)
+    write_whole(workdir / VALIDATION_PREDICTIONS, table)
 
 
 def predictions_table(

@@ -45,6 +45,13 @@ class Output(NamedTuple):
     tensorboard: bool = False
 
 
+class ModelChoice(NamedTuple):
+    """Which rounds may have the best model on validation, and when there are enough of them."""
+
+    final_sparsity: float | None = None  # only rounds that ask for this share of all weights compete; None: all rounds
+    patience: int = 0  # rounds without a better model after which training ends; 0 for never
+
+
 class LeakageLog(NamedTuple):
     """Measures of what the model gives away of who was in the training data, for the log."""
 
@@ -71,6 +78,7 @@ class Experiment(NamedTuple):
     output: Output = Output()
     messages: MessageSettings = MessageSettings()
     faults: Faults = Faults()
+    model_choice: ModelChoice = ModelChoice()
     multiply_adds: np.ndarray | None = None  # f64[L], of one prediction on a weight of each leaf; None: not counted
     dropped: dict[str, int] = {}  # reasons why scans were left out, with counts  # noqa: RUF012
     remarks: tuple[str, ...] = ()  # said before the first round

@@ -19,8 +19,8 @@ from fedsparse_jax.communication.transport import SharedMasks, Traffic
 from fedsparse_jax.core.errors import UsageError
 from fedsparse_jax.core.types import ServerState
 from fedsparse_jax.federated.sound_clients import has_arrived
-from fedsparse_jax.runs import checkpoint, console, metrics_log, run_dir
-from fedsparse_jax.runs.evaluation import evaluate_server, predict_test, write_predictions
+from fedsparse_jax.runs import checkpoint, console, metrics_log, model_choice, run_dir
+from fedsparse_jax.runs.evaluation import evaluate_server, predict_test, write_predictions, write_validation_predictions
 from fedsparse_jax.runs.experiment import Experiment
 from fedsparse_jax.runs.likeness import write_likeness
 from fedsparse_jax.runs.records import SICK, UNSENT, RoundRecord, make_record
@@ -46,22 +46,41 @@ def run_experiment(experiment: Experiment, workdir: Path, print_fn: Print = prin
 def _run(experiment: Experiment, workdir: Path, print_fn: Print) -> list[RoundRecord]:
     """Folds the rounds of an open folder."""
     runner, output = make_runner(experiment, run_dir.noise_entropy(workdir)), experiment.output
+    records: list[RoundRecord] = []
+    best = lambda: model_choice.best_record(records, experiment.task)
     with contextlib.ExitStack() as stack:
-        manager = stack.enter_context(checkpoint.open_manager(workdir, output.checkpoints_kept))
-        server, records = _resume(runner, manager, workdir, print_fn)
+        best_round = lambda: one.round if (one := best()) else None
+        manager = stack.enter_context(checkpoint.open_manager(workdir, output.checkpoints_kept, best_round))
+        server, before = _resume(runner, manager, workdir, print_fn)
+        records.extend(before)
         plot = stack.enter_context(metrics_log.tensorboard(workdir, records)) if output.tensorboard else None
         shared_masks = _load_client_records(runner, server, workdir, print_fn)
         write_round = RoundWriter(runner, workdir, manager, records, shared_masks, plot, print_fn)
         writer_thread = stack.enter_context(ThreadPoolExecutor(1))  # the first to leave: it finishes what it keeps
         pending: Future = writer_thread.submit(lambda: None)
-        for result in fold_rounds(runner, server, shared_masks):
+        for result in () if write_round.ended else fold_rounds(runner, server, shared_masks):
             pending.result()  # the round before; what went wrong with it ends the run here
+            if write_round.ended:
+                break  # this round was begun before that was known, and counts for nothing
             pending, server = writer_thread.submit(write_round, result), result.server
         pending.result()
+    _say_what_was_chosen(experiment, records, print_fn)
     write_predictions(experiment.federation, predict_test(runner, server.params), workdir, experiment.task)
+    write_validation_predictions(runner, server.params, workdir)
     if experiment.federation.inputs.ndim == VOLUMES:
         write_likeness(experiment.federation, workdir)
     return records
+
+
+def _say_what_was_chosen(experiment: Experiment, records: list[RoundRecord], print_fn: Print) -> None:
+    """Tells which round is the best on validation, and why a run ended early, where there is a validation."""
+    if not experiment.federation.validation:
+        return
+    task, patience = experiment.task, experiment.model_choice.patience
+    best = model_choice.best_record(records, task)
+    if best and model_choice.has_ended_early(records, task, patience):
+        print_fn(console.early_end_line(best, records[-1].round, patience, task))
+    print_fn(console.best_line(best, task))
 
 
 def fold_rounds(runner: Runner, server: ServerState, shared_masks: SharedMasks) -> Iterator[RoundResult]:
@@ -90,6 +109,12 @@ class RoundWriter:
         self.records, self.shared_masks = records, shared_masks
         self.plot, self.print_fn = plot, print_fn
         self.last = time.monotonic()
+
+    @property
+    def ended(self) -> bool:
+        """Whether the rounds that are kept end the run before its last one."""
+        experiment = self.runner.experiment
+        return model_choice.has_ended_early(self.records, experiment.task, experiment.model_choice.patience)
 
     def __call__(self, result: RoundResult) -> None:
         """Keeps one round; its line is in the log before its checkpoint is on disk, since a run that goes on cuts the
@@ -139,7 +164,9 @@ class RoundWriter:
 
     def _save(self, round_: int, server: ServerState, traffic: Traffic | None) -> None:
         experiment, output = self.runner.experiment, self.runner.experiment.output
-        if round_ % output.checkpoint_every and round_ != experiment.rounds:
+        best = model_choice.best_record(self.records, experiment.task)
+        is_best, is_last = best is not None and best.round == round_, round_ == experiment.rounds or self.ended
+        if round_ % output.checkpoint_every and not is_best and not is_last:
             return
         if traffic:
             folder = run_dir.client_records(self.workdir)

@@ -17,9 +17,11 @@ from fedsparse_jax.runs.experiment import Experiment
 from fedsparse_jax.runs.round import RoundResult, mean_loss
 
 NAN = float("nan")
+SAME_SPARSITY = 1e-6  # of float32
 UNSENT = tuple(one.name.lower() for one in (Absence.NO_DATA, Absence.DROPPED_OUT, Absence.LATE))  # nothing arrived
 SICK = (Absence.NOT_A_NUMBER.name.lower(), Absence.EXPLODED.name.lower())  # reasons that a model has diverged
 BASELINES = tuple(task.baseline_key for task in TASKS.values())
+BY_KEY = ("test", "own", "validation", "leakage", "baseline")  # fields whose keys are spread over the line
 LEAKAGE = ("train_mae", "train_nll", "membership_auc_")  # beginnings of the keys that share a field
 
 
@@ -41,6 +43,15 @@ class RoundRecord:
         dict[str, float],
         "`own_accuracy`: on test examples of a client's own classes, by the model it would use; mean over clients",
     ] = dataclasses.field(default_factory=dict)
+    validation: Annotated[
+        dict[str, float | None],
+        "`validation_MEASURE`: the same measures on the people of all clients on whom models are chosen "
+        "(`data.validation_share`)",
+    ] = dataclasses.field(default_factory=dict)
+    may_be_best: Annotated[
+        bool,
+        "true where the round was measured on validation and asks for the final sparsity: the best is one of these",
+    ] = False
     leakage: Annotated[
         dict[str, float],
         "`train_mae` or, of a classifier, `train_nll`, and `membership_auc_ATTACK`: how well an outsider tells members "
@@ -82,14 +93,14 @@ class RoundRecord:
         entry: dict[str, Any] = {}
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if field.name in ("test", "own"):
+            if field.name in ("test", "own", "validation"):
                 entry |= {f"{field.name}_{name}": number for name, number in value.items()}
             elif field.name == "leakage":
                 entry |= value
             elif field.name == "baseline":
                 keys = [task.baseline_key for task in TASKS.values() if task.headline in self.test]
                 entry |= {key: value for key in keys if not np.isnan(value)}
-            elif field.name in ("left_out", "void"):
+            elif field.name in ("left_out", "void", "may_be_best"):
                 entry |= {field.name: value} if value else {}
             elif value is not None and not (isinstance(value, float) and np.isnan(value)):
                 entry[field.name] = value
@@ -98,7 +109,7 @@ class RoundRecord:
     @classmethod
     def from_json(cls, entry: dict[str, Any]) -> "RoundRecord":
         """The record of a line; of older logs, too, which lack some keys."""
-        plain = {field.name for field in dataclasses.fields(cls)} - {"test", "own", "leakage", "baseline"}
+        plain = {field.name for field in dataclasses.fields(cls)} - set(BY_KEY)
         known = {key: value for key, value in entry.items() if key in plain and value is not None}
         by_prefix = lambda prefix: {
             key.removeprefix(prefix): value for key, value in entry.items() if key.startswith(prefix)
@@ -107,6 +118,7 @@ class RoundRecord:
             **known,
             test=by_prefix("test_"),
             own=by_prefix("own_"),
+            validation=by_prefix("validation_"),
             leakage={key: value for key, value in entry.items() if key.startswith(LEAKAGE)},
             baseline=next((entry[key] for key in BASELINES if entry.get(key) is not None), NAN),
         )
@@ -154,6 +166,8 @@ def make_record(
         train_loss=mean_loss(result.steps, np.asarray(info.left_out) == Absence.NONE),
         test=evaluation.test,
         own=evaluation.own,
+        validation=evaluation.validation,
+        may_be_best=_may_be_best(experiment, result, evaluation),
         leakage=leakage,
         baseline=task.baseline(data.train_targets, data.targets[data.test]),
         params_up=up,
@@ -175,6 +189,14 @@ def make_record(
         collapsed=[name for name, count, _ in kernels if count == 0],
         seconds=round(seconds, 3),
     )
+
+
+def _may_be_best(experiment: Experiment, result: RoundResult, evaluation: Evaluation) -> bool:
+    """Whether the round has a measure on validation at the final sparsity, of a model that is its own."""
+    final, asked = experiment.model_choice.final_sparsity, float(result.info.target_sparsity)
+    at_the_end = final is None or abs(asked - final) < SAME_SPARSITY
+    measured = evaluation.validation.get(experiment.task.headline) is not None
+    return measured and at_the_end and not bool(result.info.void)
 
 
 def _bytes(traffic: Traffic, before: list[RoundRecord]) -> dict[str, Any]:

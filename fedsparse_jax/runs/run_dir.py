@@ -4,9 +4,10 @@ The files::
 
     config.json         the resolved config                         environment.json  versions, machine, seed
     federation.json     what each client holds, in numbers          metrics.jsonl     a line a round (`records`)
-    people.tsv          who was in which client or the test set
-    checkpoints/        the server's state after the newest rounds  client_records/   masks that both sides know
+    people.tsv          who was in which client, trained on or of its validation, or the test set
+    checkpoints/        the server's state, newest and best rounds  client_records/   masks that both sides know
     predictions.tsv     of the test set, by the final model         slices.npz        a few test examples
+    validation_predictions.tsv   of the validation, where there is one
     likeness.npz        how scans of the training look (`likeness`)
     tensorboard/        the same numbers as metrics.jsonl           report.html       and figures/, by `reporting`
     attack.json         what an audit found, by `studies.audit_run`
@@ -155,6 +156,9 @@ def describe_federation(experiment: Experiment) -> dict[str, Any]:
     ]
     params = jax.eval_shape(experiment.model.init, jax.random.key(0))
     sizes = [leaf.size for leaf in jax.tree.leaves(params)]
+    validation = (
+        {"validation": {"n": len(rows), kind: targets[rows].tolist()}} if len(rows := data.validation_rows) else {}
+    )
     return {
         "method": experiment.config["method"],
         "task": experiment.config["task"],
@@ -162,6 +166,7 @@ def describe_federation(experiment: Experiment) -> dict[str, Any]:
         **({"class_names": list(data.class_names)} if data.class_names else {}),
         "clients": clients,
         "test": {"n": len(data.test), kind: targets[data.test].tolist()},
+        **validation,
         "dropped": experiment.dropped,
         "total_weights": tree.size(params),
         "layers": dict(zip(tree.leaf_names(params), sizes, strict=True)),

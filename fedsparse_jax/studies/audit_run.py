@@ -71,6 +71,7 @@ def audit_run(
     *,
     shadows: Path | None = None,
     other: Path | None = None,
+    round_: int | None = None,
     options: AuditOptions | None = None,
     print_fn: Callable[[str], None] = print,
     progress=no_progress,
@@ -82,13 +83,15 @@ def audit_run(
         threat: ``outsider``, ``client`` (all ordered pairs) or ``server`` (every client is a victim).
         shadows: folder of scripts/train_shadows.py; None refuses the attacks that need them.
         other: a run on the same people with another seed, for a control.
+        round_: whose model is the last that reaches an attacker; None for the newest.
         options: how; None for the defaults.
         print_fn: told what goes on.
         progress: shown while scans are read.
     """
     options = options or AuditOptions()
     check_options(options)
-    attacks, run, began = (choose_attacks(options.attacks), load_audited_run(workdir, progress), time.monotonic())
+    attacks, began = choose_attacks(options.attacks), time.monotonic()
+    run = load_audited_run(workdir, progress, round_)
     shadow_models = None if shadows is None else last_shadows(shadows, upgrade_config(stored_config(workdir)), run.data)
     who = attackers(run, threat, options)
     stand_ins = {"untrained": lambda models: untrained_snapshots(run, models)}
@@ -124,17 +127,18 @@ def audit_run(
 # --- the run ------------------------------------------------------------------------------------
 
 
-def load_audited_run(workdir: Path, progress=no_progress) -> LoadedRun:
-    """Opens a run folder with every checkpoint it holds.
+def load_audited_run(workdir: Path, progress=no_progress, round_: int | None = None) -> LoadedRun:
+    """Opens a run folder with every checkpoint it holds, up to that of ``round_`` if there is one.
 
     Raises:
-        UsageError: it holds no run, no checkpoint, or a shadow.
+        UsageError: it holds no run, no checkpoint, not the one asked for, or a shadow.
     """
-    config, _, _ = load_run(workdir)
+    config, _, newest = load_run(workdir, round_)
+    rounds = [one for one in saved_rounds(workdir) if round_ is None or one <= int(newest.round)]
     if "shadow" in config:
         raise UsageError(f"{workdir} holds a shadow; give the run that it is a shadow of.")
     runner = make_runner(experiment_from_config(config, progress, workdir=workdir), noise_entropy(workdir))
-    return LoadedRun(workdir, runner, [load_run(workdir, round_)[2] for round_ in saved_rounds(workdir)])
+    return LoadedRun(workdir, runner, [load_run(workdir, one)[2] for one in rounds])
 
 
 def load_control_run(workdir: Path, data: Federation, progress) -> LoadedRun:

@@ -93,7 +93,7 @@ def _label_of(results: Results) -> tuple[str, str]:
 
 
 def mean_over_seeds(runs: list[list[RoundRecord]], task: Task) -> list[RoundRecord]:
-    """The mean over the seeds of what a picture shows, round by round."""
+    """The mean over the seeds of what a picture shows, round by round, as far as all of them were trained."""
     mean = lambda same, get: float(np.mean([as_number(get(record)) for record in same]))
     return [
         RoundRecord(
@@ -105,7 +105,7 @@ def mean_over_seeds(runs: list[list[RoundRecord]], task: Task) -> list[RoundReco
             bytes_up_total=mean(same, lambda r: r.bytes_up_total),
             bytes_down_total=mean(same, lambda r: r.bytes_down_total),
         )
-        for same in zip(*runs, strict=True)
+        for same in zip(*runs, strict=False)  # a run may have ended early
     ]
 
 

@@ -1,7 +1,7 @@
 """A trained model on the scans of a folder or table: what it predicts, and how wrong it is for whom.
 
-An error on people whom the model was trained on is no test. They are marked in the table, by the run's own record, and
-their error is given apart from that of all others.
+An error on people whom the model was trained on is no test, nor is one on people by whom it was chosen. They are marked
+in the table, by the run's own record, and their errors are given apart from that of all others.
 """
 
 from collections import Counter
@@ -21,7 +21,7 @@ from fedsparse_jax.core.types import Model, ServerState
 from fedsparse_jax.data.image_sources import IMAGE_SOURCES
 from fedsparse_jax.data.labels import targets_of
 from fedsparse_jax.data.loading import predict_batches, streamed_reader
-from fedsparse_jax.data.roster import TEST, sets_of
+from fedsparse_jax.data.roster import is_trained_on, is_validation, sets_of
 from fedsparse_jax.data.scan_cache import ScanSet
 from fedsparse_jax.data.tables import Drop
 from fedsparse_jax.runs.evaluation import predictions_table
@@ -35,13 +35,14 @@ class OtherScans(NamedTuple):
     """
 
     table: str  # predictions as TSV
-    quality: dict[str, Any] | None  # errors on people whom the model was not trained on; None where there are none
+    quality: dict[str, Any] | None  # errors on people who had no part in the run but in its test; None for nobody
     trained_quality: dict[str, Any] | None  # errors on people whom it was trained on; None where there are none
     trained_on: str  # the run's data source
     read_as: str  # how the scans were read, in words
     dropped: tuple[Drop, ...]  # what was left out, and why
     task: Task  # what was predicted, and how it is judged
     remarks: tuple[str, ...]  # what to look at before the numbers are trusted
+    validation_quality: dict[str, Any] | None = None  # errors on people of the run's validation; None for nobody
 
 
 def evaluate_run(
@@ -75,13 +76,16 @@ def evaluate_run(
     predictions = predictions_of(config, network, server, scan_set)
     people = people_of_scans(scan_set)
     sets = sets_of(people, targets, recorded_people(workdir))
-    trained = np.array([name not in ("", TEST) for name in sets])
-    quality, trained_quality = (_quality(task, predictions[rows], targets[rows]) for rows in (~trained, trained))
+    trained, validating = (np.array([judge(name) for name in sets]) for judge in (is_trained_on, is_validation))
+    quality, trained_quality, validation_quality = (
+        _quality(task, predictions[rows], targets[rows]) for rows in (~trained & ~validating, trained, validating)
+    )
     return OtherScans(
         table=predictions_table(people, targets, predictions, task, config.data.classes, sets),
         task=task,
         quality=quality,
         trained_quality=trained_quality,
+        validation_quality=validation_quality,
         trained_on=trained_on,
         read_as=_in_words(reading),
         dropped=scan_set.dropped,

@@ -21,7 +21,7 @@ from fedsparse_jax.core.files import tsv_text
 from fedsparse_jax.data.image_sources import IMAGE_SOURCES
 from fedsparse_jax.data.labels import targets_of
 from fedsparse_jax.data.loose_scans import list_loose
-from fedsparse_jax.data.roster import TEST
+from fedsparse_jax.data.roster import is_trained_on
 from fedsparse_jax.data.scan_cache import ScanSet
 from fedsparse_jax.data.tables import Drop, Listing
 from fedsparse_jax.runs.evaluation import PREDICTED
@@ -93,7 +93,7 @@ def look_at(
         notes.append("the run has no likeness.npz, so that nobody can say how like its own these scans are")
     else:
         _compare_scans(likeness, scan_set, warnings)
-    trained = np.array([entry.target for entry in recorded_people(workdir) if entry.set != TEST])
+    trained = np.array([entry.target for entry in recorded_people(workdir) if is_trained_on(entry.set)])
     if predictions.ndim == 1 and len(trained):
         targets = targets_of(scan_set.scans, label_from_config(config))
         _compare_numbers(config.data.label, trained, targets, predictions, warnings)

@@ -27,7 +27,10 @@ from fedsparse_jax.runs.run_dir import recorded_people, refuse_other_config, sto
 
 EVERYBODY = "everybody.npz"
 SHADOWS = "shadows.json"
-BY_HALF = ("model.output_mean", "model.output_scale")  # of the config: statistics of the people inside
+BY_HALF = (  # of the config: statistics of the people inside, and what shadows do without
+    *("model.output_mean", "model.output_scale"),
+    *("data.validation_share", "early_stopping.patience"),
+)
 
 
 def train_shadows(
@@ -42,7 +45,8 @@ def train_shadows(
     """Trains ``count`` shadows, centralized or federated as the config says.
 
     Everybody, of whatever client or of the test set, is in exactly half of them; a shadow's test set is its other half.
-    The clients share the half as the config's partition does. Each shadow has a seed of its own.
+    The clients share the half as the config's partition does. Each shadow has a seed of its own. No shadow has a
+    validation, because everybody is inside or outside of it: all of its half train, for all rounds.
 
     Args:
         config: of the target, complete.
@@ -66,6 +70,7 @@ def train_shadows(
 def _train_shadow(config, data: Federation, folder: Path, outside, index: int, print_fn, progress) -> None:
     own = upgrade_config(config.to_dict())
     own.seed = config.seed + 1 + index  # the target has the seed itself
+    own.data.validation_share, own.early_stopping.patience = 0.0, 0
     if (folder / EVERYBODY).exists():
         refuse_other_config(
             {**own.to_dict(), "shadow": index}, folder, "choose another --workdir", BY_HALF, defaults().to_dict()

@@ -28,6 +28,13 @@ def change(**keys):
 LOTTERY = dict(name="lottery_tickets")
 REWIRE = dict(placement="server", criterion="magnitude", begin=1, every=1, end=0, rule=dict(name="rewire"))
 BAD = {
+    "patience": (
+        dict(early_stopping__patience=5),
+        r"^early_stopping.patience is 5, but data.validation_share is 0.0, so that nobody is there .* to 0.2, or early",
+    ),
+    "no patience": (dict(early_stopping__patience=-1), r"^early_stopping.patience is -1: it must not be negative"),
+    "validation": (dict(data__validation_share=1.5), r"^data.validation_share is 1.5: it is a share of the people who"),
+    "nobody validates": (dict(data__validation_share=1e-6), r"^data.validation_share is 1e-06: of 3\d people it puts 0"),
     "model": (dict(model=dict(name="resnet")), r"model.name is 'resnet': it must be one of brain_age_cnn, flat_cnn"),
     "option": (
         dict(model=dict(name="flat_cnn", widhts=(4,))),

@@ -124,3 +124,42 @@ def test_several_test_sets_are_told_apart_and_one_is_the_whole():
     assert {name: places.tolist() for name, places in sets.items()} == {"inner": [0, 2], "outer": [1, 3]}
     one = [{**row, "test_set": "inner" if name else ""} for row, name in zip(data.people, named, strict=True)]
     assert data._replace(people=one).test_sets == {}
+
+
+# --- validation ---------------------------------------------------------------------------------
+
+FAMILY = [
+    {"participant_id": f"sub-{i:02d}", "site": "n/a", "session": str(k)} for i in range(40) for k in range(1 + i % 3)
+]
+
+
+def with_validation(share, people=FAMILY, **changes):
+    arrays = np.zeros((len(people), 2)), np.arange(len(people), dtype=float) % 40
+    return federate(*arrays, people, divide=uniform(3), test_share=0.2, seed=1, validation_share=share, **changes)
+
+
+def test_people_of_the_validation_leave_training_and_nobody_else_moves():
+    plain, data = with_validation(0.0), with_validation(0.3)
+    assert plain.validation == () and plain.validation_rows.tolist() == []
+    assert data.test.tolist() == plain.test.tolist() and len(data.validation) == 3
+    for held, training, validation in zip(plain.members, data.members, data.validation, strict=True):
+        assert sorted([*training, *validation]) == held.tolist()  # each client's own people
+        names = [{FAMILY[i]["participant_id"] for i in rows} for rows in (training, validation)]
+        assert not names[0] & names[1]  # all scans of a person are on one side
+        lots = partitions.split_validation(sorted(names[0] | names[1]), 0.3, seed=1)[1]
+        assert names[1] == {sorted(names[0] | names[1])[i] for i in lots}
+    assert data.validation_rows.tolist() == [row for rows in data.validation for row in rows] != []
+    assert len(data.train_targets) == sum(map(len, data.members))
+
+
+def test_a_validation_of_nobody_or_of_all_of_a_client_is_refused():
+    with pytest.raises(UsageError, match=r"^validation_share is 0.0001: of 3\d people it puts 0 into the validation"):
+        with_validation(0.0001)
+    with pytest.raises(UsageError, match=r"it takes all \d+ people of client 1 of 3 out of training; change it or the"):
+        with_validation(0.999)
+
+
+def test_a_test_set_of_their_own_leaves_validation_to_the_others():
+    data = with_validation(0.3, test=[0, 1, 2])
+    assert {FAMILY[i]["participant_id"] for i in data.test} == {"sub-00", "sub-01", "sub-02"}
+    assert not set(data.validation_rows) & set(data.test) and len(data.validation_rows)

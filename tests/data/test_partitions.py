@@ -134,3 +134,27 @@ def test_by_class_every_class_has_a_draw_of_its_own():
     parts = partitions.divide(labels, labels, partition=partitions.dirichlet_by_class, num_clients=3, seed=1)
     shares = np.array([[(labels[part] == label).sum() for part in parts] for label in range(10)]) / 200
     assert np.unique(shares.round(2), axis=0).shape[0] == 10  # by quantiles in five bins they went in pairs
+
+
+# --- validation ---------------------------------------------------------------------------------
+
+
+def test_whoever_comes_or_goes_moves_nobody_else_between_training_and_validation():
+    _, chosen = partitions.split_validation(NAMES, 0.25, seed=3)
+    before = {NAMES[i] for i in chosen}
+    _, chosen = partitions.split_validation([*NAMES[5:], "sub-new"], 0.25, seed=3)
+    after = {[*NAMES[5:], "sub-new"][i] for i in chosen}
+    assert len(before) > 0 and before - set(NAMES[:5]) == after - {"sub-new"}
+
+
+def test_the_lots_of_validation_are_others_than_those_of_the_test():
+    names = [f"person-{i}" for i in range(4000)]
+    tested, validating = partitions.split_test(names, 0.5, seed=1)[1], partitions.split_validation(names, 0.5, 1)[1]
+    both = len(np.intersect1d(tested, validating)) / len(names)
+    assert abs(both - 0.25) < 0.03  # independent halves
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.0, 2, float("nan")])
+def test_no_share_of_validation_is_refused(share):
+    with pytest.raises(ArgumentError, match="validation_share"):
+        partitions.split_validation(NAMES, share, seed=0)

@@ -30,10 +30,11 @@ def ages(scans=SCANS):
     return np.array([50 + int(name[4:]) + int(session[4:]) for name, session in scans], np.float32)
 
 
-def divided(partition="uniform_iid", seed=1):
+def divided(partition="uniform_iid", seed=1, validation_share=0.0):
     divide = functools.partial(partitions.divide, partition=partitions.PARTITIONS[partition], num_clients=4)
     inputs = np.zeros((len(SCANS), 1))
-    return federate(inputs, ages(), people(), divide=divide, test_share=0.3, seed=seed)
+    shares = dict(test_share=0.3, validation_share=validation_share)
+    return federate(inputs, ages(), people(), divide=divide, seed=seed, **shares)
 
 
 def as_recorded(scans, record, workdir="runs/x"):
@@ -111,3 +112,23 @@ def test_who_was_where(record):
     assert sets_of(people(some), ages(some), record) == [where["sub-03"], where["sub-09"], ""]
     assert set(sets_of(people(some), ages(some) + 1, record)) == {""}  # the same names in another cohort
     assert set(sets_of(people(some), ages(some), ())) == {""}
+
+
+def test_the_validation_is_recorded_by_name_and_comes_back(tmp_path):
+    data = divided(validation_share=0.3)
+    write_roster(tmp_path / "people.tsv", roster_of(data))
+    record = read_roster(tmp_path / "people.tsv")
+    assert len(record) == len(SCANS)
+    for client, rows in enumerate(data.validation):
+        names = {data.people[row]["participant_id"] for row in rows}
+        assert names == {e.participant_id for e in record if e.set == f"L{client + 1}-validation"} != set()
+    again = as_recorded(SCANS, record)
+    for part in ("members", "validation"):
+        assert [rows.tolist() for rows in getattr(again, part)] == [rows.tolist() for rows in getattr(data, part)]
+    refuse_other_split(data, record, "runs/x")
+    with pytest.raises(UsageError, match=r"divided the people otherwise \(sub-\d\d from L\d-validation to L\d"):
+        refuse_other_split(divided(), record, "runs/x")
+
+
+def test_a_record_without_validation_gives_none(record):
+    assert as_recorded(SCANS, record).validation == ()

@@ -230,3 +230,41 @@ def test_a_run_that_cannot_audit_itself_says_why():
     for made, message in ((images, "which is for regressions"), (unknown, "log.audit_attacks is 'magic'")):
         with pytest.raises(UsageError, match=message):
             experiment_from_config(made)
+
+
+# --- validation ---------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def validated(tmp_path_factory):
+    made, folder = config(), tmp_path_factory.mktemp("audited") / "validated"
+    made.data.validation_share = 0.3
+    run_experiment(experiment_from_config(made), folder, QUIET)
+    return folder
+
+
+def test_who_validates_is_neither_a_member_nor_another(validated):
+    run = load_audited_run(validated)
+    validating = run.data.validation_rows
+    for threat in ("outsider", "client", "server"):
+        for one, _ in attackers(run, threat, FEW):
+            assert len(one.scored) and not set(validating) & {*one.scored, *one.members, *one.outsiders}
+
+
+def test_an_audit_of_a_round_goes_no_further(validated):
+    run = load_audited_run(validated, round_=2)
+    assert [int(state.round) for state in run.states] == [1, 2]
+    assert audit_run(validated, round_=2, options=FEW, print_fn=QUIET)["round"] == 2
+    with pytest.raises(UsageError, match="holds no checkpoint of round 9"):
+        load_audited_run(validated, round_=9)
+
+
+def test_shadows_of_a_run_with_validation_train_all_of_their_half(validated, tmp_path):
+    target = load_run(validated)[0]
+    train_shadows(target, tmp_path, 2, run=validated, print_fn=QUIET)
+    data = load_audited_run(validated).data
+    known = last_shadows(tmp_path, target, data)
+    assert known.inside.sum(0).tolist() == [1] * len(data.people)  # everybody is in exactly half of them
+    for index in range(2):
+        shadow = load_run(tmp_path / f"shadow-{index}")[0]
+        assert shadow.data.validation_share == 0

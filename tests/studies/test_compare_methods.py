@@ -113,3 +113,8 @@ def test_a_comparison_runs_and_goes_on_where_it_stopped(repository, tmp_path):
     lines.clear()
     assert comparison_table(run_comparison(specs, [1, 2], tmp_path, lines.append)) == comparison_table(results)
     assert not any(line.startswith("round 1/") for line in lines)
+
+
+def test_the_mean_over_seeds_goes_as_far_as_all_were_trained():
+    whole, ended_early = log(4.0, 10), log(5.0, 20)[:1]
+    assert [record.test["mae"] for record in mean_over_seeds([whole, ended_early], REGRESSION)] == [9.0]

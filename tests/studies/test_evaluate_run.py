@@ -1,5 +1,6 @@
 """A trained model on scans that its run did not have."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from fedsparse_jax.config import experiment_from_config, load_config, load_run, override, saved_rounds
+from fedsparse_jax.config import chosen_round, experiment_from_config, load_config, load_run, override, saved_rounds
 from fedsparse_jax.config.saved_runs import with_other_scans
 from fedsparse_jax.core.errors import UsageError
 from fedsparse_jax.data.tables import NothingLeft
@@ -238,3 +239,53 @@ def test_what_is_left_out_and_what_looks_wrong_is_told(workdir, tmp_path):
         NothingLeft, match=r"None of the 1 scans can be used \(1 x damaged compression\); the first is .*bad.nii.gz"
     ):
         evaluate_run(workdir, str(tmp_path / "t.csv"))
+
+
+# --- validation ---------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def validated(tmp_path_factory, cache):
+    config = load_config(f"{ROOT}/configs/quickstart.py:dense+smoke")
+    config.data.cache_dir, config.log.tensorboard, config.rounds = cache, False, 1
+    config.data.validation_share = 0.3
+    folder = tmp_path_factory.mktemp("runs") / "validated"
+    run_experiment(experiment_from_config(config), folder, QUIET)
+    return folder
+
+
+def test_people_of_the_validation_are_marked_and_are_neither_trained_on_nor_a_test(validated, cache):
+    scans, (record,) = evaluate_run(validated, str(phantom_folder(cache))), read_records(validated)
+    sets, error = (np.array(columns(scans.table)[name]) for name in ("set", "error"))
+    validating, error = np.char.endswith(sets, "-validation"), np.abs(error.astype(float))
+    assert scans.validation_quality["n"] == validating.sum() > 0
+    assert scans.validation_quality["mae"] == pytest.approx(error[validating].mean(), abs=1e-3)
+    assert scans.validation_quality["mae"] == pytest.approx(record.validation["mae"], rel=1e-4)
+    assert scans.quality["n"] == (sets == "test").sum()
+    assert scans.quality["mae"] == pytest.approx(record.test["mae"], rel=1e-4)
+    assert scans.trained_quality["n"] == len(sets) - scans.quality["n"] - scans.validation_quality["n"]
+
+
+def test_the_best_round_is_asked_for_by_name(validated, workdir):
+    assert chosen_round(validated, "best") == 1 and chosen_round(validated, "last") is None
+    assert chosen_round(validated, "7") == 7
+    with pytest.raises(
+        UsageError, match="has no validation that could tell which round is the best; give --which=last"
+    ):
+        chosen_round(workdir, "best")
+    with pytest.raises(UsageError, match="--which is '-1': it must be best, last, or the number of a round"):
+        chosen_round(validated, "-1")
+    records = [record.to_json() | {"may_be_best": False} for record in read_records(validated)]
+    before = (validated / "metrics.jsonl").read_text()
+    (validated / "metrics.jsonl").write_text(json.dumps(records[0]) + "\n")
+    with pytest.raises(UsageError, match="no round of .* was measured on validation at the final sparsity"):
+        chosen_round(validated, "best")
+    (validated / "metrics.jsonl").write_text(before)
+
+
+def test_a_folder_with_validation_is_opened_as_it_was_divided(validated):
+    experiment = experiment_from_config(load_run(validated)[0], workdir=validated)
+    named = {e.participant_id for e in recorded_people(validated) if e.set.endswith("-validation")}
+    data = experiment.federation
+    assert {data.people[row]["participant_id"] for row in data.validation_rows} == named != set()
+    assert not named & {data.people[row]["participant_id"] for rows in (*data.members, data.test) for row in rows}

@@ -53,6 +53,9 @@ def test_a_section_that_is_picked_by_name_takes_the_keys_of_the_member(settings)
 MEMBERS = {
     "model": ["name=flat_cnn", "widths=4,8", "output_mean=62", "zero_head=false"],
     "client.optimizer": ["name=adam", "b1=0.8", "eps=1e-6"],
+    "client.learning_rate_schedule": ["name=cosine_decay_schedule", "init_value=0.5", "alpha=0.1", "decay_steps=7"],
+    "client.augmentation": ["name=basic", "shift=1", "flip=0", "noise=0.2"],
+    "server.learning_rate_schedule": ["name=linear_schedule", "end_value=0.1", "transition_begin=3"],
     "server.optimizer": ["name=sgd", "learning_rate=1", "momentum=0.9", "nesterov=true"],
     "aggregation": ["name=majority_vote", "quorum=0.5"],
     "pruning.schedule": ["name=gradual", "begin=2", "power=2", "final=0.8"],
@@ -81,7 +84,7 @@ def test_all_arguments_of_a_member_can_be_set(path):
         name, _, written = text.partition("=")
         found = section[name]
         assert str(found).lower() in (written, f"{written}.0", "1e-06", "(4, 8)", "false")
-        assert isinstance(found, float) == (name in {"b1", "eps", "learning_rate", "momentum", "quorum", "power", "final", "fraction", "min_accuracy", "factor", "ratio"})  # fmt: skip
+        assert isinstance(found, float) == (name in {"b1", "eps", "learning_rate", "momentum", "quorum", "power", "final", "fraction", "min_accuracy", "factor", "ratio", "init_value", "alpha", "end_value", "flip", "noise"})  # fmt: skip
 
 
 @pytest.mark.parametrize("name", CHOICES["aggregation"].members)

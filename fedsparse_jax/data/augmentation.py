@@ -62,7 +62,8 @@ def random_intensity(scale: float = 0.1, offset: float = 0.1) -> Augmentation:
     _require(0 <= offset < np.inf, "offset", offset, "it must not be negative")
 
     def of_example(key: Key, example: Array) -> Array:
-        draws = jax.random.uniform(key, (2, example.shape[-1]), minval=-1.0)
+        of_channels = (1,) * (example.ndim - 1) + example.shape[-1:]
+        draws = jax.random.uniform(key, (2, *of_channels), minval=-1.0)
         return (example * (1 + scale * draws[0]) + offset * draws[1]).astype(example.dtype)
 
     return _each(of_example)

@@ -103,6 +103,7 @@ def make_local_step(
     def train(client: ClientState, batch: Chunk):
         key, step_key = jax.random.split(client.key) if noisy else (client.key, client.key)
         if augment:
+            assert client.augmentation_key is not None
             following, drawn = jax.random.split(client.augmentation_key)
             client = client._replace(augmentation_key=following)
             batch = batch._replace(inputs=augment(drawn, batch.inputs))

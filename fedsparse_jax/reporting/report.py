@@ -6,6 +6,7 @@ sentence that says so. The page loads nothing from anywhere, and each figure is 
 
 import json
 import math
+import operator
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -124,14 +125,14 @@ def _undefined_rounds(run: RunFiles) -> list[Text]:
 
 def _changing_rates(run: RunFiles) -> list[str]:
     """The factors of learning rates that are not the same in all rounds."""
-    return [key for key in RATE_OWNERS if np.unique(series(run.records, lambda r, key=key: getattr(r, key))).size > 1]
+    return [key for key in RATE_OWNERS if np.unique(series(run.records, operator.attrgetter(key))).size > 1]
 
 
 def _rates(run: RunFiles) -> list[Text]:
     """A sentence on each learning rate that a schedule has changed."""
     texts = []
     for key in _changing_rates(run):
-        values, first, last = series(run.records, lambda r, key=key: getattr(r, key)), run.records[0], run.records[-1]
+        values, first, last = series(run.records, operator.attrgetter(key)), run.records[0], run.records[-1]
         texts.append(
             Text(
                 f"A schedule multiplied the learning rate of the {RATE_OWNERS[key]} by {values[0]:.3g} in round "

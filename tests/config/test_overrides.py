@@ -138,3 +138,13 @@ def test_whole_plain_sections_are_set_key_by_key():
 def test_a_second_task_takes_keys_of_its_own():
     config, _ = base_config("digits")
     assert after("partition.classes=2", "model.hidden=16,8", config=config).model.hidden == (16, 8)
+
+
+def test_an_argument_may_be_a_dict_and_be_set_anew():
+    path = "client.learning_rate_schedule"
+    config = after(f"{path}={{'name': 'piecewise_constant_schedule', 'boundaries_and_scales': {{3: 0.1}}}}")
+    assert config.client.learning_rate_schedule.boundaries_and_scales.to_dict() == {3: 0.1}
+    config = after(f"{path}.boundaries_and_scales={{5: 0.5}}", config=config)
+    assert config.client.learning_rate_schedule.boundaries_and_scales.to_dict() == {5: 0.5}
+    with pytest.raises(UsageError, match=rf"^{path}.boundaries_and_scales is '3': it must be a dict, such as"):
+        after(f"{path}.boundaries_and_scales=3", config=config)

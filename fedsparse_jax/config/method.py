@@ -72,7 +72,7 @@ def client_optimizer(config: ConfigDict) -> optax.GradientTransformation:
     """The clients' optimizer behind clipping, and before weight decay.
 
     Raises:
-        UsageError: weight decay where the optimizer has its own, or no learning rate.
+        UsageError: weight decay where the optimizer has its own.
     """
     section, clip, decay = config.client.optimizer, config.client.clip, config.client.weight_decay
     tx = optimizer(section, "client.optimizer")
@@ -82,11 +82,6 @@ def client_optimizer(config: ConfigDict) -> optax.GradientTransformation:
             raise UsageError(
                 f"client.weight_decay is {decay}, but client.optimizer {section.name!r} decays weights itself; set "
                 f"client.weight_decay to 0.0 and client.optimizer.{own[0]} to that."
-            )
-        if not isinstance(section.get("learning_rate"), (int, float)):
-            raise UsageError(
-                f"client.weight_decay is {decay}, which is multiplied by the learning rate; set "
-                "client.optimizer.learning_rate."
             )
         tx = with_weight_decay(tx, section.learning_rate * decay)
     return optax.chain(optax.clip_by_global_norm(clip), tx) if clip else tx

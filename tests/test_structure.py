@@ -24,7 +24,7 @@ FLOORS = [
 ]
 CORE = ["core", "sparsity", "models", "communication", "federated"]  # runs without files, figures and scans
 MAPS_OVER_CLIENTS = {"federated/client_map.py", "federated/client_step.py"}
-MAPS_OVER_EXAMPLES = {"attacks/features.py"}
+MAPS_OVER_EXAMPLES = {"attacks/features.py", "data/augmentation.py"}
 JITS = {
     *("data/loading.py", "runs/round.py", "studies/evaluate_run.py"),
     *("attacks/features.py", "attacks/feature_classifier.py"),

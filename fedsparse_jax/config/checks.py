@@ -26,6 +26,7 @@ NOT_NEGATIVE = (
     "log.audit_every",
     "client.clip",
     "client.proximal",
+    "client.weight_decay",
     "faults.explosion",
     "server.norm_bound",
     "poison.clients",

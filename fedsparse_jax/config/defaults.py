@@ -52,7 +52,18 @@ def defaults() -> ConfigDict:
     config.client.proximal_anchor = "global"
     config.client.optimizer_state = "fresh"  # fresh in every round | kept from the client's last round
     config.client.optimizer = dict(name="sgd", learning_rate=5e-5)
+    # What the learning rate is multiplied by in each round, by a schedule of optax (none: 1), such as
+    # cosine_decay_schedule, warmup_cosine_decay_schedule (with warmup_steps), exponential_decay (with decay_rate),
+    # piecewise_constant_schedule. Its steps are rounds; it starts from 1 and takes all rounds unless it is told other.
+    config.client.learning_rate_schedule = dict(name="none")
+    # Each step takes learning_rate * weight_decay off every kept weight (decoupled). For optimizers that do not decay
+    # weights themselves, as adamw does by its own weight_decay.
+    config.client.weight_decay = 0.0
+    # Random changes of the inputs of local steps, and of nothing else: none | basic (several) | shift | flip |
+    # intensity | noise | rotation, with arguments.
+    config.client.augmentation = dict(name="none")
     config.server = dict(optimizer=dict(name="sgd", learning_rate=1.0))
+    config.server.learning_rate_schedule = dict(name="none")
     config.server.norm_bound = 0.0  # largest norm of a client's update, as a multiple of the round's median; 0 for none
     config.aggregation = dict(name="mean")
 

@@ -8,10 +8,12 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
-from fedsparse_jax.config.registry import argument_path, bind_options, lookup, optimizer
+from fedsparse_jax.config.registry import OPTIMIZERS, argument_path, bind_options, lookup, optimizer, rate_schedule
 from fedsparse_jax.core.errors import UsageError
 from fedsparse_jax.core.losses import LOSSES
+from fedsparse_jax.core.optimizers import rate_factor_of_round, with_weight_decay
 from fedsparse_jax.core.types import Model, Params
+from fedsparse_jax.data.augmentation import AUGMENTATIONS
 from fedsparse_jax.data.federation import cohort_size
 from fedsparse_jax.federated import hooks
 from fedsparse_jax.federated.aggregation import AGGREGATORS
@@ -27,6 +29,7 @@ from fedsparse_jax.sparsity.regrowth import REGROWTH, Regrowth
 from fedsparse_jax.sparsity.schedules import SCHEDULES
 from fedsparse_jax.sparsity.scopes import PRUNABLE, SCOPES, with_floor
 
+RATE_PATHS = ("client.learning_rate_schedule", "server.learning_rate_schedule")
 PLACEMENTS = ("init", "client", "server")
 REGROWTH_PLACEMENTS: dict[str, Callable[..., Hook]] = {
     "client": hooks.regrow_on_clients,
@@ -43,18 +46,20 @@ def recipe_from_config(config: ConfigDict, network: Model, usual_loss: float = 0
         usual_loss: mean loss of a model that knows nothing, where that is known.
     """
     client, opt_states = config.client, {"fresh": False, "kept": True}
-    tx = optimizer(client.optimizer, "client.optimizer")
     lookup(dict.fromkeys(ANCHORS), client.proximal_anchor, "client.proximal_anchor")
     return Recipe(
         model=network,
         loss=lookup(LOSSES, client.loss, "client.loss"),
-        client_tx=optax.chain(optax.clip_by_global_norm(client.clip), tx) if client.clip else tx,
+        client_tx=client_optimizer(config),
         server_tx=optimizer(config.server.optimizer, "server.optimizer"),
         aggregate=aggregator_from_config(config),
         hooks=hooks_from_config(config),
         proximal=client.proximal,
         proximal_anchor=client.proximal_anchor,
         private=private_steps_from_config(config),
+        client_rate=rate_schedule(client.learning_rate_schedule, RATE_PATHS[0], config.rounds),
+        server_rate=rate_schedule(config.server.learning_rate_schedule, RATE_PATHS[1], config.rounds),
+        augment=augmentation_from_config(config),
         keep_opt_state=lookup(opt_states, client.optimizer_state, "client.optimizer_state"),
         norm_bound=config.server.norm_bound,
         limits=Limits(config.faults.explosion, usual_loss, config.faults.min_clients),
@@ -62,6 +67,35 @@ def recipe_from_config(config: ConfigDict, network: Model, usual_loss: float = 0
         client_map=resolve_client_map(config.execution.client_map),
         devices=config.execution.devices,
     )
+
+
+def client_optimizer(config: ConfigDict) -> optax.GradientTransformation:
+    """The clients' optimizer behind clipping, and before weight decay.
+
+    Raises:
+        UsageError: weight decay where the optimizer has its own.
+    """
+    section, clip, decay = config.client.optimizer, config.client.clip, config.client.weight_decay
+    tx = optimizer(section, "client.optimizer")
+    if decay:
+        own = [key for key in inspect.signature(OPTIMIZERS[section.name]).parameters if key.startswith("weight_decay")]
+        if own:
+            raise UsageError(
+                f"client.weight_decay is {decay}, but client.optimizer {section.name!r} decays weights itself; set "
+                f"client.weight_decay to 0.0 and client.optimizer.{own[0]} to that."
+            )
+        tx = with_weight_decay(tx, section.learning_rate * decay)
+    return optax.chain(optax.clip_by_global_norm(clip), tx) if clip else tx
+
+
+def augmentation_from_config(config: ConfigDict) -> Callable | None:
+    """What is done to the inputs of local steps; None for nothing."""
+    section = config.client.augmentation
+    if section.name == "none":
+        return None
+    make = bind_options(AUGMENTATIONS, section, "client.augmentation")
+    with argument_path("client.augmentation"):
+        return make()
 
 
 def private_steps_from_config(config: ConfigDict) -> PrivateSteps | None:
@@ -194,6 +228,14 @@ def remarks_on_config(config: ConfigDict) -> tuple[str, ...]:
             f"Note: the schedule reaches its sparsity in round {config.rounds}, the last one, so that no other can be "
             "the best on validation; let it end earlier (pruning.schedule: its end or at), or train for more rounds."
         )
+    for path, section in zip(RATE_PATHS, (config.client, config.server), strict=True):
+        rate = rate_schedule(section.learning_rate_schedule, path, config.rounds)
+        still = [t for t in range(1, config.rounds + 1) if rate and rate_factor_of_round(rate, t) == 0]
+        if still:
+            remarks.append(
+                f"Note: {path} makes the learning rate 0 in {len(still)} of {config.rounds} rounds, the first of them "
+                f"round {still[0]}; nothing is learned there."
+            )
     if config.solo_rounds >= config.rounds:
         remarks.append(f"Note: solo_rounds is {config.solo_rounds} of {config.rounds} rounds: one client trains alone.")
     options, size = dict(config.aggregation), cohort_size(config.partition.num_clients, config.participation)

@@ -12,9 +12,10 @@ from typing import Any, Literal, NamedTuple
 from ml_collections import ConfigDict
 
 from fedsparse_jax.attacks.poison import POISONS
-from fedsparse_jax.config.registry import OPTIMIZERS, lookup, refuse_option
+from fedsparse_jax.config.registry import OPTIMIZERS, RATE_SCHEDULES, lookup, refuse_option
 from fedsparse_jax.config.typed_values import NO_KIND, kinds_of, value_of_text
 from fedsparse_jax.core.errors import UsageError
+from fedsparse_jax.data.augmentation import AUGMENTATIONS
 from fedsparse_jax.data.image_sources import IMAGE_SOURCES
 from fedsparse_jax.data.partitions import PARTITIONS
 from fedsparse_jax.data.scan_sources import SCAN_SOURCES
@@ -41,7 +42,10 @@ CHOICES: dict[str, Choice] = {
     "partition": Choice(PARTITIONS, ("ages", "sites", "num_clients", "seed"), own=("num_clients",)),
     "model": Choice(MODELS, ("shape", "channels")),
     "client.optimizer": Choice(OPTIMIZERS),
+    "client.learning_rate_schedule": Choice(RATE_SCHEDULES, may_be_none=True),
+    "client.augmentation": Choice(AUGMENTATIONS, may_be_none=True),
     "server.optimizer": Choice(OPTIMIZERS),
+    "server.learning_rate_schedule": Choice(RATE_SCHEDULES, may_be_none=True),
     "aggregation": Choice(AGGREGATORS, ("params", "masks", "weights")),
     "pruning.schedule": Choice(SCHEDULES),
     "regrowth.rule": Choice(REGROWTH),
@@ -86,7 +90,7 @@ def _set(config: ConfigDict, key: str, text: str) -> None:
     elif path in CHOICES and name == "name":
         _section(config, path).name = text
         _leave_behind(config, path)
-    elif isinstance(_value_at(config, key), ConfigDict):
+    elif isinstance(_value_at(config, key), ConfigDict) and path not in CHOICES:  # an argument may be a dict
         _set_section(config, key, text)
     else:
         kind = _kind(config, path, name)

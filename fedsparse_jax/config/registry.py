@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 import optax
 
 from fedsparse_jax.core.errors import ArgumentError, UsageError
+from fedsparse_jax.core.optimizers import rate_factor_of_round
 
 _OPTAX = (
     "adabelief", "adadelta", "adafactor", "adagrad", "adam", "adamax", "adamaxw", "adamw", "adan", "amsgrad",
@@ -22,6 +23,14 @@ _OPTAX = (
     "sm3", "yogi",
 )  # fmt: skip
 OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {name: getattr(optax, name) for name in _OPTAX}
+
+_OPTAX_SCHEDULES = (
+    "constant_schedule", "cosine_decay_schedule", "cosine_onecycle_schedule", "exponential_decay",
+    "linear_onecycle_schedule", "linear_schedule", "piecewise_constant_schedule", "piecewise_interpolate_schedule",
+    "polynomial_schedule", "warmup_constant_schedule", "warmup_cosine_decay_schedule",
+    "warmup_exponential_decay_schedule",
+)  # fmt: skip
+RATE_SCHEDULES: dict[str, Callable[..., optax.Schedule]] = {name: getattr(optax, name) for name in _OPTAX_SCHEDULES}
 
 
 def lookup(registry: Mapping[str, Any], name: str, path: str):
@@ -105,3 +114,46 @@ def optimizer(section: Mapping, path: str) -> optax.GradientTransformation:
         return make()
     except TypeError as error:
         raise UsageError(f"{path}: {section['name']!r} lacks an argument ({error}).") from error
+
+
+def rate_schedule(section: Mapping, path: str, rounds: int) -> optax.Schedule | None:
+    """A schedule of optax by name, as factors of a learning rate; None for ``none``.
+
+    The schedule is asked for 0 in the first round. Arguments left out are filled in: ``init_value`` and ``peak_value``
+    by 1, ``decay_steps`` and ``transition_steps`` (or 0 for them) by ``rounds``; a warm-up begins with equal steps.
+
+    Raises:
+        UsageError: an unknown name or argument, a missing one, or a factor that is negative or no number.
+    """
+    if section["name"] == "none":
+        return None
+    options = _fill_rate_defaults(section, path, rounds)
+    make = bind_options(RATE_SCHEDULES, options, path)
+    try:
+        schedule = make()
+        factors = [float(rate_factor_of_round(schedule, t)) for t in range(1, rounds + 1)]
+    except (TypeError, ValueError, IndexError) as error:
+        reason = " ".join(str(error).split()).removesuffix(".")
+        raise UsageError(f"{path}: {section['name']!r} lacks an argument, or one does not fit ({reason}).") from error
+    for t, factor in enumerate(factors, 1):
+        if not 0 <= factor < float("inf"):
+            raise UsageError(
+                f"{path} multiplies the learning rate by {factor:g} in round {t}: a factor is a number, not negative."
+            )
+    return schedule
+
+
+def _fill_rate_defaults(section: Mapping, path: str, rounds: int) -> dict[str, Any]:
+    """The section with what it leaves out, and with whole numbers as the keys that a stored config holds as text."""
+    takes = inspect.signature(lookup(RATE_SCHEDULES, section["name"], f"{path}.name")).parameters
+    filled = dict(section)
+    rises = "warmup_steps" in takes
+    for key, value in (("init_value", 1 / (filled.get("warmup_steps", 0) + 1) if rises else 1.0), ("peak_value", 1.0)):
+        if key in takes:
+            filled.setdefault(key, value)
+    for key in ("decay_steps", "transition_steps"):
+        if key in takes and not filled.get(key):
+            filled[key] = rounds
+    if filled.get("boundaries_and_scales"):
+        filled["boundaries_and_scales"] = {int(at): scale for at, scale in filled["boundaries_and_scales"].items()}
+    return filled

@@ -16,6 +16,7 @@ NAMES = {
     float: "a number",
     str: "text",
     tuple: "numbers or words with commas between them",
+    dict: "a dict, such as {10: 0.1}",
     type(None): "nothing",
 }
 
@@ -96,6 +97,9 @@ def _value(text: str, arm: Any, alone: bool) -> Any:
         return text if text in typing.get_args(arm) else NO_KIND
     if (typing.get_origin(arm) or arm) in (tuple, list):
         return _tuple(text, typing.get_args(arm))
+    if (typing.get_origin(arm) or arm) is dict:
+        value = _literal(text)
+        return value if isinstance(value, dict) else NO_KIND
     return NO_KIND
 
 

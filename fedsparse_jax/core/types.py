@@ -42,6 +42,8 @@ class ClientState(NamedTuple):
     key: Key  # from (seed, round, client id) alone
     anchor: Params | None = None  # what a proximal term pulls towards
     state: Any = None  # what a hook keeps for the client between rounds
+    rate_factor: Array | None = None  # f32[], of the learning rate in this round; None for 1
+    augmentation_key: Key | None = None  # of the next step that has an example; None: nothing is augmented
 
 
 class ClientMemory(NamedTuple):
@@ -89,6 +91,8 @@ class RoundInfo(NamedTuple):
     left_out: Array  # i32[C], why a client did not count in this round: an `Absence`, 0 if it did
     void: Array  # bool[], whether too few counted, so that the round changed nothing but its number
     padding: Any = 0.0  # share of computed local steps that no client needed; filled in by the host, who plans them
+    client_rate_factor: Array | None = None  # f32[], of the clients' learning rate; None without a schedule
+    server_rate_factor: Array | None = None  # f32[], of the server's
 
 
 class Absence(enum.IntEnum):

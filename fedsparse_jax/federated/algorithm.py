@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from fedsparse_jax.core import masks, tree
-from fedsparse_jax.core.optimizers import mask_optimizer_state, optimizer_step
+from fedsparse_jax.core.optimizers import mask_optimizer_state, optimizer_step, rate_factor_of_round
 from fedsparse_jax.core.types import (
     Absence,
     Array,
@@ -41,7 +41,7 @@ from fedsparse_jax.federated.robust import bound_updates, within_sent_mask
 from fedsparse_jax.federated.round_info import describe_round
 from fedsparse_jax.federated.sound_clients import why_absent
 
-_INIT, _PRUNE, _ROUNDS = 0, 1, 2  # independent streams of the seed's key
+_INIT, _PRUNE, _ROUNDS, _AUGMENTATION = 0, 1, 2, 3  # independent streams of the seed's key
 
 
 def build_algorithm(recipe: Recipe) -> FedAlgorithm:
@@ -52,7 +52,7 @@ def build_algorithm(recipe: Recipe) -> FedAlgorithm:
     """
     check_recipe(recipe)
     objective = make_objective(recipe.model.apply, recipe.loss)
-    step = make_local_step(objective, recipe.client_tx, recipe.proximal, recipe.private)
+    step = make_local_step(objective, recipe.client_tx, recipe.proximal, recipe.private, recipe.augment)
     return FedAlgorithm(
         init=partial(init_server, recipe),
         prune_at_init=partial(prune_before_round_1, recipe),
@@ -127,8 +127,13 @@ def start_clients(
         opt_state = tree.broadcast(recipe.client_tx.init(server.params), count)
     state = tree.gather(memory.state, client_ids)
     key = server.key if noise_key is None else noise_key
-    keys = client_keys(jax.random.fold_in(jax.random.fold_in(key, _ROUNDS), t), client_ids)
-    clients = ClientState(client_ids, params, mask, opt_state, keys, anchor, state)
+    keys_of = lambda source, stream: client_keys(jax.random.fold_in(jax.random.fold_in(source, stream), t), client_ids)
+    clients = ClientState(client_ids, params, mask, opt_state, keys_of(key, _ROUNDS), anchor, state)
+    if recipe.client_rate:
+        factor = rate_factor_of_round(recipe.client_rate, t)
+        clients = clients._replace(rate_factor=jnp.broadcast_to(factor, (count,)))
+    if recipe.augment:
+        clients = clients._replace(augmentation_key=keys_of(server.key, _AUGMENTATION))
     for hook in recipe.hooks:
         if hook.before_training:
             context = _context(recipe, server, t)._replace(initial_params=_initial_params(recipe, server.key))
@@ -196,7 +201,8 @@ def _aggregate_round(
     votes = _count_votes(recipe, server, client_masks, present)
     merged = recipe.mask_ownership.merge(server, *recipe.aggregate(client_params, client_masks, weights), votes)
     pseudo_gradient = jax.tree.map(jnp.subtract, server.params, merged.params)
-    params, opt_state = optimizer_step(recipe.server_tx, pseudo_gradient, server.opt_state, server.params)
+    factor = rate_factor_of_round(recipe.server_rate, t) if recipe.server_rate else None
+    params, opt_state = optimizer_step(recipe.server_tx, pseudo_gradient, server.opt_state, server.params, factor)
     params = masks.apply(merged.masks, params)
     if merged.updated is not None:  # what nobody holds keeps its old value: the global model stays dense
         params = where_held_by_someone(merged.updated, params, server.params)

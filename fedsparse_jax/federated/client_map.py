@@ -98,12 +98,12 @@ def _in_lanes(step: Callable, lanes: int, clients: ClientState, chunk: Chunk):
 
 def _trained_part(clients: ClientState):
     """What a step may change."""
-    return clients.params, clients.opt_state, clients.key
+    return clients.params, clients.opt_state, clients.key, clients.augmentation_key
 
 
 def _with_trained(clients: ClientState, trained) -> ClientState:
-    params, opt_state, key = trained
-    return clients._replace(params=params, opt_state=opt_state, key=key)
+    params, opt_state, key, augmentation_key = trained
+    return clients._replace(params=params, opt_state=opt_state, key=key, augmentation_key=augmentation_key)
 
 
 def _no_info(chunk: Chunk) -> StepInfo:

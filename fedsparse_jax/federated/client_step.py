@@ -66,7 +66,11 @@ def private_loss_and_gradient(objective: Callable, private: PrivateSteps) -> Cal
 
 
 def make_local_step(
-    objective: Callable, tx: optax.GradientTransformation, proximal: float = 0.0, private: PrivateSteps | None = None
+    objective: Callable,
+    tx: optax.GradientTransformation,
+    proximal: float = 0.0,
+    private: PrivateSteps | None = None,
+    augment: Callable[[Key, Array], Array] | None = None,
 ) -> Callable[[ClientState, Chunk], tuple[ClientState, StepInfo]]:
     """``(client, batch) -> (client, StepInfo)``: one masked step of stochastic gradient descent.
 
@@ -81,6 +85,8 @@ def make_local_step(
             in clipping norms, and not in the loss that is reported.
         private: None for the plain gradient; else see `private_loss_and_gradient`. What follows the gradient is
             post-processing.
+        augment: ``(key, inputs [B, ...]) -> inputs``, each example by itself, so that private steps keep their bound;
+            None for none. The key moves on in steps that have an example, so that padding changes nothing.
     """
     noisy = private_loss_and_gradient(objective, private) if private else None
 
@@ -96,8 +102,13 @@ def make_local_step(
 
     def train(client: ClientState, batch: Chunk):
         key, step_key = jax.random.split(client.key) if noisy else (client.key, client.key)
+        if augment:
+            assert client.augmentation_key is not None
+            following, drawn = jax.random.split(client.augmentation_key)
+            client = client._replace(augmentation_key=following)
+            batch = batch._replace(inputs=augment(drawn, batch.inputs))
         value, gradient = loss_and_gradient(client, batch, step_key)
-        params, opt_state = optimizer_step(tx, gradient, client.opt_state, client.params)
+        params, opt_state = optimizer_step(tx, gradient, client.opt_state, client.params, client.rate_factor)
         params = masks.apply(client.masks, params)
         count = batch.valid.sum(dtype=jnp.int32)
         info = StepInfo(value * count.astype(value.dtype), count)

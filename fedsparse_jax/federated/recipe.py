@@ -40,6 +40,9 @@ class Recipe(NamedTuple):
     proximal: float = 0.0  # mu of FedProx, see `client_step.make_local_step`
     proximal_anchor: str = "global"  # what it pulls towards: the "global" model, or, as in a published code, "zero"
     private: PrivateSteps | None = None  # differentially private local steps; None for none
+    client_rate: Callable | None = None  # schedule of optax: rounds before this one -> factor of the clients' rate
+    server_rate: Callable | None = None  # the same of the server's
+    augment: Callable | None = None  # (key, inputs [B, ...]) -> inputs, in local steps only; None for none
     keep_opt_state: bool = False  # a client's optimizer goes on where it stopped in its last round
     norm_bound: float = 0.0  # an update's largest norm, as a multiple of the median one; 0 for none, see `robust`
     limits: Limits = Limits()  # which clients count in a round, and how many it needs

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from fedsparse_jax.core import masks, tree
+from fedsparse_jax.core.optimizers import rate_factor_of_round
 from fedsparse_jax.core.types import Absence, Array, ClientState, RoundInfo, ServerState
 from fedsparse_jax.federated.client_map import map_over_clients
 from fedsparse_jax.federated.recipe import Recipe
@@ -50,6 +51,8 @@ def describe_round(
         finite=tree.all_finite(new.params),
         left_out=left_out,
         void=void,
+        client_rate_factor=rate_factor_of_round(recipe.client_rate, new.round) if recipe.client_rate else None,
+        server_rate_factor=rate_factor_of_round(recipe.server_rate, new.round) if recipe.server_rate else None,
     )
 
 

@@ -6,6 +6,7 @@ sentence that says so. The page loads nothing from anywhere, and each figure is 
 
 import json
 import math
+import operator
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -31,6 +32,7 @@ KEYS = (  # of the table of all rounds
     "params_up",
     *("bytes_down_total", "bytes_up_total", "agreement", "drift", "flops", "epsilon", "seconds"),
 )
+RATE_OWNERS = {"client_rate_factor": "clients", "server_rate_factor": "server"}  # in the table where they change
 MEASURE_LABELS = {
     "mae": ("MAE", ".2f", " y"),
     "rmse": ("RMSE", ".2f", " y"),
@@ -112,7 +114,8 @@ def accuracy_section(run: RunFiles) -> Section:
     if task.headline in last.own:
         own = formatted(as_number(last.own[task.headline]), ".3f")
         rows.append((f"{task.label} on the classes that a client holds, mean over clients", own))
-    parts = [*_undefined_rounds(run), Table((f"on the test set, round {last.round}", ""), rows), *_chosen_model(run)]
+    measured = Table((f"on the test set, round {last.round}", ""), rows)
+    parts = [*_undefined_rounds(run), measured, *_chosen_model(run), *_rates(run)]
     figure = plots_run.quality_by_round(run.records, run.method, task)
     caption = f"Test {task.label} after each round, and the sparsity asked for and reached."
     if run.validated:
@@ -140,6 +143,26 @@ def _undefined_rounds(run: RunFiles) -> list[Text]:
     undefined = [r.round for r in run.records if math.isnan(as_number(r.test.get(run.task.headline)))]
     text = f"No test error in round {', '.join(map(str, undefined))}: it is no number there."
     return [Text(text, "warning")] if undefined else []
+
+
+def _changing_rates(run: RunFiles) -> list[str]:
+    """The factors of learning rates that are not the same in all rounds."""
+    return [key for key in RATE_OWNERS if np.unique(series(run.records, operator.attrgetter(key))).size > 1]
+
+
+def _rates(run: RunFiles) -> list[Text]:
+    """A sentence on each learning rate that a schedule has changed."""
+    texts = []
+    for key in _changing_rates(run):
+        values, first, last = series(run.records, operator.attrgetter(key)), run.records[0], run.records[-1]
+        texts.append(
+            Text(
+                f"A schedule multiplied the learning rate of the {RATE_OWNERS[key]} by {values[0]:.3g} in round "
+                f"{first.round} and by {values[-1]:.3g} in round {last.round}; it lay between {np.nanmin(values):.3g} "
+                f"and {np.nanmax(values):.3g}."
+            )
+        )
+    return texts
 
 
 def communication_section(run: RunFiles) -> Section:
@@ -284,6 +307,7 @@ def reproduce_section(run: RunFiles) -> Section:
     """Versions, configuration and the numbers of every round."""
     shown = [key for key in KEYS if run.validated or key != VALIDATION_KEY]
     about, keys = run.environment, [key.format(headline=run.task.headline) for key in shown]
+    keys += _changing_rates(run)
     rows = list(about.get("versions", {}).items())
     rows += [(key, about.get(key, "–")) for key in ("python", "platform", "devices", "seed", "started")]
     entries = [record.to_json() for record in run.records]

@@ -72,6 +72,12 @@ class RoundRecord:
     drift: Annotated[float, "weights whose mask changed in this round"] = NAN
     flops: Annotated[float | None, "floating-point operations of one prediction, on kept weights"] = None
     finite: Annotated[bool, "whether every weight is a number"] = True
+    client_rate_factor: Annotated[
+        float, "what the clients' learning rate was multiplied by (`client.learning_rate_schedule`)"
+    ] = NAN
+    server_rate_factor: Annotated[
+        float, "what the server's learning rate was multiplied by (`server.learning_rate_schedule`)"
+    ] = NAN
     padding: Annotated[float, "share of the computed local steps that no client needed"] = NAN
     cohort: Annotated[list[int], "the clients that took part"] = dataclasses.field(default_factory=list)
     left_out: Annotated[
@@ -179,6 +185,8 @@ def make_record(
         drift=int(info.drift),
         flops=flops_per_example(kept, experiment.multiply_adds),
         finite=bool(info.finite),
+        client_rate_factor=NAN if info.client_rate_factor is None else float(info.client_rate_factor),
+        server_rate_factor=NAN if info.server_rate_factor is None else float(info.server_rate_factor),
         padding=round(info.padding, 4),
         cohort=result.client_ids.tolist(),
         left_out=left_out,

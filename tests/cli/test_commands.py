@@ -135,3 +135,22 @@ def test_the_commands_of_the_page_about_own_scans_run_one_after_the_other(call, 
     for label, measure in {"sex": "test_accuracy", "score": "test_mae"}.items():
         assert measure in (tmp_path / f"runs/{label}/metrics.jsonl").read_text()
     assert (tmp_path / "runs/real/predictions-NEW_SCANS.csv-dropped.tsv").exists()
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_page_about_local_training_run_and_go_on(call, tmp_path):
+    told = commands((ROOT / "docs/how-to/tune_the_training.md").read_text())
+    assert len(told) == 4
+    for command in told:
+        command = re.sub(r"(configs/methods/\S+)", r"\1+smoke", command.replace("quickstart.py", "quickstart.py:smoke"))
+        command = command.replace("warmup_steps=3", "warmup_steps=1").replace("{10:", "{2:")  # of three rounds
+        script, *flags = shlex.split(command.replace("runs/", f"{tmp_path}/runs/"))
+        for _ in range(2):  # the second time the run is found as it was
+            done = call(Path(script).stem, *flags, "--config.log.report=false", "--config.log.tensorboard=false")
+            assert done.returncode == 0, f"{command}\n{done.stderr}"
+    factors = {
+        name: [json.loads(line)["client_rate_factor"] for line in (tmp_path / f"runs/{name}/metrics.jsonl").open()]
+        for name in ("cosine", "stepwise")
+    }
+    assert factors["cosine"] == pytest.approx([0.5, 1.0, 0.5]) and factors["stepwise"] == pytest.approx([1.0, 1.0, 0.1])
+    assert "rate_factor" not in (tmp_path / "runs/decay/metrics.jsonl").read_text()

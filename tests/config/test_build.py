@@ -54,6 +54,33 @@ BAD = {
     "skew": (dict(partition=dict(name="skewed_iid", num_clients=20)), r"leaves client \d+ of 20 without data"),
     "optimizer": (dict(client__optimizer=dict(name="adamm", learning_rate=1.0)), r"client.optimizer.name is 'adamm'"),
     "rate": (dict(client__optimizer=dict(name="sgd", rate=1.0)), r"client.optimizer.rate is not an option of 'sgd'"),
+    "schedule of rates": (
+        dict(client__learning_rate_schedule=dict(name="cosine")),
+        r"client.learning_rate_schedule.name is 'cosine': it must be one of constant_schedule, cosine_decay_schedule",
+    ),
+    "option of rates": (
+        dict(server__learning_rate_schedule=dict(name="cosine_decay_schedule", alfa=0.1)),
+        r"server.learning_rate_schedule.alfa is not an option of 'cosine_decay_schedule', which takes: init_value, decay_steps, alpha",
+    ),
+    "argument of rates": (
+        dict(client__learning_rate_schedule=dict(name="linear_schedule")),
+        r"client.learning_rate_schedule: 'linear_schedule' lacks an argument, or one does not fit \(.*end_value",
+    ),
+    "negative rate": (
+        dict(rounds=3, client__learning_rate_schedule=dict(name="linear_schedule", end_value=-1.0)),
+        r"client.learning_rate_schedule multiplies the learning rate by -0.333333 in round 3",
+    ),
+    "decay": (dict(client__weight_decay=-0.1), r"client.weight_decay is -0.1: it must not be negative"),
+    "decay twice": (
+        dict(client__weight_decay=0.1, client__optimizer=dict(name="adamw", learning_rate=0.1)),
+        r"'adamw' decays weights itself; set client.weight_decay to 0.0 and client.optimizer.weight_decay to that",
+    ),
+    "augmentation": (
+        dict(client__augmentation=dict(name="crop")),
+        r"client.augmentation.name is 'crop': it must be one of basic, shift, flip",
+    ),
+    "shift": (dict(client__augmentation=dict(name="shift", voxels=-1)), r"client.augmentation.voxels is -1: it must be"),
+    "flip": (dict(client__augmentation=dict(name="basic", flip=2.0)), r"client.augmentation.flip is 2.0: it is a chance"),
     "no rate": (dict(server__optimizer=dict(name="sgd")), r"server.optimizer: 'sgd' lacks an argument"),
     "schedule": (dict(pruning__schedule=dict(name="gradual", final=1.5)), r"pruning.schedule.final is 1.5"),
     "criterion": (dict(pruning__criterion="size"), r"pruning.criterion is 'size': it must be one of magnitude"),

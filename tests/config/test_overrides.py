@@ -53,6 +53,9 @@ def test_a_section_that_is_picked_by_name_takes_the_keys_of_the_member(settings)
 MEMBERS = {
     "model": ["name=flat_cnn", "widths=4,8", "output_mean=62", "zero_head=false"],
     "client.optimizer": ["name=adam", "b1=0.8", "eps=1e-6"],
+    "client.learning_rate_schedule": ["name=cosine_decay_schedule", "init_value=0.5", "alpha=0.1", "decay_steps=7"],
+    "client.augmentation": ["name=basic", "shift=1", "flip=0", "noise=0.2"],
+    "server.learning_rate_schedule": ["name=linear_schedule", "end_value=0.1", "transition_begin=3"],
     "server.optimizer": ["name=sgd", "learning_rate=1", "momentum=0.9", "nesterov=true"],
     "aggregation": ["name=majority_vote", "quorum=0.5"],
     "pruning.schedule": ["name=gradual", "begin=2", "power=2", "final=0.8"],
@@ -81,7 +84,7 @@ def test_all_arguments_of_a_member_can_be_set(path):
         name, _, written = text.partition("=")
         found = section[name]
         assert str(found).lower() in (written, f"{written}.0", "1e-06", "(4, 8)", "false")
-        assert isinstance(found, float) == (name in {"b1", "eps", "learning_rate", "momentum", "quorum", "power", "final", "fraction", "min_accuracy", "factor", "ratio"})  # fmt: skip
+        assert isinstance(found, float) == (name in {"b1", "eps", "learning_rate", "momentum", "quorum", "power", "final", "fraction", "min_accuracy", "factor", "ratio", "init_value", "alpha", "end_value", "flip", "noise"})  # fmt: skip
 
 
 @pytest.mark.parametrize("name", CHOICES["aggregation"].members)
@@ -135,3 +138,13 @@ def test_whole_plain_sections_are_set_key_by_key():
 def test_a_second_task_takes_keys_of_its_own():
     config, _ = base_config("digits")
     assert after("partition.classes=2", "model.hidden=16,8", config=config).model.hidden == (16, 8)
+
+
+def test_an_argument_may_be_a_dict_and_be_set_anew():
+    path = "client.learning_rate_schedule"
+    config = after(f"{path}={{'name': 'piecewise_constant_schedule', 'boundaries_and_scales': {{3: 0.1}}}}")
+    assert config.client.learning_rate_schedule.boundaries_and_scales.to_dict() == {3: 0.1}
+    config = after(f"{path}.boundaries_and_scales={{5: 0.5}}", config=config)
+    assert config.client.learning_rate_schedule.boundaries_and_scales.to_dict() == {5: 0.5}
+    with pytest.raises(UsageError, match=rf"^{path}.boundaries_and_scales is '3': it must be a dict, such as"):
+        after(f"{path}.boundaries_and_scales=3", config=config)

@@ -1,12 +1,22 @@
 """A section names a member and its arguments; what is wrong is said with the path of the key."""
 
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
-from fedsparse_jax.config.registry import OPTIMIZERS, argument_path, bind_options, lookup, optimizer
+from fedsparse_jax.config.registry import (
+    OPTIMIZERS,
+    RATE_SCHEDULES,
+    argument_path,
+    bind_options,
+    lookup,
+    optimizer,
+    rate_schedule,
+)
 from fedsparse_jax.core.errors import ArgumentError, UsageError
-from fedsparse_jax.core.optimizers import optimizer_step
+from fedsparse_jax.core.optimizers import optimizer_step, rate_factor_of_round
 from fedsparse_jax.sparsity import gradual
+from tests.helpers.count_traces import count_traces
 
 
 def test_an_unknown_name_is_refused_with_those_that_there_are():
@@ -120,3 +130,49 @@ def test_what_is_not_in_the_table_is_no_optimizer(name):
 def test_an_optimizer_without_its_rate_is_refused():
     with pytest.raises(UsageError, match=r"^server.optimizer: 'sgd' lacks an argument \(.*learning_rate"):
         optimizer(dict(name="sgd"), "server.optimizer")
+
+
+# --- schedules of learning rates ----------------------------------------------------------------
+
+NEEDED = {
+    "constant_schedule": dict(value=0.5),
+    "exponential_decay": dict(decay_rate=0.1),
+    "linear_schedule": dict(end_value=0.0),
+    "piecewise_interpolate_schedule": dict(interpolate_type="linear", boundaries_and_scales={"2": 0.5}),
+    "polynomial_schedule": dict(end_value=0.1, power=2),
+    "warmup_constant_schedule": dict(warmup_steps=3),
+    "warmup_cosine_decay_schedule": dict(warmup_steps=3),
+    "warmup_exponential_decay_schedule": dict(warmup_steps=3, decay_rate=0.1),
+}
+
+
+@pytest.mark.parametrize("name", RATE_SCHEDULES)
+def test_every_schedule_of_rates_is_traced_once_and_says_the_same_then(name):
+    schedule = rate_schedule(dict(name=name, **NEEDED.get(name, {})), "path", 8)
+    factor, traces = count_traces(lambda t: rate_factor_of_round(schedule, t))
+    for t in range(1, 9):
+        value = factor(jnp.int32(t))
+        assert value.dtype == jnp.float32 and value.shape == () and 0 <= value <= 1
+        assert float(value) == pytest.approx(float(rate_factor_of_round(schedule, t)), abs=1e-6)
+    assert traces() == 1
+
+
+@pytest.mark.parametrize(
+    ("section", "expected"),
+    [
+        (dict(name="cosine_decay_schedule"), (1 + np.cos(np.pi * np.arange(4) / 4)) / 2),
+        (dict(name="cosine_decay_schedule", decay_steps=0, alpha=1.0), np.ones(4)),
+        (dict(name="exponential_decay", decay_rate=0.1), 0.1 ** (np.arange(4) / 4)),
+        (dict(name="linear_schedule", end_value=0.2, transition_steps=2), [1.0, 0.6, 0.2, 0.2]),
+        (dict(name="warmup_constant_schedule", warmup_steps=2), [1 / 3, 2 / 3, 1.0, 1.0]),
+        (dict(name="piecewise_constant_schedule", boundaries_and_scales={"1": 0.5, 3: 0.1}), [1.0, 0.5, 0.5, 0.05]),
+    ],
+)
+def test_schedules_of_rates_by_hand(section, expected):
+    schedule = rate_schedule(section, "path", 4)
+    got = [float(rate_factor_of_round(schedule, t)) for t in (1, 2, 3, 4)]
+    np.testing.assert_allclose(got, expected, atol=1e-6)
+
+
+def test_no_schedule_is_none():
+    assert rate_schedule(dict(name="none"), "path", 4) is None

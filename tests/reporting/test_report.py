@@ -170,6 +170,15 @@ def test_bytes_of_real_messages_replace_the_count_of_weights(workdir, undrawn):
     assert exchanged(records)[1] == "bytes" and exchanged([*records, RoundRecord(4)])[1] == "weights"
 
 
+def test_a_learning_rate_is_told_of_where_it_changes(workdir, undrawn):
+    for factors, changes in (((1.0, 0.5, 0.25), True), ((0.5,) * 3, False)):
+        put(workdir, "metrics.jsonl", [metrics(i, client_rate_factor=factors[i - 1]) for i in (1, 2, 3)])
+        page = text_of(write_report(workdir).read_text())
+        told = "multiplied the learning rate of the clients by 1 in round 1 and by 0.25 in round 3"
+        assert (told in page) == ("client_rate_factor" in page) == changes
+        assert "server_rate_factor" not in page and "learning rate of the server" not in page
+
+
 def test_dense_traffic_by_hand():
     records = [RoundRecord.from_json(entry) for entry in (metrics(1), metrics(2, cohort=[0]))]
     assert dense_exchanged(records, 1000, 2).tolist() == [4000, 6000]

@@ -12,6 +12,7 @@ from pathlib import Path
 from fedsparse_jax.core.errors import UsageError
 
 ZIPPED = (".gz", ".mgz")
+GZIP = b"\x1f\x8b"  # what a compressed file begins with
 MGH = b"\0\0\0\x01"  # how FreeSurfer's volumes begin
 MAX_TRAILER = 2**24  # bytes before or behind the voxels
 HEADERS = ((348, 108, "f", 112, "f"), (540, 168, "q", 176, "d"))  # length, vox_offset and scl_slope of NIfTI-1 and -2
@@ -57,7 +58,7 @@ def check_file(path: Path) -> list[str]:
     for mark, (reason, remedy) in POINTERS.items():
         if mark in start.lower():
             raise ScanError(path, reason, remedy)
-    zipped = start[:2] == b"\x1f\x8b"
+    zipped = start[:2] == GZIP
     _check_name(path, zipped, start)
     return _check_header(path, _unzipped_start(path) if zipped else start, zipped)
 
@@ -90,7 +91,10 @@ def _header_form(start: bytes) -> tuple[str, int, str, int, str] | None:
 def _unzipped_start(path: Path) -> bytes:
     try:
         with gzip.open(path) as file:
-            return file.read(352)
+            start = file.read(352)
+        if start[:2] == GZIP:
+            raise ScanError(path, "compressed twice", "unpack it once (gunzip), and name what comes out .gz again")
+        return start
     except (EOFError, OSError, zlib.error) as error:
         raise ScanError(path, "damaged compression", f"fetch it again ({short_text(error)})") from error
 

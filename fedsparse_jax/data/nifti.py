@@ -29,6 +29,7 @@ TEMPLATE_CENTRE = (0.0, -24.0, 12.0)  # RAS mm, centre of the phantom's brain, w
 TEMPLATE_SPREAD = (30.5, 38.5, 28.5)  # mm, standard deviation of its voxels along each axis
 MAX_BYTES = 2**31  # of one image, uncompressed
 MIN_AXIS, MIN_FOV, MAX_FOV = 8, 80.0, 320.0
+MOST_NOT_FINITE = 0.05  # share of voxels that are no numbers, from which it matters where they lie
 
 
 class Quality(NamedTuple):
@@ -195,6 +196,8 @@ def clean_values(path: Path, data: np.ndarray) -> tuple[np.ndarray, list[str]]:
     finite = np.isfinite(data)
     if not finite.any():
         raise ScanError(path, "no finite voxel", "convert it again")
+    if _is_head(~finite):
+        raise ScanError(path, "voxels inside the head are no numbers", "convert it again")
     if not finite.all():
         warnings.append("voxels that are not numbers were set to 0")
         data = np.where(finite, data, 0).astype(np.float32)
@@ -203,6 +206,13 @@ def clean_values(path: Path, data: np.ndarray) -> tuple[np.ndarray, list[str]]:
     if (data < 0).sum() > 0.2 * (data != 0).sum():
         raise ScanError(path, "many negative values", "it may be a CT or a statistical map; give a T1-weighted MRI")
     return _without_spikes(data, warnings), warnings
+
+
+def _is_head(voxels: np.ndarray) -> bool:
+    """Whether so many voxels, and so few of them at the sides of the image, are those of the head."""
+    inner = (slice(1, -1),) * 3
+    at_the_sides = (voxels.sum() - voxels[inner].sum()) / max(voxels.size - voxels[inner].size, 1)
+    return bool(voxels.mean() > MOST_NOT_FINITE and at_the_sides < voxels.mean() / 2)
 
 
 def _without_spikes(data: np.ndarray, warnings: list[str]) -> np.ndarray:

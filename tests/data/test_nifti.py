@@ -260,7 +260,19 @@ def link(path):
     path.symlink_to("../.git/annex/objects/xx/yy")
 
 
+def nan_head(path):
+    data = volume()
+    save(path, data=np.where(data > 0, np.nan, data + 1))
+
+
+def twice(path):
+    save(path)
+    path.write_bytes(gzip.compress(path.read_bytes()))
+
+
 BROKEN = {
+    "compressed twice": ("a.nii.gz", twice, "compressed twice"),
+    "a head of no numbers": ("a.nii", nan_head, "voxels inside the head are no numbers"),
     "empty": ("a.nii", text(b""), "empty file"),
     "lfs": ("a.nii.gz", text(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n"), "Git LFS pointer"),
     "annex": ("a.nii.gz", text(b"/annex/objects/MD5E-s1--0.nii.gz"), "git-annex pointer"),

@@ -45,27 +45,7 @@ def defaults() -> ConfigDict:
     config.partition = dict(name="uniform_iid", num_clients=8)  # with name="site" it may be "auto": one client a site
     config.model = dict(name="brain_age_cnn")  # output_mean and output_scale: see `build.model_from_config`
 
-    config.client = dict(batch_size=1, epochs=4, loss="squared")
-    config.client.clip = 0.0  # largest norm of a step's masked gradient; 0 for no clipping
-    config.client.proximal = 0.0  # mu of FedProx
-    # Anchor of the FedProx term: the "global" model (the paper), or "zero" (a published port; equals weight decay).
-    config.client.proximal_anchor = "global"
-    config.client.optimizer_state = "fresh"  # fresh in every round | kept from the client's last round
-    config.client.optimizer = dict(name="sgd", learning_rate=5e-5)
-    # What the learning rate is multiplied by in each round, by a schedule of optax (none: 1), such as
-    # cosine_decay_schedule, warmup_cosine_decay_schedule (with warmup_steps), exponential_decay (with decay_rate),
-    # piecewise_constant_schedule. Its steps are rounds; it starts from 1 and takes all rounds unless it is told other.
-    config.client.learning_rate_schedule = dict(name="none")
-    # Each step takes learning_rate * weight_decay off every kept weight (decoupled). For optimizers that do not decay
-    # weights themselves, as adamw does by its own weight_decay.
-    config.client.weight_decay = 0.0
-    # Random changes of the inputs of local steps, and of nothing else: none | basic (several) | shift | flip |
-    # intensity | noise | rotation, with arguments.
-    config.client.augmentation = dict(name="none")
-    config.server = dict(optimizer=dict(name="sgd", learning_rate=1.0))
-    config.server.learning_rate_schedule = dict(name="none")
-    config.server.norm_bound = 0.0  # largest norm of a client's update, as a multiple of the round's median; 0 for none
-    config.aggregation = dict(name="mean")
+    _add_training(config)
 
     config.pruning = dict(
         placement="none",  # who prunes: none, or some of init | client | server, joined by +
@@ -88,6 +68,31 @@ def defaults() -> ConfigDict:
     config.hooks = dict(name="none")
     _add_execution(config)
     return config.lock()
+
+
+def _add_training(config: ConfigDict) -> None:
+    """How clients train, and how the server merges what they send."""
+    config.client = dict(batch_size=1, epochs=4, loss="squared")
+    config.client.clip = 0.0  # largest norm of a step's masked gradient; 0 for no clipping
+    config.client.proximal = 0.0  # mu of FedProx
+    # Anchor of the FedProx term: the "global" model (the paper), or "zero" (a published port; equals weight decay).
+    config.client.proximal_anchor = "global"
+    config.client.optimizer_state = "fresh"  # fresh in every round | kept from the client's last round
+    config.client.optimizer = dict(name="sgd", learning_rate=5e-5)
+    # What the learning rate is multiplied by in each round, by a schedule of optax (none: 1), such as
+    # cosine_decay_schedule, warmup_cosine_decay_schedule (with warmup_steps), exponential_decay (with decay_rate),
+    # piecewise_constant_schedule. Its steps are rounds; it starts from 1 and takes all rounds unless it is told other.
+    config.client.learning_rate_schedule = dict(name="none")
+    # Each step takes learning_rate * weight_decay off every kept weight (decoupled). For optimizers that do not decay
+    # weights themselves, as adamw does by its own weight_decay.
+    config.client.weight_decay = 0.0
+    # Random changes of the inputs of local steps, and of nothing else: none | basic (several) | shift | flip |
+    # intensity | noise | rotation, with arguments.
+    config.client.augmentation = dict(name="none")
+    config.server = dict(optimizer=dict(name="sgd", learning_rate=1.0))
+    config.server.learning_rate_schedule = dict(name="none")
+    config.server.norm_bound = 0.0  # largest norm of a client's update, as a multiple of the round's median; 0 for none
+    config.aggregation = dict(name="mean")
 
 
 def _add_execution(config: ConfigDict) -> None:

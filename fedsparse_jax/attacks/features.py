@@ -153,17 +153,17 @@ def feature_cache(
     Raises:
         UsageError: ``leaves`` names none of the model's, or no kernel is recognised as the head's.
     """
-    example = jax.ShapeDtypeStruct((1, *inputs.shape[1:]), np.float32)
-    outputs = jax.eval_shape(apply, models[-1].params, example).shape[1:]
-    chosen = check_leaves(models[-1].params, leaves, *outputs)
+    if leaves:
+        check_leaves(models[-1].params, leaves)
     kept: dict[tuple[int, str], tuple[np.ndarray, np.ndarray]] = {}
 
     def compute(model: int, names: tuple[str, ...], rows):
-        compiled = _compiled(apply, names, chosen)
         for start in range(0, len(rows), chunk):
             piece = rows[start : start + chunk]
             padded = np.resize(piece, chunk)
             xs, ys = jnp.asarray(inputs[padded]), jnp.asarray(targets[padded], jnp.float32)
+            outputs = jax.eval_shape(apply, models[-1].params, xs).shape[1:]
+            compiled = _compiled(apply, names, check_leaves(models[-1].params, leaves, *outputs))
             for name, values in compiled(models[model], xs, ys).items():
                 store, done = kept.setdefault((model, name), _room(len(targets), values.shape[-1]))
                 store[piece], done[piece] = np.asarray(values)[: len(piece)], True

@@ -57,6 +57,12 @@ def list_scans(config: ConfigDict, cache: Path, progress=no_progress, *, need_ag
         return listed(root=data.root, cache=cache, progress=progress, **({"need_age": False} if may_lack else {}))
 
 
+def options_of_source(source: str) -> set[str]:
+    """The names of the options that a source takes."""
+    known = inspect.signature(lookup(SCAN_SOURCES, source, "data.source").options_of).parameters
+    return set(known) - set(SUPPLIED_TO_SOURCES)
+
+
 def ingest_scans(config: ConfigDict, list_: Callable[[Path], Listing], progress=no_progress) -> ScanSet:
     """Reads what ``list_(cache folder)`` lists, as ``config.data`` says: on its grid, aligned and normalised."""
     data = config.data

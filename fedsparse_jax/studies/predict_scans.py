@@ -14,6 +14,7 @@ from fedsparse_jax.config.scans import (
     label_from_config,
     list_scans,
     no_progress,
+    options_of_source,
     people_of_scans,
 )
 from fedsparse_jax.core.errors import UsageError
@@ -29,6 +30,8 @@ from fedsparse_jax.runs.likeness import TrainingLook, correlation, read_likeness
 from fedsparse_jax.runs.run_dir import recorded_people
 from fedsparse_jax.studies.evaluate_run import predictions_of
 
+Settings = Sequence[tuple[str, str]]  # (key, text) as on the command line
+OPTION = "data.options."
 FEWEST_PREDICTIONS = 3  # predictions from which their spread says something
 NO_SPREAD = 0.01  # of the spread of the training targets
 WIDER = 0.1  # of the range of the training targets, by which a prediction may lie outside of it
@@ -68,8 +71,9 @@ def predict_scans(
     config, network, server = load_run(workdir, round_)
     if config.data.source in IMAGE_SOURCES:
         raise UsageError(f"{workdir} was trained on images; only a run on scans can be given other scans.")
-    reading = with_other_scans(config, places[0], settings)
-    read_known = lambda place: _read_known(config, place, settings)
+    plain = [(key, value) for key, value in settings if not key.startswith(OPTION)]
+    reading = with_other_scans(config, places[0], plain)
+    read_known = lambda place: _read_known(config, place, plain, _options_for(config, place, places, settings))
     scan_set = ingest_scans(reading, lambda cache: list_loose(places, read_known), progress)
     predictions = predictions_of(config, network, server, scan_set)
     warnings, notes = look_at(workdir, config, scan_set, predictions)
@@ -77,9 +81,19 @@ def predict_scans(
     return Predicted(table, len(warnings), sum(map(bool, warnings)), notes, scan_set.dropped, config.data.source)
 
 
-def _read_known(config, place: str, settings) -> Listing | None:
+def _options_for(config, place: str, places: Sequence[str], settings: Settings) -> Settings:
+    """The options that the source of a place takes, and those that no place takes, which are then refused by name."""
+    plain = [(key, value) for key, value in settings if not key.startswith(OPTION)]
+    taken = {one: options_of_source(with_other_scans(config, one, plain).data.source) for one in places}
+    everywhere = set().union(*taken.values())
+    name = lambda key: key.removeprefix(OPTION)
+    options = [(key, value) for key, value in settings if key.startswith(OPTION)]
+    return [(key, value) for key, value in options if name(key) in taken[place] or name(key) not in everywhere]
+
+
+def _read_known(config, place: str, plain: Settings, options: Settings) -> Listing | None:
     """A table, or a folder whose people are in one, as the run's config reads it."""
-    reading = with_other_scans(config, place, settings)
+    reading = with_other_scans(config, place, [*plain, *options])
     return list_scans(reading, Path(config.data.cache_dir), need_age=False) if has_people(reading) else None
 
 

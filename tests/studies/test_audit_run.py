@@ -224,11 +224,12 @@ def test_a_run_can_audit_itself(workdir, tmp_path):
 
 
 def test_a_run_that_cannot_audit_itself_says_why():
-    images, unknown = load_config(f"{CONFIGS}/methods/fedavg.py:digits"), config()
-    images.log.audit_every = unknown.log.audit_every = 1
-    unknown.log.audit_attacks = ("magic",)
-    for made, message in ((images, "which is for regressions"), (unknown, "log.audit_attacks is 'magic'")):
-        with pytest.raises(UsageError, match=message):
+    images, scans = load_config(f"{CONFIGS}/methods/fedavg.py:digits"), config()
+    for made in (images, scans):
+        made.log.audit_every = 1
+        assert experiment_from_config(made).leakage.every == 1
+        made.log.audit_attacks = ("magic",)
+        with pytest.raises(UsageError, match=r"log.audit_attacks is 'magic'"):
             experiment_from_config(made)
 
 

@@ -26,7 +26,7 @@ from fedsparse_jax.runs.migrations import RENAMED_KEYS
 from fedsparse_jax.sparsity.regrowth import REGROWTH
 from fedsparse_jax.sparsity.schedules import SCHEDULES
 
-SUPPLIED_TO_SOURCES = ("root", "path", "cache", "progress", "need_age")  # by `build.read_scans`
+SUPPLIED_TO_SOURCES = ("root", "path", "cache", "progress", "need_age")  # by `scans.list_scans`
 
 
 class Choice(NamedTuple):

@@ -31,7 +31,7 @@ def list_loose(places: Sequence[str], read_known: Callable[[str], Listing | None
         path = Path(place).expanduser()
         if not path.exists():
             raise UsageError(f"There is no {place}; give image files, a folder of them, or a table of paths.")
-        if path.is_file() and is_image(path.name):
+        if is_image_file(place):
             scans.append(_scan(path))
             continue
         if path.is_file() and not path.name.lower().endswith(TABLES):
@@ -40,6 +40,12 @@ def list_loose(places: Sequence[str], read_known: Callable[[str], Listing | None
         scans, dropped = [*scans, *listing.scans], [*dropped, *listing.dropped]
         notes += listing.notes
     return Listing(tuple(scans), tuple(dropped), tuple(notes))
+
+
+def is_image_file(place: str) -> bool:
+    """Whether a place is one image, of which no table says anything."""
+    path = Path(place).expanduser()
+    return path.is_file() and is_image(path.name)
 
 
 def _of_folder(folder: Path) -> Listing:

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fedsparse_jax.core.errors import UsageError
+from fedsparse_jax.data.image_files import GZIP
 from fedsparse_jax.data.spreadsheets import SPREADSHEETS, is_spreadsheet, sheet_as_csv
 
 TABLES = (".csv", ".tsv", ".txt", *SPREADSHEETS)
 IMAGES = (".nii", ".nii.gz", ".hdr", ".img", ".mgz", ".mgh")
 _SPREADSHEET_BEGINS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # a ZIP archive, or Microsoft's older container
-_GZIP_BEGINS = b"\x1f\x8b"
 
 Record = tuple[int, list[str]]  # number of the row in the file, from 1, and its cells
 
@@ -44,7 +44,7 @@ def read_rows(path: Path) -> Rows:
     if is_spreadsheet(path) or begin.startswith(_SPREADSHEET_BEGINS):
         records = _records_of_csv(path, 1, sheet_as_csv(path).split("\n"), ",")
         return _named(path, "\t", _filled(records))
-    if begin.startswith(_GZIP_BEGINS):
+    if begin.startswith(GZIP):
         raise UsageError(f"{path} is compressed; unpack it.")
     return _named(path, *_text_records(path))
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from fedsparse_jax.core.files import read_npz, write_whole
 from fedsparse_jax.data.federation import Federation
+from fedsparse_jax.data.scan_checks import pearson
 
 LIKENESS = "likeness.npz"
 MOST = 128  # scans that are looked at, evenly chosen
@@ -43,19 +44,12 @@ def measure_likeness(data: Federation, most: int = MOST) -> TrainingLook:
     for row in rows:
         total += data.inputs[row]
     mean = (total / len(rows)).astype(np.float32)
-    return TrainingLook(mean, np.array([correlation(data.inputs[row], mean) for row in rows], np.float32))
+    return TrainingLook(mean, np.array([likeness(data.inputs[row], mean) for row in rows], np.float32))
 
 
-def correlation(scan, mean) -> float:
-    """Pearson's, over all voxels and channels; 0 where a scan is constant.
-
-    >>> correlation(np.array([0.0, 1.0, 2.0]), np.array([1.0, 3.0, 5.0]))
-    1.0
-    """
-    a, b = (np.ravel(one).astype(np.float64) for one in (scan, mean))
-    a, b = a - a.mean(), b - b.mean()
-    scale = np.sqrt((a @ a) * (b @ b))
-    return float(a @ b / scale) if scale > 0 else 0.0
+def likeness(scan: np.ndarray, mean: np.ndarray) -> float:
+    """The correlation of a scan ``[*shape, channels]`` with the mean over all voxels; 0 where a scan is constant."""
+    return pearson(scan.ravel(), mean.ravel())
 
 
 def write_likeness(data: Federation, workdir: Path) -> None:

@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.special import softmax
 
+from fedsparse_jax.config.overrides import OPTIONS
 from fedsparse_jax.config.saved_runs import load_run, with_other_scans
 from fedsparse_jax.config.scans import (
     has_people,
@@ -21,17 +22,16 @@ from fedsparse_jax.core.errors import UsageError
 from fedsparse_jax.core.files import tsv_text
 from fedsparse_jax.data.image_sources import IMAGE_SOURCES
 from fedsparse_jax.data.labels import targets_of
-from fedsparse_jax.data.loose_scans import list_loose
+from fedsparse_jax.data.loose_scans import is_image_file, list_loose
 from fedsparse_jax.data.roster import is_trained_on
 from fedsparse_jax.data.scan_cache import ScanSet
 from fedsparse_jax.data.tables import Drop, Listing
 from fedsparse_jax.runs.evaluation import PREDICTED
-from fedsparse_jax.runs.likeness import TrainingLook, correlation, read_likeness
+from fedsparse_jax.runs.likeness import TrainingLook, likeness, read_likeness
 from fedsparse_jax.runs.run_dir import recorded_people
 from fedsparse_jax.studies.evaluate_run import predictions_of
 
 Settings = Sequence[tuple[str, str]]  # (key, text) as on the command line
-OPTION = "data.options."
 FEWEST_PREDICTIONS = 3  # predictions from which their spread says something
 NO_SPREAD = 0.01  # of the spread of the training targets
 WIDER = 0.1  # of the range of the training targets, by which a prediction may lie outside of it
@@ -49,11 +49,7 @@ class Predicted(NamedTuple):
 
 
 def predict_scans(
-    workdir: Path,
-    places: Sequence[str],
-    settings: Sequence[tuple[str, str]] = (),
-    round_: int | None = None,
-    progress=no_progress,
+    workdir: Path, places: Sequence[str], settings: Settings = (), round_: int | None = None, progress=no_progress
 ) -> Predicted:
     """Predicts scans of which no age need be known.
 
@@ -71,30 +67,41 @@ def predict_scans(
     config, network, server = load_run(workdir, round_)
     if config.data.source in IMAGE_SOURCES:
         raise UsageError(f"{workdir} was trained on images; only a run on scans can be given other scans.")
-    plain = [(key, value) for key, value in settings if not key.startswith(OPTION)]
-    reading = with_other_scans(config, places[0], plain)
-    read_known = lambda place: _read_known(config, place, plain, _options_for(config, place, places, settings))
-    scan_set = ingest_scans(reading, lambda cache: list_loose(places, read_known), progress)
+    readings = _readings(config, [place for place in places if not is_image_file(place)], settings)
+    like_the_run = with_other_scans(config, places[0], _split(settings)[0] if readings else settings)
+    known = lambda place: _people_in(readings[place])
+    scan_set = ingest_scans(like_the_run, lambda cache: list_loose(places, known), progress)
     predictions = predictions_of(config, network, server, scan_set)
     warnings, notes = look_at(workdir, config, scan_set, predictions)
     table = _table(config, scan_set, predictions, warnings)
     return Predicted(table, len(warnings), sum(map(bool, warnings)), notes, scan_set.dropped, config.data.source)
 
 
-def _options_for(config, place: str, places: Sequence[str], settings: Settings) -> Settings:
-    """The options that the source of a place takes, and those that no place takes, which are then refused by name."""
-    plain = [(key, value) for key, value in settings if not key.startswith(OPTION)]
-    taken = {one: options_of_source(with_other_scans(config, one, plain).data.source) for one in places}
-    everywhere = set().union(*taken.values())
-    name = lambda key: key.removeprefix(OPTION)
-    options = [(key, value) for key, value in settings if key.startswith(OPTION)]
-    return [(key, value) for key, value in options if name(key) in taken[place] or name(key) not in everywhere]
+def _readings(config, places: Sequence[str], settings: Settings) -> dict[str, Any]:
+    """How each folder or table is read: a config, with the options that its source takes.
+
+    Each has those that no source takes, too, so that they are refused by name.
+    """
+    others, options = _split(settings)
+    plain = {place: with_other_scans(config, place, others) for place in places}
+    taken = {place: options_of_source(reading.data.source) for place, reading in plain.items()}
+    everywhere, name = set().union(*taken.values()), lambda key: key.removeprefix(f"{OPTIONS}.")
+    fitting = lambda key, place: name(key) in taken[place] or name(key) not in everywhere
+    return {
+        place: with_other_scans(config, place, [*others, *(one for one in options if fitting(one[0], place))])
+        for place in places
+    }
 
 
-def _read_known(config, place: str, plain: Settings, options: Settings) -> Listing | None:
-    """A table, or a folder whose people are in one, as the run's config reads it."""
-    reading = with_other_scans(config, place, [*plain, *options])
-    return list_scans(reading, Path(config.data.cache_dir), need_age=False) if has_people(reading) else None
+def _split(settings: Settings) -> tuple[Settings, Settings]:
+    """Settings that every place has, and the options of sources."""
+    is_option = lambda one: one[0].startswith(f"{OPTIONS}.")
+    return [one for one in settings if not is_option(one)], [one for one in settings if is_option(one)]
+
+
+def _people_in(reading) -> Listing | None:
+    """A table, or a folder whose people are in one, as a config reads it; None for a folder without."""
+    return list_scans(reading, Path(reading.data.cache_dir), need_age=False) if has_people(reading) else None
 
 
 def look_at(
@@ -102,11 +109,11 @@ def look_at(
 ) -> tuple[list[list[str]], tuple[str, ...]]:
     """What makes predictions doubtful: warnings of each scan, and notes of all together."""
     warnings, notes = [list(quality.warnings) for quality in scan_set.quality], list(scan_set.notes)
-    likeness = read_likeness(workdir)
-    if likeness is None:
+    look = read_likeness(workdir)
+    if look is None:
         notes.append("the run has no likeness.npz, so that nobody can say how like its own these scans are")
     else:
-        _compare_scans(likeness, scan_set, warnings)
+        _compare_scans(look, scan_set, warnings)
     trained = np.array([entry.target for entry in recorded_people(workdir) if is_trained_on(entry.set)])
     if predictions.ndim == 1 and len(trained):
         targets = targets_of(scan_set.scans, label_from_config(config))
@@ -116,12 +123,12 @@ def look_at(
     return warnings, tuple(notes)
 
 
-def _compare_scans(likeness: TrainingLook, scan_set: ScanSet, warnings: list[list[str]]) -> None:
+def _compare_scans(look: TrainingLook, scan_set: ScanSet, warnings: list[list[str]]) -> None:
     """Adds a warning where a scan is less like the mean of the training than its scans were."""
     for place, told in enumerate(warnings):
-        found = correlation(scan_set.inputs[place], likeness.mean)
-        if found < likeness.limit:
-            of_own = f"correlation {found:.2f} with their mean, of which each of them had at least {likeness.least:.2f}"
+        found = likeness(scan_set.inputs[place], look.mean)
+        if found < look.limit:
+            of_own = f"correlation {found:.2f} with their mean, of which each of them had at least {look.least:.2f}"
             told.append(f"unlike the scans trained on ({of_own})")
 
 

@@ -27,6 +27,18 @@ def stop_after(round_: int) -> Callable[[str], None]:
     return print_fn
 
 
+def die_before_saving(round_: int) -> Callable:
+    """A ``checkpoint.save_checkpoint`` that kills the run before a round is on disk."""
+    save = checkpoint.save_checkpoint
+
+    def dies(manager, server, log):
+        if int(server.round) == round_:
+            raise Killed
+        save(manager, server, log)
+
+    return dies
+
+
 def without_time(records: list[RoundRecord]) -> list[RoundRecord]:
     """The records with the wall time of each set to zero."""
     return [dataclasses.replace(record, seconds=0.0) for record in records]

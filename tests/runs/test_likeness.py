@@ -3,19 +3,19 @@
 import numpy as np
 import pytest
 
-from fedsparse_jax.runs.likeness import TrainingLook, correlation, measure_likeness, read_likeness, write_likeness
+from fedsparse_jax.runs.likeness import TrainingLook, likeness, measure_likeness, read_likeness, write_likeness
 from tests.helpers import toy_federation
 
 
 def test_against_numpy():
     data = toy_federation.federation()
     rows = np.concatenate(data.members)
-    likeness = measure_likeness(data)
+    found = measure_likeness(data)
     mean = data.inputs[rows].mean(0)
-    np.testing.assert_allclose(likeness.mean, mean, atol=1e-6)
+    np.testing.assert_allclose(found.mean, mean, atol=1e-6)
     expected = [np.corrcoef(data.inputs[row].ravel(), mean.ravel())[0, 1] for row in rows]
-    np.testing.assert_allclose(likeness.of_training, expected, atol=1e-5)
-    assert likeness.least == pytest.approx(min(expected), abs=1e-5)
+    np.testing.assert_allclose(found.of_training, expected, atol=1e-5)
+    assert found.least == pytest.approx(min(expected), abs=1e-5)
 
 
 def test_of_many_scans_some_are_looked_at_evenly_and_none_of_the_test_set():
@@ -32,7 +32,7 @@ def test_the_limit_lies_as_far_below_the_least_as_that_does_below_the_median():
 
 
 def test_a_constant_scan_is_like_none():
-    assert correlation(np.ones((2, 2)), np.arange(4.0).reshape(2, 2)) == 0.0
+    assert likeness(np.ones((2, 2)), np.arange(4.0).reshape(2, 2)) == 0.0
 
 
 def test_the_file(tmp_path):

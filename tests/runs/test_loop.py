@@ -17,7 +17,7 @@ from fedsparse_jax.runs.checkpoint import open_manager, state_digest
 from fedsparse_jax.runs.round import train_clients
 from fedsparse_jax.sparsity import step_wise
 from tests.helpers import toy_federation
-from tests.helpers.interrupted import QUIET, Killed, final_state, stop_after, without_time
+from tests.helpers.interrupted import QUIET, Killed, die_before_saving, final_state, stop_after, without_time
 
 
 @pytest.mark.parametrize("placement", ["server", "client"])
@@ -51,15 +51,8 @@ def test_a_run_that_dies_before_its_checkpoint_is_on_disk_goes_on_bit_for_bit(tm
     experiment = toy_federation.experiment()
     experiment = experiment._replace(messages=SENDING[messages], output=Output(1, keep, False))
     run_experiment(experiment, tmp_path / "whole", print_fn=QUIET)
-    save = checkpoint.save_checkpoint
-
-    def dies(manager, server, log):
-        if int(server.round) == 4:
-            raise Killed
-        save(manager, server, log)
-
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(checkpoint, "save_checkpoint", dies)
+        patch.setattr(checkpoint, "save_checkpoint", die_before_saving(4))
         run_experiment(experiment, tmp_path / "parts", print_fn=QUIET)
     run_experiment(experiment, tmp_path / "parts", print_fn=QUIET)
     assert stored(experiment, tmp_path / "whole") == stored(experiment, tmp_path / "parts")

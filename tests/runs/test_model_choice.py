@@ -16,7 +16,7 @@ from fedsparse_jax.runs.evaluation import evaluate_server
 from fedsparse_jax.runs.model_choice import has_ended_early
 from fedsparse_jax.runs.round import make_runner
 from tests.helpers import toy_federation
-from tests.helpers.interrupted import QUIET, Killed, stop_after, without_time
+from tests.helpers.interrupted import QUIET, Killed, die_before_saving, stop_after, without_time
 
 
 def validating(data):
@@ -201,15 +201,8 @@ def test_a_run_that_dies_before_its_end_is_on_disk_ends_all_the_same(tmp_path, m
     scripted(monkeypatch, [9.0, 3.0, 4.0, 3.5, 1.0, 1.0])
     built = experiment(6, patience=2)
     run_experiment(built, tmp_path / "whole", print_fn=QUIET)
-    save = checkpoint.save_checkpoint
-
-    def dies(manager, server, log):
-        if int(server.round) == 4:
-            raise Killed
-        save(manager, server, log)
-
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(checkpoint, "save_checkpoint", dies)
+        patch.setattr(checkpoint, "save_checkpoint", die_before_saving(4))
         run_experiment(built, tmp_path / "parts", print_fn=QUIET)
     run_experiment(built, tmp_path / "parts", print_fn=QUIET)
     assert stored(built, tmp_path / "whole") == stored(built, tmp_path / "parts")

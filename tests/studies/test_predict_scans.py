@@ -20,17 +20,13 @@ REAL = ROOT / "tests/files/ds002748_small"  # six real people
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return str(tmp_path_factory.mktemp("cache"))
+def workdir(dense_run):
+    return dense_run
 
 
 @pytest.fixture(scope="module")
-def workdir(tmp_path_factory, cache):
-    config = load_config(f"{ROOT}/configs/quickstart.py:dense+smoke")
-    config.data.cache_dir, config.log.tensorboard = cache, False
-    folder = tmp_path_factory.mktemp("runs") / "run"
-    run_experiment(experiment_from_config(config), folder, QUIET)
-    return folder
+def cache(phantom_cache):
+    return phantom_cache
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,8 @@ import pytest
 
 from fedsparse_jax.runs import read_records
 
+pytestmark = pytest.mark.slow  # runs of seconds, and many of them
+
 PAGE = Path(__file__).parents[2] / "docs/how-to/choose_a_model.md"
 SCANS = "tests/files/ds002748_small"  # six real people
 

@@ -9,6 +9,8 @@ import pytest
 
 from tests.helpers import stand_ins
 
+pytestmark = pytest.mark.slow  # runs of seconds, and many of them
+
 ROOT = Path(__file__).parent.parent.parent
 COMMAND = re.compile(r"^\s*python scripts/(\w+)\.py (.*)$", re.MULTILINE)
 
@@ -83,7 +85,6 @@ def test_prepare(flags, typed, call, tmp_path):
     assert (tmp_path / "out/contact_sheet.png").stat().st_size > 10_000
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("flags", TRAIN, ids=name_of)
 def test_train(flags, typed, call, tmp_path):
     """As typed but for the form of seconds behind the config's name."""

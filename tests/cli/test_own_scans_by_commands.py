@@ -8,6 +8,8 @@ import pytest
 
 from fedsparse_jax.config import load_run
 
+pytestmark = pytest.mark.slow  # runs of seconds, and many of them
+
 SCANS = "tests/files/ds002748_small"  # six real people
 OWN = f"--config.data.source=bids --config.data.root={SCANS}"
 
@@ -17,7 +19,6 @@ def cache(tmp_path_factory):
     return str(tmp_path_factory.mktemp("cache"))
 
 
-@pytest.mark.slow
 def test_a_whole_run_by_such_a_command_with_keys_of_other_members(call, cache, tmp_path):
     small = (
         "--config.data.shape=16,18,16 --config.rounds=2 --config.model.name=flat_cnn --config.model.widths=4,8 "

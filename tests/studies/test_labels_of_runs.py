@@ -16,6 +16,8 @@ from fedsparse_jax.runs.run_dir import stored_config
 from fedsparse_jax.studies import AuditOptions, audit_run, comparison_table, evaluate_run, predict_scans, train_shadows
 from tests.helpers.interrupted import QUIET
 
+pytestmark = pytest.mark.slow  # runs of seconds, and many of them
+
 CONFIG = f"{Path(__file__).parents[2]}/configs/labels.py"
 
 
@@ -106,7 +108,6 @@ def test_different_labels_are_not_compared(trained, tmp_path):
     assert "test MAE (points)" in comparison_table(one)
 
 
-@pytest.mark.slow
 def test_a_classifier_is_attacked_with_shadows_and_shown(trained, cache, tmp_path):
     folder = trained("sex")
     train_shadows(load_run(folder)[0], tmp_path / "shadows", 4, run=folder, print_fn=QUIET)
@@ -120,7 +121,6 @@ def test_a_classifier_is_attacked_with_shadows_and_shown(trained, cache, tmp_pat
     assert json.loads((folder / "attack.json").read_text())["outsider"]["shadows"] == 4
 
 
-@pytest.mark.slow
 def test_sexes_of_the_phantom_can_be_read(tmp_path, cache):
     """The task can be learned: a small dense run beats naming the commonest class."""
     config = load_config(f"{CONFIG}:sex+smoke")

@@ -44,7 +44,8 @@ def main():
         print(f"Look at: {note}.")
     if found.trained_on == "phantom":
         print("This model was trained on the phantom: it knows nothing about real brains.")
-    print(f"Predictions for {found.scans} scans, {found.warned} of them with a warning: {output}")
+    scans = "1 scan" if found.scans == 1 else f"{found.scans} scans"
+    print(f"Predictions for {scans}, {found.warned} with a warning: {output}")
 
 
 if __name__ == "__main__":

@@ -135,8 +135,8 @@ def check_outputs(network: Model, data: Federation) -> None:
     outputs = jax.eval_shape(network.apply, params, example).shape[1:]
     if data.classes and (len(outputs) != 1 or outputs[0] < data.classes):
         raise UsageError(
-            f"model gives outputs of shape {outputs}, but the data have {data.classes} classes; choose a classifier "
-            "(mlp, image_cnn) with model.classes set to that."
+            f"model gives {outputs[0] if outputs else 'a single number'}{' outputs' if outputs else ''}, but the data "
+            f"have {data.classes} classes; set --config.model.classes={data.classes}."
         )
     if not data.classes and outputs:
         raise UsageError("model is a classifier, but the targets are numbers; choose a model of one number.")

@@ -46,7 +46,10 @@ def with_labels(listing: Listing, label: Label) -> Listing:
     ]
     everything = (*listing.dropped, *dropped)
     if not scans:
-        raise NothingLeft(f"no scan has a label in the column {label.column!r} ({count_reasons(dropped)})", everything)
+        words = not label.classified and any(text_of(scan, label.column) for scan in listing.scans)
+        remedy = "; for classes set --config.task=classification" if words else ""
+        why = f"({count_reasons(dropped)}{remedy})"
+        raise NothingLeft(f"no scan has a label in the column {label.column!r} {why}", everything)
     return listing._replace(scans=scans, dropped=everything)
 
 
@@ -103,5 +106,6 @@ def _number(text: str) -> float:
 def _refuse_missing(scans: Sequence[Scan], column: str) -> None:
     if any(text_of(scan, column) for scan in scans):
         return
-    there = sorted({name for scan in scans for name in scan.columns} | {"sex", "site"})
+    named = {name for scan in scans for name in (*scan.columns, "sex", "site")}
+    there = sorted(name for name in named if any(text_of(scan, name) for scan in scans))
     raise ArgumentError("label", column, f"the tables say nothing of it; they have: {', '.join(there)}")

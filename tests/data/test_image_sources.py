@@ -121,7 +121,7 @@ def test_idx_trains_and_is_tested_on_its_own_test_set(mnist, tmp_path, digits_co
         (dict(data=dict(source="phantom")), "task is 'classification', but data.label is 'age'"),
         (dict(data=dict(source="idx")), "^data.root is '': it must be the folder of the IDX files"),
         (dict(client=dict(loss="squared")), "client.loss is 'squared', which does not fit task"),
-        (dict(model=dict(classes=5)), r"outputs of shape \(5,\), but the data have 10 classes"),
+        (dict(model=dict(classes=5)), "gives 5 outputs, but the data have 10 classes; set --config.model.classes=10."),
         (dict(partition=dict(classes=11)), "partition.classes is 11"),
     ],
 )

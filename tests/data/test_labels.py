@@ -49,8 +49,12 @@ def test_the_sex_is_as_the_reader_understood_it():
 @pytest.mark.parametrize(
     ("of", "kind", "message"),
     [
-        (dict(column="bmi"), ArgumentError, r"label is 'bmi': .*they have: dx, iq, sex, site"),
-        (dict(column="dx"), NothingLeft, r"no scan has a label in the column 'dx' \(3 x dx is not a number\)"),
+        (dict(column="bmi"), ArgumentError, r"label is 'bmi': .*they have: dx, iq, sex"),
+        (
+            dict(column="dx"),
+            NothingLeft,
+            r"no scan has a label in the column 'dx' \(3 x dx is not a number; for classes set --config.task=classification\)",
+        ),
         (dict(column="dx", classified=True, classes=("CN",)), ArgumentError, r"it has 1 values? \(CN\)"),
     ],
 )

@@ -53,6 +53,40 @@ def phantom_folder(cache):
     return folder
 
 
+def test_an_error_has_an_interval_and_is_given_by_site(workdir, cache):
+    scans = evaluate_run(workdir, str(phantom_folder(cache)))
+    table = columns(scans.table)
+    tested, sites, error = (np.array(table[name]) for name in ("set", "site", "error"))
+    tested, error = tested == "test", error.astype(float)
+    low, high = scans.quality["intervals"]["mae"]
+    assert low < scans.quality["mae"] < high and scans.quality["people"] == tested.sum()
+    assert scans.quality["bias"] == pytest.approx(error[tested].mean(), abs=1e-3)
+    assert set(scans.sites["sites"]) == set(sites[tested])
+    for site, found in scans.sites["sites"].items():
+        assert found["mae"] == pytest.approx(np.abs(error[tested & (sites == site)]).mean(), abs=1e-3)
+    assert scans.age_bias is None and "corrected" not in scans.quality  # nobody validated
+    known = np.isin(sites, sites[~tested])
+    assert scans.challenge[3:] == (len(set(sites[~tested])), (tested & known).sum(), (tested & ~known).sum())
+
+
+def test_the_score_of_the_challenge_where_some_are_of_other_sites(workdir, cache, tmp_path):
+    root = phantom_folder(cache)
+    table = columns(evaluate_run(workdir, str(root)).table)
+    lines, elsewhere = ["participant_id,age,site,path"], []
+    for i, (person, age, part) in enumerate(zip(table["participant_id"], table["age"], table["set"])):
+        (path,) = root.glob(f"{person}/anat/*.nii.gz")
+        if part == "test" and len(elsewhere) < 2:
+            elsewhere.append(i)
+        lines.append(f"{person},{age},{'elsewhere' if i in elsewhere else 'AB'[i % 2]},{path}")
+    (tmp_path / "scans.csv").write_text("\n".join(lines) + "\n")
+    found = evaluate_run(workdir, str(tmp_path / "scans.csv")).challenge
+    error = np.abs(np.array(table["error"], float))[elsewhere].mean()
+    assert found.external_mae == pytest.approx(error, abs=1e-2)
+    assert (found.sites, found.external, found.internal) == (2, 2, list(table["set"]).count("test") - 2)
+    assert 0 <= found.site_accuracy <= 1
+    assert found.score == pytest.approx(found.external_mae * found.site_accuracy**0.3)
+
+
 def test_people_in_training_are_marked_and_judged_apart(workdir, cache):
     scans, records = evaluate_run(workdir, str(phantom_folder(cache))), read_records(workdir)
     table, where = columns(scans.table), {e.participant_id: e.set for e in recorded_people(workdir)}
@@ -259,6 +293,20 @@ def test_people_of_the_validation_are_marked_and_are_neither_trained_on_nor_a_te
     assert scans.quality["n"] == (sets == "test").sum()
     assert scans.quality["mae"] == pytest.approx(record.test["mae"], rel=1e-4)
     assert scans.trained_quality["n"] == len(sets) - scans.quality["n"] - scans.validation_quality["n"]
+
+
+def test_the_age_bias_of_the_validation_corrects_whatever_is_evaluated(validated, cache):
+    scans, (record,) = evaluate_run(validated, SCANS), read_records(validated)
+    table, line = columns(scans.table), record.age_bias
+    ages, predicted, corrected = (np.array(table[name], float) for name in ("age", "predicted_age", "corrected_error"))
+    np.testing.assert_allclose(corrected, predicted - line["slope"] * ages - line["offset"], atol=0.01)
+    assert scans.quality["corrected"]["mae"] == pytest.approx(np.abs(corrected).mean(), abs=1e-2)
+    assert scans.age_bias._asdict() == line and line["scans"] == len(
+        [entry for entry in recorded_people(validated) if entry.set.endswith("-validation")]
+    )
+    of_all = columns(evaluate_run(validated, str(phantom_folder(cache))).table)
+    validating = np.char.endswith(np.array(of_all["set"]), "-validation")
+    assert np.array(of_all["corrected_error"], float)[validating].mean() == pytest.approx(0, abs=1e-3)
 
 
 def test_the_best_round_is_asked_for_by_name(validated, workdir):

@@ -105,7 +105,10 @@ def federation_from_config(
         targets = targets_of(scan_set.scans, label, names)
         reasons = collections.Counter(drop.reason for drop in scan_set.dropped)
         people = people_of_scans(scan_set)
-        test = recorded_test(scan_set.scans) if test is None else test
+        if test is None:
+            test = recorded_test(scan_set.scans)
+        else:  # the data's own test sets are none here
+            people = [{**person, "test_set": ""} for person in people]
         data = split(scan_set.inputs, targets, people, test=test, classes=len(names))
         return data._replace(class_names=names), dict(reasons)
 

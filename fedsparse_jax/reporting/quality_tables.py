@@ -30,12 +30,9 @@ def measures_table(run: RunFiles) -> Table:
     of_set = f"_{task.headline}"  # behind the name of one of several test sets
     whole = _of_set(run, "test")
     rows = [_row(name, last.test[name], whole, task) for name in MEASURE_LABELS if name in last.test]
-    rows += [
-        (f"{task.label}, test set {name.removesuffix(of_set)}", *_row(task.headline, value, judged, task)[1:])
-        for name, value in last.test.items()
-        if name.endswith(of_set) and name not in MEASURE_LABELS
-        for judged in [_of_set(run, name.removesuffix(of_set))]
-    ]
+    for name in (key.removesuffix(of_set) for key in last.test if key.endswith(of_set) and key not in MEASURE_LABELS):
+        _, value, between = _row(task.headline, last.test[f"{name}{of_set}"], _of_set(run, name), task)
+        rows.append((f"{task.label}, test set {name}", value, between))
     naive = formatted(as_number(last.baseline), f".{task.digits}f", task.unit)
     rows.insert(1, (f"{task.label} of {task.naive}", naive, ""))
     if task.headline in last.own:
@@ -120,9 +117,11 @@ def _of_set(run: RunFiles, name: str) -> dict:
 
 
 def _row(name: str, value, judged: dict, task: Task) -> tuple[str, str, str]:
+    """Label, value and interval; where clients have models of their own, the log's value is their mean and has none."""
     low, high = map(as_number, judged.get("intervals", {}).get(name, (math.nan, math.nan)))
     _, form, _ = MEASURE_LABELS[name]
-    between = f"{low:{form}} to {high:{form}}" if math.isfinite(low + high) else "–"
+    same = math.isclose(as_number(value), as_number(judged.get(name)), rel_tol=1e-3, abs_tol=1e-6)
+    between = f"{low:{form}} to {high:{form}}" if same and math.isfinite(low + high) else "–"
     return MEASURE_LABELS[name][0], _number(name, value, task), between
 
 

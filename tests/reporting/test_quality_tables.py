@@ -61,6 +61,11 @@ def test_a_quality_of_another_round_is_not_shown(run):
     assert [part.kind for part in age_bias_parts(stale)] == ["note"]
 
 
+def test_the_mean_over_models_of_clients_has_no_interval_of_the_global_model(run):
+    own = run._replace(records=[RoundRecord(2, test={"mae": 2.25}, baseline=6.0)])
+    assert measures_table(own).rows[0] == ("MAE", "2.25 y", "–")
+
+
 def test_errors_stand_with_and_without_the_correction(run):
     note, table = age_bias_parts(run)
     assert "On the 9 scans of the validation the predicted age is 0.62 times the true one plus 23.4 years" in note.text

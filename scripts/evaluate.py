@@ -30,8 +30,8 @@ def show_more(scans) -> None:
         print(f"Corrected for the age bias on {scans.age_bias.scans} scans of the validation, no test: {told}")
     elif scans.task.of_age and scans.task.lower_is_better:
         print(
-            "Not corrected for the age bias, as this round of the run has no validation to learn it from; train with "
-            "--config.data.validation_share=0.2."
+            "Not corrected for the age bias, as this round of the run has no validation, or too small a one, to learn "
+            "it from; train with --config.data.validation_share=0.2."
         )
     if scans.sites:
         print(f"By site: {sites_line(scans.sites, scans.task)}")
@@ -79,6 +79,8 @@ def main():
         of_whom = "Other people: " if scans.trained_quality or scans.validation_quality else ""
         print(of_whom + quality_line(scans.quality, scans.task))
         print("In brackets: 95 % intervals of a bootstrap over people.")
+        for name, quality in scans.by_test_set.items():
+            print(f"Of them the test set {name}: {quality_line(quality, scans.task)}")
         show_more(scans)
     else:
         print("Nobody else is left, so that this is no test; give scans of people whom the model was not trained on.")

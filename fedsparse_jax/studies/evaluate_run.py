@@ -6,7 +6,7 @@ error has intervals, is given site by site and, where the run has a validation, 
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,7 +23,7 @@ from fedsparse_jax.core.types import Model, ServerState
 from fedsparse_jax.data.image_sources import IMAGE_SOURCES
 from fedsparse_jax.data.labels import targets_of
 from fedsparse_jax.data.loading import predict_batches, streamed_reader
-from fedsparse_jax.data.roster import is_trained_on, is_validation, sets_of
+from fedsparse_jax.data.roster import TEST, Roster, is_trained_on, is_validation, sets_of
 from fedsparse_jax.data.scan_cache import ScanSet
 from fedsparse_jax.data.tables import Drop
 from fedsparse_jax.runs.evaluation import predictions_table
@@ -48,6 +48,7 @@ class OtherScans(NamedTuple):
     task: Task  # what was predicted, and how it is judged
     remarks: tuple[str, ...]  # what to look at before the numbers are trusted
     validation_quality: dict[str, Any] | None = None  # errors on people of the run's validation; None for nobody
+    by_test_set: dict[str, dict[str, Any]] = {}  # errors on each of the run's several test sets, by name  # noqa: RUF012
     sites: dict[str, Any] = {}  # the errors of `quality` by site; empty for fewer than two sites  # noqa: RUF012
     age_bias: AgeBias | None = None  # of the model on the run's validation; None of what is no age, or of nobody there
     challenge: ChallengeScore | None = None  # where there are sites that the model was trained on, and others
@@ -83,22 +84,23 @@ def evaluate_run(
     targets = targets_of(scan_set.scans, label_from_config(config), config.data.classes)
     predictions = predictions_of(config, network, server, scan_set)
     people = people_of_scans(scan_set)
-    sets = sets_of(people, targets, recorded_people(workdir))
+    recorded = recorded_people(workdir)
+    sets = sets_of(people, targets, recorded)
     trained, validating = (np.array([judge(name) for name in sets]) for judge in (is_trained_on, is_validation))
     bias, others = age_bias_of_round(workdir, int(server.round)), ~trained & ~validating
     names, sites = (np.array([person[key] for person in people]) for key in ("participant_id", "site"))
-    judge = lambda rows, bias=None: (
+    judge: Callable[..., Any] = lambda rows, bias=None: (
         judge_predictions(task, predictions[rows], targets[rows], names[rows].tolist(), targets[rows], bias)
         if rows.any()
         else None
     )
-    challenge, remarks = None, _remarks(scan_set)
+    challenge, refused = None, ""
     if task.of_age and predictions.ndim == 1:
         try:
             about = scan_set.inputs, predictions, targets, sites, trained, others
             challenge = score_challenge(network, server, *about)
         except UsageError as error:
-            remarks = (*remarks, f"no score of the OpenBHB challenge: {error}")
+            refused = f"no score of the OpenBHB challenge: {error}"
     return OtherScans(
         table=predictions_table(people, targets, predictions, task, config.data.classes, sets, bias),
         task=task,
@@ -108,11 +110,20 @@ def evaluate_run(
         trained_on=trained_on,
         read_as=_in_words(reading),
         dropped=scan_set.dropped,
-        remarks=remarks,
+        remarks=(*_remarks(scan_set), *filter(None, [refused])),
+        by_test_set={name: judge(rows) for name, rows in _test_sets(recorded, names, np.array(sets) == TEST).items()},
         sites=judge_sites(task, [predictions[others]], targets[others], sites[others]),
         age_bias=bias,
         challenge=challenge,
     )
+
+
+def _test_sets(recorded: Roster, names, tested: np.ndarray) -> dict[str, np.ndarray]:
+    """``bool[N]`` by name: who of the tested people is in which of a run's several test sets."""
+    set_of = {entry.participant_id: entry.test_set for entry in recorded if entry.test_set}
+    each = np.array([set_of.get(name, "") for name in names])
+    several = sorted(set(set_of.values()))
+    return {name: rows for name in several if len(several) > 1 and (rows := tested & (each == name)).any()}
 
 
 def age_bias_of_round(workdir: Path, round_: int) -> AgeBias | None:

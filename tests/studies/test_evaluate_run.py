@@ -1,5 +1,6 @@
 """A trained model on scans that its run did not have."""
 
+import itertools
 import json
 import shutil
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from fedsparse_jax.config import chosen_round, experiment_from_config, load_config, load_run, override, saved_rounds
 from fedsparse_jax.config.saved_runs import with_other_scans
 from fedsparse_jax.core.errors import UsageError
+from fedsparse_jax.data.roster import write_roster
 from fedsparse_jax.data.tables import NothingLeft
 from fedsparse_jax.runs import read_records, run_experiment
 from fedsparse_jax.runs.run_dir import recorded_people
@@ -67,6 +69,20 @@ def test_an_error_has_an_interval_and_is_given_by_site(workdir, cache):
     assert scans.age_bias is None and "corrected" not in scans.quality  # nobody validated
     known = np.isin(sites, sites[~tested])
     assert scans.challenge[3:] == (len(set(sites[~tested])), (tested & known).sum(), (tested & ~known).sum())
+
+
+def test_each_of_the_runs_test_sets_is_judged(workdir, cache, tmp_path):
+    copied = shutil.copytree(workdir, tmp_path / "run")
+    record, sets = recorded_people(workdir), itertools.cycle(["internal", "external"])
+    named = tuple(e._replace(test_set=next(sets)) if e.set == "test" else e for e in record)
+    write_roster(copied / "people.tsv", named)
+    scans = evaluate_run(copied, str(phantom_folder(cache)))
+    assert list(scans.by_test_set) == ["external", "internal"]
+    table, external = columns(scans.table), {e.participant_id for e in named if e.test_set == "external"}
+    error = [abs(float(e)) for e, who in zip(table["error"], table["participant_id"]) if who in external]
+    assert scans.by_test_set["external"]["n"] == len(error)
+    assert scans.by_test_set["external"]["mae"] == pytest.approx(np.mean(error), abs=1e-3)
+    assert evaluate_run(copied, SCANS).by_test_set == {}  # of other people
 
 
 def test_the_score_of_the_challenge_where_some_are_of_other_sites(workdir, cache, tmp_path):

@@ -21,6 +21,29 @@ OUTPUT = flags.DEFINE_string("output", "", "Table to write (default: predictions
 cli.keys_flag("KEY=VALUE of the run's config, section data; --data.KEY=VALUE is the same, and so is --options.KEY.")
 
 
+def show_more(scans) -> None:
+    """Prints the error without the age bias, by site, and the score of the OpenBHB challenge."""
+    from fedsparse_jax.runs.console import measures_line, sites_line
+
+    if scans.age_bias:
+        told = measures_line(scans.quality["corrected"], scans.task)
+        print(f"Corrected for the age bias on {scans.age_bias.scans} scans of the validation, no test: {told}")
+    elif scans.task.of_age and scans.task.lower_is_better:
+        print(
+            "Not corrected for the age bias, as this round of the run has no validation, or too small a one, to learn "
+            "it from; train with --config.data.validation_share=0.2."
+        )
+    if scans.sites:
+        print(f"By site: {sites_line(scans.sites, scans.task)}")
+    if scans.challenge:
+        parts = scans.challenge
+        print(
+            f"Score of the OpenBHB challenge: {parts.score:.3f} y (MAE {parts.external_mae:.2f} y on {parts.external} "
+            f"scans of other sites; {parts.sites} sites are named with a balanced accuracy of "
+            f"{parts.site_accuracy:.3f} on {parts.internal} scans)"
+        )
+
+
 def main():
     from fedsparse_jax.config import chosen_round
     from fedsparse_jax.core.errors import UsageError
@@ -55,6 +78,10 @@ def main():
     if scans.quality:
         of_whom = "Other people: " if scans.trained_quality or scans.validation_quality else ""
         print(of_whom + quality_line(scans.quality, scans.task))
+        print("In brackets: 95 % intervals of a bootstrap over people.")
+        for name, quality in scans.by_test_set.items():
+            print(f"Of them the test set {name}: {quality_line(quality, scans.task)}")
+        show_more(scans)
     else:
         print("Nobody else is left, so that this is no test; give scans of people whom the model was not trained on.")
     if scans.trained_on == "phantom":

@@ -97,7 +97,7 @@ def federation_from_config(
     shares = {name: f"data.{name}" for name in ("test_share", "validation_share")}
     with argument_path("partition", **shares, root="data.root", shape="data.shape"):
         if config.data.source in IMAGE_SOURCES:
-            return _image_federation(config, split), {}
+            return _image_federation(config, split, test), {}
         scan_set = scan_set or read_scans(config, progress)
         label = label_from_config(config)
         with argument_path("data"):
@@ -105,12 +105,15 @@ def federation_from_config(
         targets = targets_of(scan_set.scans, label, names)
         reasons = collections.Counter(drop.reason for drop in scan_set.dropped)
         people = people_of_scans(scan_set)
-        test = recorded_test(scan_set.scans) if test is None else test
+        if test is None:
+            test = recorded_test(scan_set.scans)
+        else:  # the data's own test sets are none here
+            people = [{**person, "test_set": ""} for person in people]
         data = split(scan_set.inputs, targets, people, test=test, classes=len(names))
         return data._replace(class_names=names), dict(reasons)
 
 
-def _image_federation(config: ConfigDict, split: Callable) -> Federation:
+def _image_federation(config: ConfigDict, split: Callable, test) -> Federation:
     """The second task; every image counts as a person of its own."""
     images = IMAGE_SOURCES[config.data.source](config.data.root)
     shape, wanted = images.inputs.shape[1:-1], tuple(config.data.shape)
@@ -119,7 +122,7 @@ def _image_federation(config: ConfigDict, split: Callable) -> Federation:
     checks.check_channels(config, images.inputs.shape[-1], "image")
     rows = [{"participant_id": f"image-{i:06d}", "session": "", "site": "n/a"} for i in range(len(images.labels))]
     classes = int(images.labels.max()) + 1
-    return split(images.inputs, images.labels, rows, test=images.test, classes=classes)
+    return split(images.inputs, images.labels, rows, test=images.test if test is None else test, classes=classes)
 
 
 def model_from_config(config: ConfigDict, train_ages=()) -> tuple[Model, dict]:

@@ -29,5 +29,6 @@ class Stream(enum.IntEnum):
     OUTSIDER_KNOWN_MEMBERS = 24
     OUTSIDER_KNOWN_OUTSIDERS = 25
     BOOTSTRAP = 31
+    PEOPLE_BOOTSTRAP = 32  # of the measures of a model
     CLASSIFIER_VALIDATION = 41  # the feature classifier of an attack
     CLASSIFIER_ORDER = 42

@@ -15,7 +15,8 @@ def regression_measures(predictions, targets) -> dict[str, float]:
 
     Returns:
         ``mae`` and ``rmse`` in that unit; ``r``, Pearson's correlation (NaN where one side is constant); ``r2``, the
-        coefficient of determination, negative where the mean of the targets would do better.
+        coefficient of determination, negative where the mean of the targets would do better; ``bias``, the mean of
+        prediction minus target.
     """
     p, y = np.asarray(predictions, np.float64), np.asarray(targets, np.float64)
     error = p - y
@@ -27,6 +28,7 @@ def regression_measures(predictions, targets) -> dict[str, float]:
         "rmse": float(np.sqrt((error**2).mean())),
         "r": float((centred_p * centred_y).sum() / scale) if scale > 0 else float("nan"),
         "r2": float(1 - (error**2).sum() / variation) if variation > 0 else float("nan"),
+        "bias": float(error.mean()),
     }
 
 
@@ -47,14 +49,16 @@ def classification_measures(logits, labels) -> dict[str, float]:
     predicted = z.argmax(-1)
     shifted = z - z.max(-1, keepdims=True)
     log_share = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
-    hits = {k: ((predicted == k) & (y == k)).sum() for k in np.unique(y)}
-    recall = [hits[k] / (y == k).sum() for k in hits]
-    against_rest = [1] if z.shape[-1] == 2 else list(hits)
-    areas = [area_under_roc(log_share[:, k], y == k) for k in against_rest if len(hits) > 1]
-    f1 = [2 * hits[k] / ((predicted == k).sum() + (y == k).sum()) for k in hits]
+    count = lambda labels: np.bincount(labels, minlength=z.shape[-1])
+    of_class, called, hits = count(y), count(predicted), count(y[predicted == y])
+    occur = np.flatnonzero(of_class)
+    against_rest = [1] if z.shape[-1] == 2 else occur
+    ranks = rankdata(log_share, axis=0)
+    areas = [_area(ranks[:, k], y == k) for k in against_rest if len(occur) > 1]
+    f1 = 2 * hits[occur] / (called + of_class)[occur]
     return {
         "accuracy": float((predicted == y).mean()),
-        "balanced_accuracy": float(np.mean(recall)),
+        "balanced_accuracy": float(np.mean(hits[occur] / of_class[occur])),
         "f1": float(np.mean(f1)),
         "auc": float(np.mean(areas)) if areas else float("nan"),
         "nll": float(-log_share[np.arange(len(y)), y].mean()),
@@ -67,10 +71,12 @@ def area_under_roc(scores, positive) -> float:
     >>> area_under_roc([0.1, 0.4, 0.35, 0.8], [False, False, True, True])
     0.75
     """
-    positive = np.asarray(positive, bool)
+    return _area(rankdata(scores), np.asarray(positive, bool))
+
+
+def _area(ranks: np.ndarray, positive: np.ndarray) -> float:
     n, m = int(positive.sum()), int((~positive).sum())
-    ranks = rankdata(scores)[positive]
-    return float((ranks.sum() - n * (n + 1) / 2) / (n * m)) if n and m else float("nan")
+    return float((ranks[positive].sum() - n * (n + 1) / 2) / (n * m)) if n and m else float("nan")
 
 
 def commonest_class_accuracy(train_labels, test_labels) -> float:

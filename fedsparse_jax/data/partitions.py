@@ -68,6 +68,45 @@ def split_validation(names, share: float, seed: int) -> tuple[np.ndarray, np.nda
     return np.flatnonzero(~chosen), np.flatnonzero(chosen)
 
 
+def fold_people(names, folds: int, seed: int) -> np.ndarray:
+    """The fold of each person, ``i64[P]`` from 0, for a cross-validation: as many people in each as can be.
+
+    People are dealt to the folds in the order of their lots, see `split_test`.
+
+    >>> fold_people(["sub-01", "sub-02", "sub-03", "sub-04"], 2, seed=4).tolist()
+    [1, 1, 0, 0]
+
+    Raises:
+        ArgumentError: fewer than two folds, or more than people.
+    """
+    _refuse_folds(folds, len(names), "people")
+    order = np.argsort([_lot(name, seed, b"fold") for name in names], kind="stable")
+    return np.argsort(order) % folds
+
+
+def fold_sites(sites, folds: int) -> np.ndarray:
+    """The same with whole sites, the largest first, each into the fold that has fewest people so far.
+
+    >>> fold_sites(["A", "B", "C", "C", "C"], 2).tolist()
+    [1, 1, 0, 0, 0]
+
+    Raises:
+        ArgumentError: fewer than two folds, or more than sites.
+    """
+    names, site, counts = np.unique(sites, return_inverse=True, return_counts=True)
+    _refuse_folds(folds, len(names), "sites")
+    held, fold_of = np.zeros(folds, int), np.zeros(len(names), int)
+    for one in np.argsort(-counts, kind="stable"):
+        fold_of[one] = held.argmin()
+        held[fold_of[one]] += counts[one]
+    return fold_of[site]
+
+
+def _refuse_folds(folds: int, most: int, what: str) -> None:
+    if not 2 <= folds <= most:
+        raise ArgumentError("folds", folds, f"it must be at least 2, and at most {most}, as there are {most} {what}")
+
+
 def _lot(name: str, seed: int, purpose: bytes = b"") -> float:
     """A number in [0, 1) that only this name, this seed and this purpose have."""
     digest = hashlib.blake2b(f"{seed} {name}".encode(), digest_size=8, person=purpose).digest()

@@ -111,6 +111,8 @@ def federate_as_recorded(
     """
     refuse_others(people, targets, roster, workdir)
     sets = {entry.participant_id: entry.set for entry in roster}
+    test_sets = {entry.participant_id: entry.test_set for entry in roster}
+    people = [{**row, "test_set": test_sets[row["participant_id"]]} for row in people]
     of_row = np.array([sets[row["participant_id"]] for row in people])
     clients = sorted({name for name in sets.values() if is_trained_on(name)}, key=lambda name: int(name[1:]))
     rows = lambda name: np.flatnonzero(of_row == name)

@@ -19,6 +19,7 @@ from fedsparse_jax.data.roster import client_name
 from fedsparse_jax.reporting import plots_classes, plots_people, plots_run, plots_scans
 from fedsparse_jax.reporting.audit_tables import AUDIT_HEAD, CAPTION, audit_tables, roc_curves
 from fedsparse_jax.reporting.html import Fold, Section, Table, Text, cell, formatted, render_page
+from fedsparse_jax.reporting.quality_tables import age_bias_parts, by_client_section, by_site_section, measures_table
 from fedsparse_jax.reporting.run_files import RunFiles, read_run_files
 from fedsparse_jax.reporting.style import render_figure, short_count, traffic_amount
 from fedsparse_jax.runs.console import ABSENCES, duration
@@ -33,17 +34,6 @@ KEYS = (  # of the table of all rounds
     *("bytes_down_total", "bytes_up_total", "agreement", "drift", "flops", "epsilon", "seconds"),
 )
 RATE_OWNERS = {"client_rate_factor": "clients", "server_rate_factor": "server"}  # in the table where they change
-MEASURE_LABELS = {
-    "mae": ("MAE", ".2f", " y"),
-    "rmse": ("RMSE", ".2f", " y"),
-    "r": ("Pearson r", ".3f", ""),
-    "r2": ("R²", ".3f", ""),
-    "accuracy": ("accuracy", ".3f", ""),
-    "balanced_accuracy": ("balanced accuracy", ".3f", ""),
-    "f1": ("F1, mean over classes", ".3f", ""),
-    "auc": ("AUC", ".3f", ""),
-    "nll": ("cross-entropy (nats)", ".3f", ""),
-}
 
 
 def write_report(workdir: Path) -> Path:
@@ -57,7 +47,7 @@ def write_report(workdir: Path) -> Path:
     folder.mkdir(exist_ok=True)
     empty = [absences_section] * (not any(record.left_out for record in run.records))
     empty += [privacy_section] * (not run.attack)
-    sections = [make(run) for make in SECTIONS if make not in empty]
+    sections = [section for make in SECTIONS if make not in empty and (section := make(run))]
     for section in sections:
         for name, (figure, _) in section.figures.items():
             for kind in ("png", "pdf"):
@@ -96,26 +86,8 @@ def federation_section(run: RunFiles) -> Section:
 
 def accuracy_section(run: RunFiles) -> Section:
     """Error by round."""
-    task, last = run.task, run.records[-1]
-    rows = [
-        (label, formatted(as_number(last.test[name]), form, unit and task.unit))
-        for name, (label, form, unit) in MEASURE_LABELS.items()
-        if name in last.test
-    ]
-    of_set = f"_{task.headline}"  # behind the name of one of several test sets
-    shown = lambda value: formatted(as_number(value), f".{task.digits}f", task.unit)
-    rows += [
-        (f"{task.label}, test set {name.removesuffix(of_set)}", shown(value))
-        for name, value in last.test.items()
-        if name.endswith(of_set) and name not in MEASURE_LABELS
-    ]
-    baseline = shown(last.baseline)
-    rows.insert(1, (f"{task.label} of {task.naive}", baseline))
-    if task.headline in last.own:
-        own = formatted(as_number(last.own[task.headline]), ".3f")
-        rows.append((f"{task.label} on the classes that a client holds, mean over clients", own))
-    measured = Table((f"on the test set, round {last.round}", ""), rows)
-    parts = [*_undefined_rounds(run), measured, *_chosen_model(run), *_rates(run)]
+    task = run.task
+    parts = [*_undefined_rounds(run), measures_table(run), *_chosen_model(run), *_rates(run)]
     figure = plots_run.quality_by_round(run.records, run.method, task)
     caption = f"Test {task.label} after each round, and the sparsity asked for and reached."
     if run.validated:
@@ -256,10 +228,8 @@ def predictions_section(run: RunFiles) -> Section:
         figure = plots_classes.confusion(truth, predicted, run.class_names)
         return Section("Predictions", [], {"confusion": (figure, "True against predicted class.")})
     target, gap = run.task.target, "Brain-age gap" if run.task.of_age else "Error"
-    note = (
-        f"The {'gap' if run.task.of_age else 'error'} falls with {target} in every such model (regression to the "
-        "mean). No correction for it is applied here."
-    )
+    note = Text(f"The error falls with {target} in every such model (regression to the mean).", "note")
+    parts = age_bias_parts(run) if run.task.of_age else [note]
     figures = {
         "predicted_vs_true": (
             plots_people.predicted_vs_true(truth, predicted, run.task),
@@ -270,7 +240,7 @@ def predictions_section(run: RunFiles) -> Section:
             f"{gap}, predicted minus true, against true {target}.",
         ),
     }
-    return Section("Predictions", [Text(note, "note")], figures)
+    return Section("Predictions", parts, figures)
 
 
 def scans_section(run: RunFiles) -> Section:
@@ -358,9 +328,11 @@ def _against_dense(ours: float, dense: float) -> str:
     return f"{dense / ours:.1f} × fewer than dense" if dense / ours >= 1.05 else "as many as dense FedAvg"
 
 
-SECTIONS: tuple[Callable[[RunFiles], Section], ...] = (
+SECTIONS: tuple[Callable[[RunFiles], Section | None], ...] = (
     federation_section,
     accuracy_section,
+    by_site_section,
+    by_client_section,
     communication_section,
     absences_section,
     layers_section,

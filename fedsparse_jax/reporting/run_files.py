@@ -11,6 +11,7 @@ from fedsparse_jax.core.files import read_json, read_npz, read_tsv
 from fedsparse_jax.core.tasks import AGE, TASKS, Task, classification_measures, task_for
 from fedsparse_jax.runs.evaluation import PREDICTED
 from fedsparse_jax.runs.metrics_log import METRICS, read_records
+from fedsparse_jax.runs.quality import QUALITY
 from fedsparse_jax.runs.records import RoundRecord
 from fedsparse_jax.runs.series import as_number, dense_exchanged, exchanged
 
@@ -26,6 +27,7 @@ class RunFiles(NamedTuple):
     predictions: dict[str, np.ndarray]  # the truth and what was predicted, f64[N] each, and participant_id
     slices: dict[str, np.ndarray]  # volumes f32[K, X, Y, Z], or images f32[K, H, W], and targets f32[K]
     attack: dict  # of an audit, by kind of threat
+    quality: dict = {}  # of the final model, see `runs.quality`  # noqa: RUF012
 
     @property
     def task(self) -> Task:
@@ -87,6 +89,7 @@ def read_run_files(workdir: Path) -> RunFiles:
         _read_predictions(workdir / "predictions.tsv", federation.get("class_names") or ()),
         _read_slices(workdir / "slices.npz"),
         _read_object(workdir / "attack.json"),
+        _read_object(workdir / QUALITY),
     )
 
 

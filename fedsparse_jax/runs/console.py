@@ -1,11 +1,13 @@
 """What a run says in the console: a line a round, the time left, and what went wrong with the masks."""
 
-from typing import NamedTuple
+import math
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from fedsparse_jax.core.tasks import Task
 from fedsparse_jax.data.roster import client_name
+from fedsparse_jax.runs.quality import BIAS, QUANTILES
 from fedsparse_jax.runs.records import RoundRecord
 
 _LOOK = "; look at the scans and ages there, or lower client.optimizer.learning_rate"
@@ -108,15 +110,50 @@ def warnings(record: RoundRecord, before: RoundRecord | None) -> list[str]:
     return told
 
 
-def quality_line(quality: dict[str, float], task: Task) -> str:
-    """Measures as one line."""
-    if not task.lower_is_better:
+_SHOWN = {  # label and form of each measure
+    "mae": ("MAE", ".2f"),
+    "rmse": ("RMSE", ".2f"),
+    "r": ("r", ".2f"),
+    "r2": ("R2", ".2f"),
+    "bias": ("bias", "+.2f"),
+    "accuracy": ("accuracy", ".3f"),
+    "balanced_accuracy": ("balanced", ".3f"),
+    "auc": ("AUC", ".3f"),
+}
+_WITH_UNIT = ("mae", "rmse", "bias")
+
+
+def measures_line(measures: dict[str, Any], task: Task) -> str:
+    """Measures of a quality (`runs.quality`) as one line, each with its interval where there is one."""
+    intervals, shown = measures.get("intervals", {}), []
+    for key, (label, form) in _SHOWN.items():
+        if key in measures:
+            low, high = intervals.get(key, (math.nan, math.nan))
+            between = f" ({low:{form}} to {high:{form}})" if math.isfinite(low) else ""
+            shown.append(f"{label} {measures[key]:{form}}{task.unit if key in _WITH_UNIT else ''}{between}")
+    return ", ".join(shown)
+
+
+def quality_line(quality: dict[str, Any], task: Task) -> str:
+    """A quality (`runs.quality`) as one line."""
+    naive = "predicting their own mean" if task.lower_is_better else "naming their commonest class"
+    known = f"{task.label} {quality[task.baseline_key]:.{task.digits}f}{task.unit}"
+    return f"{measures_line(quality, task)} on {quality['n']} scans ({naive}: {known})"
+
+
+def sites_line(judged: dict[str, Any], task: Task) -> str:
+    """How sites differ (`quality.judge_sites`), as one line."""
+
+    def spread(key: str) -> str:
+        label, form = _SHOWN[key]
+        low, q25, middle, q75, high = (f"{judged[key][name]:{form}}" for name in QUANTILES)
         return (
-            f"accuracy {quality['accuracy']:.3f}, balanced {quality['balanced_accuracy']:.3f}, AUC {quality['auc']:.3f}"
-            f" on {quality['n']} scans (naming their commonest class: accuracy {quality[task.baseline_key]:.3f})"
+            f"{label}{task.unit and f' ({task.unit.strip()})'} from {low} to {high}, quartiles {q25}, {middle}, {q75}"
         )
-    unit, own_mean = task.unit, quality[task.baseline_key]
+
+    worst, keys = judged["worst"], [key for key in (task.headline, BIAS) if key in judged]
+    at = judged["sites"][worst]
     return (
-        f"MAE {quality['mae']:.2f}{unit}, RMSE {quality['rmse']:.2f}{unit}, r {quality['r']:.2f}, "
-        f"R2 {quality['r2']:.2f} on {quality['n']} scans (predicting their own mean: MAE {own_mean:.2f}{unit})"
+        f"{len(judged['sites'])} sites: {'; '.join(map(spread, keys))}; worst {worst} "
+        f"({task.label} {at[task.headline]:.{task.digits}f}{task.unit} on {at['n']} scans)"
     )

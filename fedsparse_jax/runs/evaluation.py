@@ -1,4 +1,4 @@
-"""How good a model is on the central test set and on validation, and the tables of what it predicts."""
+"""How good a model is on the central test set and on validation, by client and site, and tables of predictions."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,16 +9,19 @@ import numpy as np
 from scipy.special import softmax
 
 from fedsparse_jax.core import masks, tree
+from fedsparse_jax.core.age_bias import AgeBias, correct_age_bias, fit_age_bias
 from fedsparse_jax.core.files import tsv_text, write_whole
 from fedsparse_jax.core.tasks import REGRESSION, Task
 from fedsparse_jax.core.types import Params, ServerState
 from fedsparse_jax.data.federation import Federation
 from fedsparse_jax.data.loading import predict_batches
 from fedsparse_jax.data.roster import VALIDATION, client_name
+from fedsparse_jax.runs.quality import judge_sites, places_of_sets
 from fedsparse_jax.runs.round import Runner
 
 VALIDATION_PREDICTIONS = "validation_predictions.tsv"
 PREDICTED = "predicted_"  # before the name of a column of truths
+CORRECTED = "corrected_error"
 
 
 class Evaluation(NamedTuple):
@@ -27,6 +30,9 @@ class Evaluation(NamedTuple):
     test: dict[str, float | None]  # on the test set; where clients have masks of their own, the mean over their models
     own: dict[str, float]  # with classes: the headline measure on the classes of each client, by its own model
     validation: dict[str, float | None] = {}  # as test, on all who validate; empty where nobody does  # noqa: RUF012
+    sites: dict[str, dict] = {}  # of each test set, see `quality.judge_sites`; empty without sites  # noqa: RUF012
+    clients: dict[str, float] = {}  # the headline measure on each client's own validation, by its name  # noqa: RUF012
+    age_bias: AgeBias | None = None  # of the global model, on validation
 
 
 def evaluate_server(runner: Runner, server: ServerState) -> Evaluation:
@@ -39,14 +45,46 @@ def evaluate_server(runner: Runner, server: ServerState) -> Evaluation:
         own_masks = [tree.gather(server.memory.masks, i) for i in range(num_clients)]
         models = [masks.apply(mask, server.params) for mask in own_masks]
     by_model = [predict_test(runner, params) for params in models]
-    by_client = by_model if len(by_model) == num_clients else by_model * num_clients
+    of_clients = lambda each: each if len(each) == num_clients else each * num_clients
     test = _mean_measures([_measure_sets(data, task, predictions) for predictions in by_model])
-    own = _on_own_classes(runner, by_client) if data.classes else {}
+    own = _on_own_classes(runner, of_clients(by_model)) if data.classes else {}
+    measured = Evaluation(test, own, sites=_by_site(data, task, by_model))
     rows = data.validation_rows
     if not len(rows):
-        return Evaluation(test, own)
-    each = [task.measure(predict_rows(runner, params, rows), data.targets[rows]) for params in models]
-    return Evaluation(test, own, _mean_measures(each))
+        return measured
+    validated = [predict_rows(runner, params, rows) for params in models]
+    by_global = validated[0] if server.memory.masks is None else predict_rows(runner, server.params, rows)
+    return measured._replace(
+        validation=_mean_measures([task.measure(predictions, data.targets[rows]) for predictions in validated]),
+        clients=_on_own_validation(data, task, of_clients(validated)),
+        age_bias=age_bias_of(data, task, by_global),
+    )
+
+
+def age_bias_of(data: Federation, task: Task, predictions: np.ndarray) -> AgeBias | None:
+    """The line through predictions of all who validate; None of what is no age, and where they are too few."""
+    return fit_age_bias(predictions, data.targets[data.validation_rows]) if task.of_age and not data.classes else None
+
+
+def _by_site(data: Federation, task: Task, by_model: list[np.ndarray]) -> dict[str, dict]:
+    """How the sites of each test set do; sets of fewer than two sites are left out."""
+    targets, sites = data.targets[data.test], np.array([data.people[row].get("site", "") for row in data.test])
+    judged = {
+        name: judge_sites(task, [predictions[at] for predictions in by_model], targets[at], sites[at])
+        for name, at in places_of_sets(data).items()
+    }
+    return {name: of_set for name, of_set in judged.items() if of_set}
+
+
+def _on_own_validation(data: Federation, task: Task, by_client: list[np.ndarray]) -> dict[str, float]:
+    """The headline measure on who validates the client's model, by that model; clients without anybody are left out."""
+    ends = np.cumsum([len(rows) for rows in data.validation])
+    measured = {
+        client_name(i): task.measure(by_client[i][end - len(rows) : end], data.targets[rows])[task.headline]
+        for i, (rows, end) in enumerate(zip(data.validation, ends, strict=True))
+        if len(rows)
+    }
+    return {name: value for name, value in measured.items() if np.isfinite(value)}
 
 
 def _mean_measures(each: list[dict[str, float]]) -> dict[str, float | None]:
@@ -87,25 +125,32 @@ def predict_rows(runner: Runner, params: Params, rows: np.ndarray) -> np.ndarray
     return predict_batches(runner.apply, params, runner.read, rows, runner.experiment.execution.eval_batch)
 
 
-def write_predictions(data: Federation, predictions: np.ndarray, workdir: Path, task: Task = REGRESSION) -> None:
+def write_predictions(
+    data: Federation, predictions: np.ndarray, workdir: Path, task: Task = REGRESSION, bias: AgeBias | None = None
+) -> None:
     """``predictions.tsv`` of the test set, by the global model, and a few test examples for the report."""
     people, targets = [data.people[i] for i in data.test], data.targets[data.test]
-    write_whole(workdir / "predictions.tsv", predictions_table(people, targets, predictions, task, data.class_names))
+    table = predictions_table(people, targets, predictions, task, data.class_names, bias=bias)
+    write_whole(workdir / "predictions.tsv", table)
     shown = min(10 if data.classes else 5, len(targets))
     chosen = np.argsort(targets, kind="stable")[np.linspace(0, len(targets) - 1, shown).round().astype(int)]
     np.savez(workdir / "slices.npz", volumes=data.inputs[data.test[chosen], ..., 0], targets=targets[chosen])
 
 
-def write_validation_predictions(runner: Runner, params: Params, workdir: Path) -> None:
-    """``validation_predictions.tsv`` of all who validate, with their set; no file where nobody does."""
+def write_validation_predictions(runner: Runner, params: Params, workdir: Path) -> AgeBias | None:
+    """``validation_predictions.tsv`` of all who validate, with their set, and the line through them; no file where
+    nobody does.
+    """
     data, task = runner.experiment.federation, runner.experiment.task
     rows = data.validation_rows
     if not len(rows):
-        return
+        return None
     sets = [client_name(i) + VALIDATION for i, of_client in enumerate(data.validation) for _ in of_client]
     people, targets = [data.people[i] for i in rows], data.targets[rows]
-    table = predictions_table(people, targets, predict_rows(runner, params, rows), task, data.class_names, sets)
+    predictions = predict_rows(runner, params, rows)
+    table = predictions_table(people, targets, predictions, task, data.class_names, sets)
     write_whole(workdir / VALIDATION_PREDICTIONS, table)
+    return age_bias_of(data, task, predictions)
 
 
 def predictions_table(
@@ -115,11 +160,12 @@ def predictions_table(
     task: Task = REGRESSION,
     class_names: Sequence[str] = (),
     sets: Sequence[str] = (),
+    bias: AgeBias | None = None,
 ) -> str:
     """Predictions as TSV: participant_id, session and site, then what depends on the task, then set.
 
     Of a number there are target, prediction and error, such as age, predicted_age, error; of a class the label, the
-    predicted label and its probability.
+    predicted label and its probability. The error of an age is the brain-age gap.
 
     Args:
         people: one row an example.
@@ -128,6 +174,7 @@ def predictions_table(
         task: what was predicted.
         class_names: what the classes are called; empty for their numbers, and images without people.
         sets: of each example, the run's client who was trained on the person, or its test set; empty for no column.
+        bias: of ages, for a column ``corrected_error``, the gap without its age bias; None for no column.
     """
     head: tuple[str, ...] = ("participant_id",)
     if class_names or not _classified(predictions):
@@ -139,6 +186,10 @@ def predictions_table(
     else:
         columns, cells = (task.target, f"{PREDICTED}{task.target}", "error"), _number_cells(targets, predictions)
     rows = [[*row, *more] for row, more in zip(rows, cells, strict=True)]
+    if bias is not None:
+        gaps = correct_age_bias(bias, predictions, targets) - np.asarray(targets)
+        columns = (*columns, CORRECTED)
+        rows = [[*row, "" if np.isnan(gap) else f"{gap:.3f}"] for row, gap in zip(rows, gaps, strict=True)]
     if sets:
         columns, rows = (*columns, "set"), [[*row, name] for row, name in zip(rows, sets, strict=True)]
     return tsv_text((*head, *columns), rows)

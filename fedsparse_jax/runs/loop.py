@@ -23,6 +23,7 @@ from fedsparse_jax.runs import checkpoint, console, metrics_log, model_choice, r
 from fedsparse_jax.runs.evaluation import evaluate_server, predict_test, write_predictions, write_validation_predictions
 from fedsparse_jax.runs.experiment import Experiment
 from fedsparse_jax.runs.likeness import write_likeness
+from fedsparse_jax.runs.quality import write_quality
 from fedsparse_jax.runs.records import SICK, UNSENT, RoundRecord, make_record
 from fedsparse_jax.runs.round import RoundResult, Runner, initial_server, make_runner, play_round, sample_cohort
 
@@ -65,10 +66,12 @@ def _run(experiment: Experiment, workdir: Path, print_fn: Print) -> list[RoundRe
             pending, server = writer_thread.submit(write_round, result), result.server
         pending.result()
     _say_what_was_chosen(experiment, records, print_fn)
-    write_predictions(experiment.federation, predict_test(runner, server.params), workdir, experiment.task)
-    write_validation_predictions(runner, server.params, workdir)
-    if experiment.federation.inputs.ndim == VOLUMES:
-        write_likeness(experiment.federation, workdir)
+    data, task, predictions = experiment.federation, experiment.task, predict_test(runner, server.params)
+    bias = write_validation_predictions(runner, server.params, workdir)
+    write_predictions(data, predictions, workdir, task, bias)
+    write_quality(workdir, data, task, predictions, int(server.round), bias)
+    if data.inputs.ndim == VOLUMES:
+        write_likeness(data, workdir)
     return records
 
 

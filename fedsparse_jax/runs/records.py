@@ -10,6 +10,7 @@ from fedsparse_jax.communication.transport import Traffic
 from fedsparse_jax.core import tree
 from fedsparse_jax.core.tasks import TASKS
 from fedsparse_jax.core.types import Absence
+from fedsparse_jax.data.roster import client_name
 from fedsparse_jax.federated.privacy_accounting import most_rounds
 from fedsparse_jax.models.flops import flops_per_example
 from fedsparse_jax.runs.evaluation import Evaluation
@@ -22,6 +23,7 @@ UNSENT = tuple(one.name.lower() for one in (Absence.NO_DATA, Absence.DROPPED_OUT
 SICK = (Absence.NOT_A_NUMBER.name.lower(), Absence.EXPLODED.name.lower())  # reasons that a model has diverged
 BASELINES = tuple(task.baseline_key for task in TASKS.values())
 BY_KEY = ("test", "own", "validation", "leakage", "baseline")  # fields whose keys are spread over the line
+LEFT_OUT_IF_EMPTY = ("clients", "sites", "age_bias", "left_out", "void", "may_be_best")
 LEAKAGE = ("train_mae", "train_nll", "membership_auc_")  # beginnings of the keys that share a field
 
 
@@ -35,7 +37,7 @@ class RoundRecord:
     train_loss: Annotated[float, "mean loss of the clients' examples during their local training"] = NAN
     test: Annotated[
         dict[str, float | None],
-        "`test_MEASURE`: on the central test set; `mae`, `rmse` (in years, or the label's unit), `r`, `r2`, or "
+        "`test_MEASURE`: on the central test set; `mae`, `rmse`, `bias` (in years, or the label's unit), `r`, `r2`, or "
         "`accuracy`, `balanced_accuracy`, `f1`, `auc`, `nll`; null where it is undefined; of several test sets "
         "`test_SET_MEASURE`, too",
     ] = dataclasses.field(default_factory=dict)
@@ -47,6 +49,21 @@ class RoundRecord:
         dict[str, float | None],
         "`validation_MEASURE`: the same measures on the people of all clients on whom models are chosen "
         "(`data.validation_share`)",
+    ] = dataclasses.field(default_factory=dict)
+    clients: Annotated[
+        dict[str, dict[str, float]],
+        "by client, such as `L1`: `examples` that its local steps went through, its mean `loss` on them, and the "
+        "headline measure of the new model on its own validation (`validation_mae`)",
+    ] = dataclasses.field(default_factory=dict)
+    sites: Annotated[
+        dict[str, dict[str, Any]],
+        "by test set (`test` where there is one): of all `sites` the number of scans, the headline measure and the "
+        "`bias`; minimum, quartiles and maximum of these measures over the sites; the `worst` site",
+    ] = dataclasses.field(default_factory=dict)
+    age_bias: Annotated[
+        dict[str, Any],
+        "the line of the global model's predicted age over the true one, on validation: `slope`, `offset` in years, "
+        "number of `scans`",
     ] = dataclasses.field(default_factory=dict)
     may_be_best: Annotated[
         bool,
@@ -106,7 +123,7 @@ class RoundRecord:
             elif field.name == "baseline":
                 keys = [task.baseline_key for task in TASKS.values() if task.headline in self.test]
                 entry |= {key: value for key in keys if not np.isnan(value)}
-            elif field.name in ("left_out", "void", "may_be_best"):
+            elif field.name in LEFT_OUT_IF_EMPTY:
                 entry |= {field.name: value} if value else {}
             elif value is not None and not (isinstance(value, float) and np.isnan(value)):
                 entry[field.name] = value
@@ -173,6 +190,9 @@ def make_record(
         test=evaluation.test,
         own=evaluation.own,
         validation=evaluation.validation,
+        clients=_by_client(result, evaluation, task.headline),
+        sites=evaluation.sites,
+        age_bias=evaluation.age_bias._asdict() if evaluation.age_bias else {},
         may_be_best=_may_be_best(experiment, result, evaluation),
         leakage=leakage,
         baseline=task.baseline(data.train_targets, data.targets[data.test]),
@@ -197,6 +217,21 @@ def make_record(
         collapsed=[name for name, count, _ in kernels if count == 0],
         seconds=round(seconds, 3),
     )
+
+
+def _by_client(result: RoundResult, evaluation: Evaluation, headline: str) -> dict[str, dict[str, float]]:
+    """What is known of single clients: of the cohort's training, and of everybody's validation."""
+    nobody = np.zeros(len(result.client_ids))
+    counts = sum((np.asarray(info.examples).sum(1) for info in result.steps), nobody)
+    losses = sum((np.asarray(info.loss, np.float64).sum(1) for info in result.steps), nobody)
+    known: dict[str, dict[str, float]] = {}
+    for client, examples, loss in zip(result.client_ids, counts, losses, strict=True):
+        known[client_name(int(client))] = {"examples": int(examples)}
+        if examples and np.isfinite(loss):
+            known[client_name(int(client))]["loss"] = float(loss / examples)
+    for name, value in evaluation.clients.items():
+        known.setdefault(name, {})[f"validation_{headline}"] = value
+    return known
 
 
 def _may_be_best(experiment: Experiment, result: RoundResult, evaluation: Evaluation) -> bool:

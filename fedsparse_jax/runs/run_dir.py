@@ -7,6 +7,7 @@ The files::
     people.tsv          who was in which client, trained on or of its validation, or the test set
     checkpoints/        the server's state, newest and best rounds  client_records/   masks that both sides know
     predictions.tsv     of the test set, by the final model         slices.npz        a few test examples
+    quality.json        its measures with intervals (`quality`)
     validation_predictions.tsv   of the validation, where there is one
     likeness.npz        how scans of the training look (`likeness`)
     tensorboard/        the same numbers as metrics.jsonl           report.html       and figures/, by `reporting`

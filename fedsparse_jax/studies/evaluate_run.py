@@ -1,11 +1,12 @@
 """A trained model on the scans of a folder or table: what it predicts, and how wrong it is for whom.
 
 An error on people whom the model was trained on is no test, nor is one on people by whom it was chosen. They are marked
-in the table, by the run's own record, and their errors are given apart from that of all others.
+in the table, by the run's own record, and their errors are given apart from that of all others. Of these others the
+error has intervals, is given site by site and, where the run has a validation, without the age bias, too.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,23 +16,27 @@ import numpy as np
 from fedsparse_jax.config import checks
 from fedsparse_jax.config.saved_runs import load_run, with_other_scans
 from fedsparse_jax.config.scans import label_from_config, no_progress, people_of_scans, read_scans
+from fedsparse_jax.core.age_bias import AgeBias
 from fedsparse_jax.core.errors import UsageError
 from fedsparse_jax.core.tasks import Task
 from fedsparse_jax.core.types import Model, ServerState
 from fedsparse_jax.data.image_sources import IMAGE_SOURCES
 from fedsparse_jax.data.labels import targets_of
 from fedsparse_jax.data.loading import predict_batches, streamed_reader
-from fedsparse_jax.data.roster import is_trained_on, is_validation, sets_of
+from fedsparse_jax.data.roster import TEST, Roster, is_trained_on, is_validation, sets_of
 from fedsparse_jax.data.scan_cache import ScanSet
 from fedsparse_jax.data.tables import Drop
 from fedsparse_jax.runs.evaluation import predictions_table
+from fedsparse_jax.runs.metrics_log import read_records
+from fedsparse_jax.runs.quality import judge_predictions, judge_sites
 from fedsparse_jax.runs.run_dir import is_of_0_1, recorded_people
+from fedsparse_jax.studies.site_predictability import ChallengeScore, score_challenge
 
 
 class OtherScans(NamedTuple):
     """What a model makes of some scans.
 
-    Errors are measures by name, with the number of scans and the error of predicting their own mean.
+    Errors are measures by name with their intervals, see `runs.quality`; knowing nothing predicts their own mean.
     """
 
     table: str  # predictions as TSV
@@ -43,6 +48,10 @@ class OtherScans(NamedTuple):
     task: Task  # what was predicted, and how it is judged
     remarks: tuple[str, ...]  # what to look at before the numbers are trusted
     validation_quality: dict[str, Any] | None = None  # errors on people of the run's validation; None for nobody
+    by_test_set: dict[str, dict[str, Any]] = {}  # errors on each of the run's several test sets, by name  # noqa: RUF012
+    sites: dict[str, Any] = {}  # the errors of `quality` by site; empty for fewer than two sites  # noqa: RUF012
+    age_bias: AgeBias | None = None  # of the model on the run's validation; None of what is no age, or of nobody there
+    challenge: ChallengeScore | None = None  # where there are sites that the model was trained on, and others
 
 
 def evaluate_run(
@@ -75,22 +84,52 @@ def evaluate_run(
     targets = targets_of(scan_set.scans, label_from_config(config), config.data.classes)
     predictions = predictions_of(config, network, server, scan_set)
     people = people_of_scans(scan_set)
-    sets = sets_of(people, targets, recorded_people(workdir))
+    recorded = recorded_people(workdir)
+    sets = sets_of(people, targets, recorded)
     trained, validating = (np.array([judge(name) for name in sets]) for judge in (is_trained_on, is_validation))
-    quality, trained_quality, validation_quality = (
-        _quality(task, predictions[rows], targets[rows]) for rows in (~trained & ~validating, trained, validating)
+    bias, others = age_bias_of_round(workdir, int(server.round)), ~trained & ~validating
+    names, sites = (np.array([person[key] for person in people]) for key in ("participant_id", "site"))
+    judge: Callable[..., Any] = lambda rows, bias=None: (
+        judge_predictions(task, predictions[rows], targets[rows], names[rows].tolist(), targets[rows], bias)
+        if rows.any()
+        else None
     )
+    challenge, refused = None, ""
+    if task.of_age and predictions.ndim == 1:
+        try:
+            about = scan_set.inputs, predictions, targets, sites, trained, others
+            challenge = score_challenge(network, server, *about)
+        except UsageError as error:
+            refused = f"no score of the OpenBHB challenge: {error}"
     return OtherScans(
-        table=predictions_table(people, targets, predictions, task, config.data.classes, sets),
+        table=predictions_table(people, targets, predictions, task, config.data.classes, sets, bias),
         task=task,
-        quality=quality,
-        trained_quality=trained_quality,
-        validation_quality=validation_quality,
+        quality=judge(others, bias),
+        trained_quality=judge(trained),
+        validation_quality=judge(validating),
         trained_on=trained_on,
         read_as=_in_words(reading),
         dropped=scan_set.dropped,
-        remarks=_remarks(scan_set),
+        remarks=(*_remarks(scan_set), *filter(None, [refused])),
+        by_test_set={name: judge(rows) for name, rows in _test_sets(recorded, names, np.array(sets) == TEST).items()},
+        sites=judge_sites(task, [predictions[others]], targets[others], sites[others]),
+        age_bias=bias,
+        challenge=challenge,
     )
+
+
+def _test_sets(recorded: Roster, names, tested: np.ndarray) -> dict[str, np.ndarray]:
+    """``bool[N]`` by name: who of the tested people is in which of a run's several test sets."""
+    set_of = {entry.participant_id: entry.test_set for entry in recorded if entry.test_set}
+    each = np.array([set_of.get(name, "") for name in names])
+    several = sorted(set(set_of.values()))
+    return {name: rows for name in several if len(several) > 1 and (rows := tested & (each == name)).any()}
+
+
+def age_bias_of_round(workdir: Path, round_: int) -> AgeBias | None:
+    """The line of ages that the log of a run has for a round; None where nobody validated it."""
+    lines = [record.age_bias for record in read_records(workdir) if record.round == round_]
+    return AgeBias(**lines[0]) if lines and lines[0] else None
 
 
 def predictions_of(config, network: Model, server: ServerState, scan_set: ScanSet) -> np.ndarray:
@@ -112,10 +151,3 @@ def _remarks(scan_set: ScanSet) -> tuple[str, ...]:
     """Warnings of quality with their counts, and notes of how tables were read."""
     counts = Counter(warning for quality in scan_set.quality for warning in quality.warnings)
     return (*(f"{count} x {warning}" for warning, count in counts.most_common()), *scan_set.notes)
-
-
-def _quality(task: Task, predictions: np.ndarray, targets: np.ndarray) -> dict[str, Any] | None:
-    if not len(targets):
-        return None
-    measures = task.measure(predictions, targets)
-    return {**measures, "n": len(targets), task.baseline_key: task.baseline(targets, targets)}

@@ -16,6 +16,7 @@ SCRIPTS = (
     "prepare",
     "report",
     "compare_methods",
+    "cross_validate",
     "audit_run",
     "train_shadows",
     "study_leakage",

@@ -194,6 +194,12 @@ def test_the_network_gets_the_ages_that_it_was_not_given(cache):
     assert callable(network.init) and callable(network.apply)
 
 
+def test_a_test_set_may_be_given_of_images_too(repository):
+    config = load_config(f"{repository}/configs/methods/fedavg.py:digits")
+    data, _ = federation_from_config(config, test=[0, 3, 9])
+    assert data.test.tolist() == [0, 3, 9] and sum(map(len, data.members)) == len(data.targets) - 3
+
+
 def test_a_test_set_may_be_given(cache):
     config = change(data__cache_dir=cache)
     data, dropped = federation_from_config(config, test=[0, 1, 2])

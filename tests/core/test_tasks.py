@@ -24,6 +24,7 @@ def test_regression_by_hand():
     # Errors 1, -1, 1, -1; the targets vary by 9 + 1 + 1 + 9 = 20, of which 4 is left.
     measures = tasks.regression_measures([51.0, 51.0, 55.0, 55.0], [50.0, 52.0, 54.0, 56.0])
     assert (measures["mae"], measures["rmse"], measures["r2"]) == (1.0, 1.0, pytest.approx(1 - 4 / 20))
+    assert measures["bias"] == 0.0 and tasks.regression_measures([53.0, 50.0], [50.0, 52.0])["bias"] == 0.5
     assert measures["r"] == pytest.approx(16 / math.sqrt(16 * 20))
 
 

@@ -61,6 +61,8 @@ def test_the_record_says_which_test_set_where_there_are_several(tmp_path):
     for name, record in (("plain", plain), ("named", named)):
         write_roster(tmp_path / name, record)
         assert read_roster(tmp_path / name) == record
+    divided_anew = as_recorded(SCANS, named)  # whatever the cohort calls them now
+    assert roster_of(divided_anew) == named and roster_of(as_recorded(SCANS, plain)) == plain
     assert "test_set" not in (tmp_path / "plain").read_text() and "test_set" in (tmp_path / "named").read_text()
 
 

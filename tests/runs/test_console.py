@@ -1,12 +1,21 @@
 """What a run says: the line of a round, the time left, warnings."""
 
 import dataclasses
+import math
 
 import pytest
 
 from fedsparse_jax.core import tasks
 from fedsparse_jax.runs import RoundRecord
-from fedsparse_jax.runs.console import duration, quality_line, round_line, seconds_left, warnings
+from fedsparse_jax.runs.console import (
+    duration,
+    measures_line,
+    quality_line,
+    round_line,
+    seconds_left,
+    sites_line,
+    warnings,
+)
 
 RECORD = RoundRecord(
     round=7,
@@ -80,3 +89,20 @@ def test_error_measures_are_one_line():
     assert quality_line(found, tasks.CLASSIFICATION) == (
         "accuracy 0.750, balanced 0.700, AUC 0.812 on 8 scans (naming their commonest class: accuracy 0.625)"
     )
+
+
+def test_intervals_stand_behind_their_measures():
+    quality = {"mae": 6.504, "r": 0.5, "bias": -0.25, "intervals": {"mae": [5.9, 7.1], "r": [math.nan] * 2}}
+    assert measures_line(quality, tasks.REGRESSION) == "MAE 6.50 y (5.90 to 7.10), r 0.50, bias -0.25 y"
+    found = {"accuracy": 0.75, "auc": 0.8125, "intervals": {"auc": [0.5, 1.0]}}
+    assert measures_line(found, tasks.CLASSIFICATION) == "accuracy 0.750, AUC 0.812 (0.500 to 1.000)"
+
+
+def test_sites_are_one_line():
+    spread = dict(zip(("min", "q25", "median", "q75", "max"), (1.0, 2.0, 3.0, 4.0, 5.0)))
+    judged = {"sites": {"A": {"n": 3, "mae": 1.0}, "B": {"n": 2, "mae": 5.0}}, "mae": spread, "worst": "B"}
+    assert sites_line(judged, tasks.REGRESSION) == (
+        "2 sites: MAE (y) from 1.00 to 5.00, quartiles 2.00, 3.00, 4.00; worst B (MAE 5.00 y on 2 scans)"
+    )
+    judged = {"sites": {"A": {"n": 3, "accuracy": 0.5}}, "accuracy": spread, "worst": "A"}
+    assert sites_line(judged, tasks.CLASSIFICATION).endswith("2.000, 3.000, 4.000; worst A (accuracy 0.500 on 3 scans)")

@@ -1,5 +1,6 @@
 """A trained model on scans that its run did not have."""
 
+import itertools
 import json
 import shutil
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from fedsparse_jax.config import chosen_round, experiment_from_config, load_config, load_run, override, saved_rounds
 from fedsparse_jax.config.saved_runs import with_other_scans
 from fedsparse_jax.core.errors import UsageError
+from fedsparse_jax.data.roster import write_roster
 from fedsparse_jax.data.tables import NothingLeft
 from fedsparse_jax.runs import read_records, run_experiment
 from fedsparse_jax.runs.run_dir import recorded_people
@@ -51,6 +53,54 @@ def test_every_scan_is_predicted_and_judged(workdir):
 def phantom_folder(cache):
     (folder,) = Path(cache).glob("phantom-*")
     return folder
+
+
+def test_an_error_has_an_interval_and_is_given_by_site(workdir, cache):
+    scans = evaluate_run(workdir, str(phantom_folder(cache)))
+    table = columns(scans.table)
+    tested, sites, error = (np.array(table[name]) for name in ("set", "site", "error"))
+    tested, error = tested == "test", error.astype(float)
+    low, high = scans.quality["intervals"]["mae"]
+    assert low < scans.quality["mae"] < high and scans.quality["people"] == tested.sum()
+    assert scans.quality["bias"] == pytest.approx(error[tested].mean(), abs=1e-3)
+    assert set(scans.sites["sites"]) == set(sites[tested])
+    for site, found in scans.sites["sites"].items():
+        assert found["mae"] == pytest.approx(np.abs(error[tested & (sites == site)]).mean(), abs=1e-3)
+    assert scans.age_bias is None and "corrected" not in scans.quality  # nobody validated
+    known = np.isin(sites, sites[~tested])
+    assert scans.challenge[3:] == (len(set(sites[~tested])), (tested & known).sum(), (tested & ~known).sum())
+
+
+def test_each_of_the_runs_test_sets_is_judged(workdir, cache, tmp_path):
+    copied = shutil.copytree(workdir, tmp_path / "run")
+    record, sets = recorded_people(workdir), itertools.cycle(["internal", "external"])
+    named = tuple(e._replace(test_set=next(sets)) if e.set == "test" else e for e in record)
+    write_roster(copied / "people.tsv", named)
+    scans = evaluate_run(copied, str(phantom_folder(cache)))
+    assert list(scans.by_test_set) == ["external", "internal"]
+    table, external = columns(scans.table), {e.participant_id for e in named if e.test_set == "external"}
+    error = [abs(float(e)) for e, who in zip(table["error"], table["participant_id"]) if who in external]
+    assert scans.by_test_set["external"]["n"] == len(error)
+    assert scans.by_test_set["external"]["mae"] == pytest.approx(np.mean(error), abs=1e-3)
+    assert evaluate_run(copied, SCANS).by_test_set == {}  # of other people
+
+
+def test_the_score_of_the_challenge_where_some_are_of_other_sites(workdir, cache, tmp_path):
+    root = phantom_folder(cache)
+    table = columns(evaluate_run(workdir, str(root)).table)
+    lines, elsewhere = ["participant_id,age,site,path"], []
+    for i, (person, age, part) in enumerate(zip(table["participant_id"], table["age"], table["set"])):
+        (path,) = root.glob(f"{person}/anat/*.nii.gz")
+        if part == "test" and len(elsewhere) < 2:
+            elsewhere.append(i)
+        lines.append(f"{person},{age},{'elsewhere' if i in elsewhere else 'AB'[i % 2]},{path}")
+    (tmp_path / "scans.csv").write_text("\n".join(lines) + "\n")
+    found = evaluate_run(workdir, str(tmp_path / "scans.csv")).challenge
+    error = np.abs(np.array(table["error"], float))[elsewhere].mean()
+    assert found.external_mae == pytest.approx(error, abs=1e-2)
+    assert (found.sites, found.external, found.internal) == (2, 2, list(table["set"]).count("test") - 2)
+    assert 0 <= found.site_accuracy <= 1
+    assert found.score == pytest.approx(found.external_mae * found.site_accuracy**0.3)
 
 
 def test_people_in_training_are_marked_and_judged_apart(workdir, cache):
@@ -259,6 +309,20 @@ def test_people_of_the_validation_are_marked_and_are_neither_trained_on_nor_a_te
     assert scans.quality["n"] == (sets == "test").sum()
     assert scans.quality["mae"] == pytest.approx(record.test["mae"], rel=1e-4)
     assert scans.trained_quality["n"] == len(sets) - scans.quality["n"] - scans.validation_quality["n"]
+
+
+def test_the_age_bias_of_the_validation_corrects_whatever_is_evaluated(validated, cache):
+    scans, (record,) = evaluate_run(validated, SCANS), read_records(validated)
+    table, line = columns(scans.table), record.age_bias
+    ages, predicted, corrected = (np.array(table[name], float) for name in ("age", "predicted_age", "corrected_error"))
+    np.testing.assert_allclose(corrected, predicted - line["slope"] * ages - line["offset"], atol=0.01)
+    assert scans.quality["corrected"]["mae"] == pytest.approx(np.abs(corrected).mean(), abs=1e-2)
+    assert scans.age_bias._asdict() == line and line["scans"] == len(
+        [entry for entry in recorded_people(validated) if entry.set.endswith("-validation")]
+    )
+    of_all = columns(evaluate_run(validated, str(phantom_folder(cache))).table)
+    validating = np.char.endswith(np.array(of_all["set"]), "-validation")
+    assert np.array(of_all["corrected_error"], float)[validating].mean() == pytest.approx(0, abs=1e-3)
 
 
 def test_the_best_round_is_asked_for_by_name(validated, workdir):

@@ -4,6 +4,6 @@ A way to write a network goes here: one function from a `Network` to bytes, one 
 ``FORMATS``.
 """
 
-from fedsparse_jax.export.dead_channels import drop_dead_channels
+from fedsparse_jax.export.compaction import drop_dead_channels
 from fedsparse_jax.export.formats import FORMATS, Format, Network
 from fedsparse_jax.export.sparse_file import SparseModel, read_sparse, sparse_bytes

@@ -10,11 +10,11 @@ import numpy as np
 
 from fedsparse_jax.core.errors import UsageError
 from fedsparse_jax.core.types import Array, Masks, Params
-from fedsparse_jax.export.dead_channels import drop_dead_channels
+from fedsparse_jax.export.compaction import drop_dead_channels
 from fedsparse_jax.export.onnx_file import onnx_bytes, onnx_predictor
 from fedsparse_jax.export.sparse_file import sparse_bytes, sparse_model
 from fedsparse_jax.export.stablehlo_file import stablehlo_bytes, stablehlo_predictor
-from fedsparse_jax.models.chains import Chain, apply_chain
+from fedsparse_jax.models.chains import LayerChain, apply_chain
 
 Predictor = Callable[[np.ndarray], np.ndarray]  # inputs [B, *shape] to predictions
 
@@ -27,7 +27,7 @@ class Network(NamedTuple):
     masks: Masks
     shape: tuple[int, ...]  # of one example, channels included
     card: Any  # JSON; what to know before the model is used
-    chain: Chain | None = None  # of a network that can be taken apart
+    chain: LayerChain | None = None  # of a network that can be taken apart
 
     @property
     def small(self) -> Params:

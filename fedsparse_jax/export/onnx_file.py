@@ -13,14 +13,14 @@ import numpy as np
 
 from fedsparse_jax.core.errors import UsageError
 from fedsparse_jax.core.types import Params
-from fedsparse_jax.models.chains import Block, Chain
+from fedsparse_jax.models.chains import Block, LayerChain
 from fedsparse_jax.models.layers import EPSILON
 
 OPSET, IR = 17, 8  # of 2022, so that runtimes of the last years read it
 INPUT, OUTPUT = "inputs", "predictions"
 
 
-def onnx_bytes(chain: Chain, params: Params, shape, about: Mapping[str, str]) -> bytes:
+def onnx_bytes(chain: LayerChain, params: Params, shape, about: Mapping[str, str]) -> bytes:
     """The content of an ONNX file.
 
     Args:

@@ -27,8 +27,8 @@ from fedsparse_jax.core import tree
 from fedsparse_jax.core.errors import UsageError
 from fedsparse_jax.core.types import Masks, Params
 
-MARK, FORMAT, LENGTH = b"FSSPARSE", 1, 4
-LARGEST = 2**32  # weights of a file that is believed
+MARK, FORMAT_VERSION, LENGTH = b"FSSPARSE", 1, 4
+MOST_WEIGHTS = 2**32  # weights of a file that is believed
 
 
 class SparseModel(NamedTuple):
@@ -55,7 +55,7 @@ def sparse_bytes(params: Params, masks: Masks, card: Any) -> bytes:
     bits = weights[positions].view(np.uint32)
     words = np.stack([gaps, bits << 1 | bits >> 31]).astype("<u4")
     planes = words.view(np.uint8).reshape(2, -1, 4).transpose(0, 2, 1)
-    about = {"format": FORMAT, "leaves": listed, "size": weights.size, "kept": positions.size, "card": card}
+    about = {"format": FORMAT_VERSION, "leaves": listed, "size": weights.size, "kept": positions.size, "card": card}
     header = json.dumps(about, separators=(",", ":")).encode()
     squeeze = zlib.compressobj(9, zlib.DEFLATED, 15, 9, zlib.Z_RLE)
     body = squeeze.compress(planes.tobytes()) + squeeze.flush()
@@ -81,11 +81,11 @@ def sparse_model(content: bytes) -> SparseModel:
         raise ValueError(f"it does not begin with {MARK.decode()}")
     end = start + int.from_bytes(content[len(MARK) : start], "little")
     header = json.loads(content[start:end])
-    if header["format"] != FORMAT:
-        raise ValueError(f"its format is {header['format']}, and this version reads {FORMAT}")
+    if header["format"] != FORMAT_VERSION:
+        raise ValueError(f"its format is {header['format']}, and this version reads {FORMAT_VERSION}")
     shapes = {str(name): tuple(map(int, shape)) for name, shape in header["leaves"]}
     size, kept = sum(map(math.prod, shapes.values())), int(header["kept"])
-    if any(side < 0 for shape in shapes.values() for side in shape) or not 0 <= kept <= size < LARGEST:
+    if any(side < 0 for shape in shapes.values() for side in shape) or not 0 <= kept <= size < MOST_WEIGHTS:
         raise ValueError("it announces weights that cannot be")
     positions, weights = _read_words(content[end:], kept)
     if kept and positions[-1] >= size:

@@ -1,7 +1,7 @@
-"""A network as StableHLO, for whoever has JAX and not this package: weights and operations in one file, by `jax.export`.
+"""A network as StableHLO, for whoever has JAX and not this package: weights and operations in one file.
 
-The batch is a symbol, so that one file takes any number of examples. Convolutions are written in the formulation that
-is fastest on the backend of this machine (`models.layers`); the file runs on all of ``PLATFORMS``.
+`jax.export` writes it. The batch is a symbol, so that one file takes any number of examples. Convolutions are written
+in the formulation that is fastest on the backend of this machine (`models.layers`); the file runs on ``PLATFORMS``.
 """
 
 from collections.abc import Callable

@@ -21,7 +21,7 @@ class Block(NamedTuple):
     pool: bool
 
 
-class Chain(NamedTuple):
+class LayerChain(NamedTuple):
     """A network, but for its weights."""
 
     blocks: tuple[Block, ...]
@@ -31,7 +31,7 @@ class Chain(NamedTuple):
     divisor: float = 1.0  # of the features before the dense layers
 
 
-def apply_chain(chain: Chain, params: Params, inputs: Array) -> Array:
+def apply_chain(chain: LayerChain, params: Params, inputs: Array) -> Array:
     """What the network computes: ``[B, *space, C] -> [B]``, or logits ``[B, K]``."""
     features = inputs
     for block in chain.blocks:

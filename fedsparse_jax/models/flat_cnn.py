@@ -15,7 +15,7 @@ from flax import nnx
 
 from fedsparse_jax.core.types import Array, Model
 from fedsparse_jax.models import layers
-from fedsparse_jax.models.chains import Block, Chain
+from fedsparse_jax.models.chains import Block, LayerChain
 from fedsparse_jax.models.from_nnx import from_nnx
 
 GAIN = 0.25  # the flattened features are divided by (their number)**GAIN
@@ -77,9 +77,9 @@ def flat_cnn(
     return from_nnx(lambda rngs: make(rngs=rngs))
 
 
-def flat_chain(shape, *, widths=(8, 16, 16), poolings=2, output_scale=None, classes=0, **unused) -> Chain:
+def flat_chain(shape, *, widths=(8, 16, 16), poolings=2, output_scale=None, classes=0, **unused) -> LayerChain:
     """The network of `flat_cnn` with these options, taken apart."""
     blocks = tuple(Block(f"conv{i + 1}", norm=True, pool=i < poolings) for i in range(len(widths)))
     features = voxels_left(shape, poolings) * widths[-1]
     scale = None if classes else output_scale or 1.0
-    return Chain(blocks, average=False, dense=("head",), scale=scale, divisor=features**GAIN)
+    return LayerChain(blocks, average=False, dense=("head",), scale=scale, divisor=features**GAIN)

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fedsparse_jax.core.types import Params
-from fedsparse_jax.models.chains import Chain
+from fedsparse_jax.models.chains import LayerChain
 
 
 class Pair(NamedTuple):
@@ -31,10 +31,10 @@ class Pair(NamedTuple):
     divisor: float  # between the two
 
 
-def drop_dead_channels(chain: Chain, params: Params) -> Params:
+def drop_dead_channels(chain: LayerChain, params: Params) -> Params:
     """The params of a smaller network of the same chain that predicts the same, in NumPy arrays.
 
-    >>> chain = Chain((), average=False, dense=("a", "b"))
+    >>> chain = LayerChain((), average=False, dense=("a", "b"))
     >>> a = {"kernel": np.array([[1.0, 0.0, 2.0]]), "bias": np.array([0.0, 3.0, 0.0])}
     >>> b = {"kernel": np.array([[1.0], [5.0], [0.0]]), "bias": np.array([0.5])}
     >>> small = drop_dead_channels(chain, {"a": a, "b": b})
@@ -47,7 +47,7 @@ def drop_dead_channels(chain: Chain, params: Params) -> Params:
     return layers
 
 
-def _pairs(chain: Chain) -> list[Pair]:
+def _pairs(chain: LayerChain) -> list[Pair]:
     names = [block.layer for block in chain.blocks] + list(chain.dense)
     norms = [block.norm for block in chain.blocks] + [False] * len(chain.dense)
     blocks = len(chain.blocks)

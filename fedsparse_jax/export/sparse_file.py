@@ -57,7 +57,7 @@ def sparse_bytes(params: Params, masks: Masks, card: Any) -> bytes:
     planes = words.view(np.uint8).reshape(2, -1, 4).transpose(0, 2, 1)
     about = {"format": FORMAT_VERSION, "leaves": listed, "size": weights.size, "kept": positions.size, "card": card}
     header = json.dumps(about, separators=(",", ":")).encode()
-    squeeze = zlib.compressobj(9, zlib.DEFLATED, 15, 9, zlib.Z_RLE)
+    squeeze = zlib.compressobj(9, zlib.DEFLATED, 15, 8, zlib.Z_RLE)
     body = squeeze.compress(planes.tobytes()) + squeeze.flush()
     return MARK + len(header).to_bytes(LENGTH, "little") + header + body
 

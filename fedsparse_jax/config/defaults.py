@@ -29,7 +29,8 @@ def defaults() -> ConfigDict:
         # affine: trust the header | rough: match centre and spread of the brain | register: raw heads or brains, which
         # are registered to the MNI template and stripped (extra "register"; seconds a scan, kept in the cache)
         align="affine",
-        normalise="volume",  # z-score over the "volume" (the paper), over the "brain", or "percentile"
+        # z-score over the "volume" (the paper), or over the "brain"; "percentile"; "mean", as weights of SFCN expect
+        normalise="volume",
         cache_dir="~/.cache/fedsparse_jax",
         workers=1,  # threads that read scans
         # What is predicted: the column of a number or, with task=classification, of classes such as sex or diagnosis;
@@ -43,7 +44,10 @@ def defaults() -> ConfigDict:
         options=ConfigDict(dict(people=512, spread=0.6), convert_dict=True),  # arguments of the source
     )
     config.partition = dict(name="uniform_iid", num_clients=8)  # with name="site" it may be "auto": one client a site
-    config.model = dict(name="brain_age_cnn")  # output_mean and output_scale: see `build.model_from_config`
+    # output_mean and output_scale: see `network.model_from_config`. init_from names weights to start from, a run folder
+    # or a file (`warm_start.READERS`); init_which is the model of the run, best | last | ROUND; init_masks=False starts
+    # from its weights and prunes anew.
+    config.model = dict(name="brain_age_cnn")
 
     _add_training(config)
 

@@ -42,7 +42,7 @@ def recipe_from_config(config: ConfigDict, network: Model, usual_loss: float = 0
 
     Args:
         config: complete.
-        network: from `build.model_from_config`.
+        network: from `network.model_from_config`.
         usual_loss: mean loss of a model that knows nothing, where that is known.
     """
     client, opt_states = config.client, {"fresh": False, "kept": True}

@@ -66,9 +66,10 @@ def build_algorithm(recipe: Recipe) -> FedAlgorithm:
 
 
 def init_server(recipe: Recipe, key: Key) -> ServerState:
-    """The dense state before any training."""
+    """The state before any training, dense unless the recipe begins with masks."""
     params = _initial_params(recipe, key)
-    mask, for_every_client = masks.ones(params), partial(tree.broadcast, count=recipe.num_clients)
+    mask = masks.ones(params) if recipe.initial_masks is None else recipe.initial_masks
+    for_every_client = partial(tree.broadcast, count=recipe.num_clients)
     states = [hook.init_state() for hook in recipe.hooks if hook.init_state]
     memory = ClientMemory(
         masks=for_every_client(mask) if recipe.mask_ownership.clients_keep else None,
@@ -256,7 +257,8 @@ def _context(recipe: Recipe, server: ServerState, t: Array | int) -> HookContext
 
 
 def _initial_params(recipe: Recipe, key: Key):
-    return recipe.model.init(jax.random.fold_in(key, _INIT))
+    params = recipe.model.init(jax.random.fold_in(key, _INIT))
+    return params if recipe.initial_masks is None else masks.apply(recipe.initial_masks, params)
 
 
 def _mask_opt_states(recipe: Recipe, opt_states, client_masks):

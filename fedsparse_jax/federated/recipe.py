@@ -6,7 +6,7 @@ from typing import NamedTuple
 import optax
 
 from fedsparse_jax.core.errors import ArgumentError, UsageError
-from fedsparse_jax.core.types import Aggregator, DataNeeds, Model, Params
+from fedsparse_jax.core.types import Aggregator, DataNeeds, Masks, Model, Params
 from fedsparse_jax.federated.client_map import ClientMap
 from fedsparse_jax.federated.client_step import PrivateSteps
 from fedsparse_jax.federated.hooks import Hook
@@ -46,6 +46,7 @@ class Recipe(NamedTuple):
     keep_opt_state: bool = False  # a client's optimizer goes on where it stopped in its last round
     norm_bound: float = 0.0  # an update's largest norm, as a multiple of the median one; 0 for none, see `robust`
     limits: Limits = Limits()  # which clients count in a round, and how many it needs
+    initial_masks: Masks | None = None  # of weights that are pruned before any training; None keeps everything
     num_clients: int = 1  # of the federation; matters where clients keep something between rounds
     client_map: ClientMap = "scan"
     devices: int = 1

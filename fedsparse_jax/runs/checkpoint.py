@@ -136,8 +136,13 @@ def rounds_on_disk(workdir: Path) -> set[int]:
 
 def state_digest(server: ServerState) -> str:
     """SHA-256 over dtypes, shapes and bytes of all leaves."""
+    return digest_of_arrays(jax.tree.leaves(server))
+
+
+def digest_of_arrays(arrays: Sequence) -> str:
+    """SHA-256 over dtypes, shapes and bytes of arrays, in their order."""
     total = hashlib.sha256()
-    for leaf in jax.tree.leaves(server):
+    for leaf in arrays:
         if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             leaf = jax.random.key_data(leaf)
         array = np.ascontiguousarray(leaf)

@@ -49,7 +49,7 @@ def read_run(folder: Path, which: str) -> Source:
 
 def read_published_sfcn(file: Path, which: str) -> Source:
     """The published SFCN weights, as their repository has them."""
-    return Source(sfcn.read_sfcn(file), licence=sfcn.LICENCE)
+    return Source(sfcn.read_sfcn(file), licence=sfcn.SFCN_LICENCE)
 
 
 def source_from_config(config: ConfigDict) -> Source | None:

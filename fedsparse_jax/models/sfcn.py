@@ -18,8 +18,8 @@ from fedsparse_jax.core.errors import UsageError
 from fedsparse_jax.core.types import Params
 from fedsparse_jax.models.torch_files import read_state_dict
 
-EPSILON = 1e-5  # of PyTorch's batch norm
-LICENCE = (
+BATCH_NORM_EPSILON = 1e-5  # of PyTorch's batch norm
+SFCN_LICENCE = (
     "Weights of SFCN: published at github.com/ha-ha-ha-han/UKBiobank_deep_pretrain under the MIT licence, copyright "
     "2020 Han Peng; trained on UK Biobank. Cite Peng et al., Medical Image Analysis 68 (2021) 101871."
 )
@@ -70,7 +70,7 @@ def _folded(state: Mapping[str, np.ndarray], block: str) -> dict[str, np.ndarray
     kernel = tensor("0.weight")
     if kernel.ndim != 5:
         raise ValueError(f"{block} is no convolution in three dimensions")
-    scale = tensor("1.weight") / np.sqrt(tensor("1.running_var") + EPSILON)
+    scale = tensor("1.weight") / np.sqrt(tensor("1.running_var") + BATCH_NORM_EPSILON)
     bias = (tensor("0.bias") - tensor("1.running_mean")) * scale + tensor("1.bias")
     folded = {"kernel": kernel.transpose(2, 3, 4, 1, 0) * scale, "bias": bias}
     return {name: leaf.astype(np.float32) for name, leaf in folded.items()}

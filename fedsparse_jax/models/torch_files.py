@@ -17,7 +17,7 @@ import numpy as np
 
 from fedsparse_jax.core.errors import UsageError
 
-MAGIC = 0x1950A86A20F9469CFC6C  # of the older format
+OLDER_MAGIC = 0x1950A86A20F9469CFC6C  # of the older format
 STORAGES: dict[str, str] = {
     "torch FloatStorage": "<f4", "torch DoubleStorage": "<f8", "torch HalfStorage": "<f2", "torch LongStorage": "<i8",
     "torch IntStorage": "<i4", "torch ShortStorage": "<i2", "torch CharStorage": "i1", "torch ByteStorage": "u1",
@@ -90,7 +90,7 @@ def _from_archive(path: Path) -> tuple[Any, Callable[[Storage], bytes]]:
 
 def _from_stream(stream: BinaryIO) -> tuple[Any, Callable[[Storage], bytes]]:
     """The object of the older format: four pickles, the keys of the blocks, then each block behind its length."""
-    if _read_object(stream) != MAGIC:
+    if _read_object(stream) != OLDER_MAGIC:
         raise ValueError("it begins as no file of PyTorch does")
     _, _, named, keys = (_read_object(stream) for _ in range(4))  # the first two: version, and machine
     start, rest = stream.tell(), stream.read()

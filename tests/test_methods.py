@@ -87,6 +87,9 @@ METHODS = {
     "fedsparsify_local:mean": sparse("client", gradual),
     "lotteryfl": sparse("arrival", lambda t: min(1 - 0.8**t, 0.6), scope="per_layer", prunable=KERNELS,
                         aggregate=unweighted_keepers),
+    "scaffold": {**DENSE, "aggregate": unweighted_keepers, "scaffold": True},
+    "fedper": {**DENSE, "personal": ("b", "v")},
+    "cyclic": {**DENSE, "cyclic": True},
     "centralized": sparse("server", gradual),
     "centralized:dense": DENSE,
 }  # fmt: skip
@@ -96,7 +99,7 @@ def config_of(name):
     path, _, form = name.partition(":")
     config = load_config(f"configs/methods/{path}.py:" + "+".join(filter(None, ["digits", "smoke", "60", form])))
     config.client.loss, config.task = "squared", "regression"
-    if config.hooks.name != "none":
+    if config.hooks.name == "lottery_tickets":
         config.hooks.min_accuracy = 0.0
     config.client.optimizer.learning_rate = RATE
     config.regrowth.end = min(config.regrowth.end, 2)
@@ -104,6 +107,7 @@ def config_of(name):
         config.regrowth.end = config.regrowth.rule.end = 2
     if form == "tuned" and name.startswith("fedsparsify"):
         assert config.pruning.schedule.end == 2
+    config.client.personal = METHODS[name].get("personal", ())
     config.partition.num_clients = 1 if "centralized" in name else NUM_CLIENTS
     return config
 
@@ -122,7 +126,7 @@ def jax_rounds(name, messages=OFF, **changes):
         model=model,
         algorithm=build_algorithm(recipe),
         federation=data,
-        cohorts=Cohorts(len(data.members), config.solo_rounds),
+        cohorts=Cohorts(len(data.members), config.solo_rounds, config.order if config.order != "together" else ""),
         batching=Batching(BATCH, EPOCHS),
         execution=Execution(steps_per_chunk=4),
         messages=messages,

@@ -38,7 +38,16 @@ from fedsparse_jax.federated.client_map import num_parallel_clients
 from fedsparse_jax.federated.client_step import PrivateSteps
 from fedsparse_jax.federated.privacy_accounting import epsilon_spent, require_accountant
 from fedsparse_jax.models.flops import multiply_adds_per_weight
-from fedsparse_jax.runs.experiment import Batching, Cohorts, Execution, Experiment, LeakageLog, ModelChoice, Output
+from fedsparse_jax.runs.experiment import (
+    TRAVELS,
+    Batching,
+    Cohorts,
+    Execution,
+    Experiment,
+    LeakageLog,
+    ModelChoice,
+    Output,
+)
 from fedsparse_jax.runs.faults import Faults
 from fedsparse_jax.runs.run_dir import is_of_0_1, recorded_people
 
@@ -138,6 +147,8 @@ def experiment_from_config(
     checks.check_devices(config)
     checks.check_clients(config)
     checks.check_early_stopping(config)
+    checks.check_order(config)
+    checks.check_log_of_leaks(config)
     task, source = checks.check_task(config), source_from_config(config)
     if source:
         config = with_numbers_of(config, source)
@@ -163,7 +174,7 @@ def experiment_from_config(
             config, network, _loss_of_knowing_nothing(config, data), warm.masks if warm else None
         ),
         federation=data,
-        cohorts=Cohorts(size, config.solo_rounds),
+        cohorts=Cohorts(size, config.solo_rounds, config.order if config.order in TRAVELS else ""),
         batching=Batching(config.client.batch_size, config.client.epochs, config.pruning.batches),
         execution=_execution(config, data, size),
         output=Output(config.checkpoint.every, config.checkpoint.keep, config.log.tensorboard),

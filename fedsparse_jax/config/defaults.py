@@ -16,6 +16,9 @@ def defaults() -> ConfigDict:
     config.rounds = 40
     config.precision = "float32"  # of products and activations: float32 | bfloat16; weights stay float32
     config.participation = 1.0  # share of the clients in each round
+    # together: all clients of a round begin from the same model, and are merged. cyclic, shuffled: the model travels
+    # from client to client, by their numbers, or in an order that is drawn in each round.
+    config.order = "together"
     config.solo_rounds = 0  # first rounds in which one client, chosen by the seed, trains alone (PruneFL)
 
     config.data = dict(
@@ -68,7 +71,7 @@ def defaults() -> ConfigDict:
         placement="none", criterion="squared_gradient", begin=1, every=1, end=0
     )
     config.regrowth.rule = dict(name="swap", fraction=0.5)
-    # A further hook, a member of HOOKS: none | lottery_tickets (with min_accuracy, reset_to_initial).
+    # A further hook, a member of HOOKS: none | scaffold | lottery_tickets (with min_accuracy, reset_to_initial).
     config.hooks = dict(name="none")
     _add_execution(config)
     return config.lock()
@@ -81,6 +84,9 @@ def _add_training(config: ConfigDict) -> None:
     config.client.proximal = 0.0  # mu of FedProx
     # Anchor of the FedProx term: the "global" model (the paper), or "zero" (a published port; equals weight decay).
     config.client.proximal_anchor = "global"
+    # Leaves that stay with their client and are neither sent, merged nor pruned, by patterns of their names, such as
+    # head/* (FedPer) or */bias; each client is then judged by its own model.
+    config.client.personal = ()
     config.client.optimizer_state = "fresh"  # fresh in every round | kept from the client's last round
     config.client.optimizer = dict(name="sgd", learning_rate=5e-5)
     # What the learning rate is multiplied by in each round, by a schedule of optax (none: 1), such as

@@ -51,7 +51,7 @@ def algorithm_from_config(
         initial_masks: of a start from weights that are pruned already.
     """
     recipe = recipe_from_config(config, network, usual_loss)._replace(initial_masks=initial_masks)
-    with argument_path("execution"):
+    with argument_path("execution", personal="client.personal"):
         algorithm = build_algorithm(recipe)
     if config.poison.name == "none":
         return algorithm

@@ -112,8 +112,8 @@ def accuracy_section(run: RunFiles) -> Section:
     baseline = shown(last.baseline)
     rows.insert(1, (f"{task.label} of {task.naive}", baseline))
     if task.headline in last.own:
-        own = formatted(as_number(last.own[task.headline]), ".3f")
-        rows.append((f"{task.label} on the classes that a client holds, mean over clients", own))
+        part = "at the sites of a client" if task.lower_is_better else "on the classes that a client holds"
+        rows.append((f"{task.label} {part}, mean over clients", shown(last.own[task.headline])))
     measured = Table((f"on the test set, round {last.round}", ""), rows)
     parts = [*_undefined_rounds(run), measured, *_chosen_model(run), *_rates(run)]
     figure = plots_run.quality_by_round(run.records, run.method, task)

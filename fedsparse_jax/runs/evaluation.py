@@ -8,13 +8,13 @@ import jax
 import numpy as np
 from scipy.special import softmax
 
-from fedsparse_jax.core import masks, tree
 from fedsparse_jax.core.files import tsv_text, write_whole
 from fedsparse_jax.core.tasks import REGRESSION, Task
 from fedsparse_jax.core.types import Params, ServerState
 from fedsparse_jax.data.federation import Federation
 from fedsparse_jax.data.loading import predict_batches
 from fedsparse_jax.data.roster import VALIDATION, client_name
+from fedsparse_jax.federated.personal import has_own_models, model_of_client
 from fedsparse_jax.runs.round import Runner
 
 VALIDATION_PREDICTIONS = "validation_predictions.tsv"
@@ -24,8 +24,8 @@ PREDICTED = "predicted_"  # before the name of a column of truths
 class Evaluation(NamedTuple):
     """Measures by name; None stands for what is undefined."""
 
-    test: dict[str, float | None]  # on the test set; where clients have masks of their own, the mean over their models
-    own: dict[str, float]  # with classes: the headline measure on the classes of each client, by its own model
+    test: dict[str, float | None]  # on the test set; where clients have models of their own, the mean over these
+    own: dict[str, float]  # the headline measure on each client's own classes, or sites, by its own model
     validation: dict[str, float | None] = {}  # as test, on all who validate; empty where nobody does  # noqa: RUF012
 
 
@@ -33,18 +33,17 @@ def evaluate_server(runner: Runner, server: ServerState) -> Evaluation:
     """Measures of the global model, or of every client's own one, on the test set and on validation."""
     data, task = runner.experiment.federation, runner.experiment.task
     num_clients = len(data.members)
-    if server.memory.masks is None:
-        models = [server.params]
-    else:
-        own_masks = [tree.gather(server.memory.masks, i) for i in range(num_clients)]
-        models = [masks.apply(mask, server.params) for mask in own_masks]
+    models = [model_of_client(server, i) for i in range(num_clients)] if has_own_models(server) else [server.params]
     by_model = [predict_test(runner, params) for params in models]
     by_client = by_model if len(by_model) == num_clients else by_model * num_clients
     test = _mean_measures([_measure_sets(data, task, predictions) for predictions in by_model])
-    own = _on_own_classes(runner, by_client) if data.classes else {}
+    own = _on_own_part(runner, by_client) if data.classes or server.memory.params is not None else {}
     rows = data.validation_rows
     if not len(rows):
         return Evaluation(test, own)
+    if server.memory.params is not None:  # whom a client validates on, its own model predicts
+        by_own = [predict_rows(runner, *pair) for pair in zip(models, data.validation, strict=True) if len(pair[1])]
+        return Evaluation(test, own, _mean_measures([task.measure(np.concatenate(by_own), data.targets[rows])]))
     each = [task.measure(predict_rows(runner, params, rows), data.targets[rows]) for params in models]
     return Evaluation(test, own, _mean_measures(each))
 
@@ -65,15 +64,30 @@ def _measure_sets(data: Federation, task: Task, predictions: np.ndarray) -> dict
     return measures
 
 
-def _on_own_classes(runner: Runner, by_client: list[np.ndarray]) -> dict[str, float]:
-    """The headline measure on test examples of the client's own classes, the mean over the clients that have some."""
+def _on_own_part(runner: Runner, by_client: list[np.ndarray]) -> dict[str, float]:
+    """The headline measure on test examples of the client's own classes, or else of its sites, the mean over the
+    clients that have some; empty where none has.
+    """
     data, task = runner.experiment.federation, runner.experiment.task
     values, targets = [], data.targets[data.test]
     for client, predictions in enumerate(by_client):
-        rows = data.test_of_own_classes(client)
+        rows = data.test_of_own_classes(client) if data.classes else data.test_of_own_sites(client)
         if len(rows):
             values.append(task.measure(predictions[rows], targets[rows])[task.headline])
-    return {task.headline: float(np.mean(values))}
+    return {task.headline: float(np.mean(values))} if values else {}
+
+
+def predict_as_server(runner: Runner, server: ServerState, rows: np.ndarray) -> np.ndarray:
+    """What a stranger is predicted: by the global model or, where leaves stay with the clients, by the mean of all."""
+    models = models_for_strangers(server, len(runner.experiment.federation.members))
+    return np.mean([predict_rows(runner, params, rows) for params in models], 0)
+
+
+def models_for_strangers(server: ServerState, num_clients: int) -> list[Params]:
+    """The models whose mean predicts who is of no client: the global one, if there is a whole one."""
+    if server.memory.params is None:
+        return [server.params]
+    return [model_of_client(server, i) for i in range(num_clients)]
 
 
 def predict_test(runner: Runner, params: Params) -> np.ndarray:
@@ -96,7 +110,7 @@ def write_predictions(data: Federation, predictions: np.ndarray, workdir: Path, 
     np.savez(workdir / "slices.npz", volumes=data.inputs[data.test[chosen], ..., 0], targets=targets[chosen])
 
 
-def write_validation_predictions(runner: Runner, params: Params, workdir: Path) -> None:
+def write_validation_predictions(runner: Runner, server: ServerState, workdir: Path) -> None:
     """``validation_predictions.tsv`` of all who validate, with their set; no file where nobody does."""
     data, task = runner.experiment.federation, runner.experiment.task
     rows = data.validation_rows
@@ -104,7 +118,8 @@ def write_validation_predictions(runner: Runner, params: Params, workdir: Path) 
         return
     sets = [client_name(i) + VALIDATION for i, of_client in enumerate(data.validation) for _ in of_client]
     people, targets = [data.people[i] for i in rows], data.targets[rows]
-    table = predictions_table(people, targets, predict_rows(runner, params, rows), task, data.class_names, sets)
+    predictions = predict_as_server(runner, server, rows)
+    table = predictions_table(people, targets, predictions, task, data.class_names, sets)
     write_whole(workdir / VALIDATION_PREDICTIONS, table)
 
 

@@ -23,7 +23,7 @@ FORMS = {
     "centralized": ["dense"],
 }
 SLOW_FORMS = [pytest.param(f"{name}:{form}", marks=pytest.mark.slow) for name, forms in FORMS.items() for form in forms]
-DENSE = {"fedavg", "fedprox", "fedadam", "scaffold", "fedper", "cyclic", "centralized:dense"}
+DENSE = {"fedavg", "fedprox", "fedadam", "scaffold", "fedper", "cyclic", "travelling", "centralized:dense"}
 OUTCOME = {"prunefl", "lotteryfl", "fedsparsify_local"}  # whose sparsity is measured, not set
 
 

@@ -161,7 +161,7 @@ def experiment_from_config(
     checks.check_outputs(network, data)
     warm = begin_from(source, network, config.model, config.data) if source else None
     if warm:
-        network, resolved = network._replace(init=warm.init), {**resolved, **warm.resolved}
+        network, resolved = network._replace(init=warm.init), {**config.model, **resolved, **warm.resolved}
     params = jax.eval_shape(network.init, jax.random.key(0))
     size = cohort_size(config.partition.num_clients, config.participation)
     return Experiment(

@@ -24,13 +24,12 @@ def model_from_config(config: ConfigDict, train_ages=()) -> tuple[Model, dict]:
     ``output_mean`` and ``output_scale`` default to mean and SD of the training ages. In a real federation these
     two numbers are the sites' size-weighted statistics, agreed on before round 1.
     """
-    section = dict(config.model)
+    section = {key: value for key, value in config.model.items() if key not in OF_WARM_START}
     takes = inspect.signature(lookup(MODELS, section["name"], "model.name")).parameters
     for key, statistic in (("output_mean", np.mean), ("output_scale", np.std)):
         if key in takes and section.get(key, takes[key].default) is None and not section.get("classes"):
             section[key] = float(statistic(train_ages)) if len(train_ages) else 1.0
-    options = {key: value for key, value in section.items() if key not in OF_WARM_START}
-    make = bind_options(MODELS, options, "model", "shape", "channels")
+    make = bind_options(MODELS, section, "model", "shape", "channels")
     channels = {"channels": config.data.channels} if config.data.channels != 1 else {}
     if channels and "channels" not in takes:
         raise UsageError(

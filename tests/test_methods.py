@@ -352,7 +352,9 @@ def test_the_least_accuracy_of_lotteryfl_by_hand():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["fedavg", "fedsparsify_local", "feddst", "prunefl", "lotteryfl"])
+@pytest.mark.parametrize(
+    "name", ["fedavg", "fedsparsify_local", "feddst", "prunefl", "lotteryfl", "scaffold", "fedper", "cyclic"]
+)
 def test_through_messages_every_kind_of_method_ends_with_the_same_bits(name):
     # Dense, masks of the clients, regrowth at the client, at the server (which asks for scores), masks of one's own.
     states = [jax_rounds(name, MessageSettings(mode))[2] for mode in ("off", "measure", "transmit")]

@@ -159,7 +159,7 @@ def experiment_from_config(
     data, dropped = federation_from_config(config, progress, test, workdir)
     network, resolved = model_from_config(config, data.train_targets)
     checks.check_outputs(network, data)
-    warm = begin_from(source, network, config.model, config.data) if source else None
+    warm = begin_from(source, network, config.model, config.data, data) if source else None
     if warm:
         network, resolved = network._replace(init=warm.init), {**config.model, **resolved, **warm.resolved}
     params = jax.eval_shape(network.init, jax.random.key(0))

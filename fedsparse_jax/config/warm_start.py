@@ -17,8 +17,11 @@ from fedsparse_jax.config.saved_runs import chosen_round, load_run
 from fedsparse_jax.core import masks, tree
 from fedsparse_jax.core.errors import UsageError
 from fedsparse_jax.core.types import Masks, Model, Params
+from fedsparse_jax.data.federation import Federation
+from fedsparse_jax.data.roster import is_trained_on
 from fedsparse_jax.models import sfcn
 from fedsparse_jax.runs.checkpoint import digest_of_arrays
+from fedsparse_jax.runs.run_dir import recorded_people
 
 SEEN_BY_NETWORK = ("shape", "channels", "align", "normalise")  # keys of data
 
@@ -30,6 +33,7 @@ class Source(NamedTuple):
     masks: Masks | None = None  # of the same leaves; None where nothing is pruned
     licence: str = ""  # what a user must be told
     config: ConfigDict | None = None  # of the run they come from, if it is one
+    trained_on: frozenset[str] = frozenset()  # ids of its people
 
 
 class WarmStart(NamedTuple):
@@ -44,7 +48,8 @@ class WarmStart(NamedTuple):
 def read_run(folder: Path, which: str) -> Source:
     """The model of a run, within its mask."""
     config, _, server = load_run(folder, chosen_round(folder, which))
-    return Source(masks.apply(server.masks, server.params), server.masks, config=config)
+    people = frozenset(entry.participant_id for entry in recorded_people(folder) if is_trained_on(entry.set))
+    return Source(masks.apply(server.masks, server.params), server.masks, config=config, trained_on=people)
 
 
 def read_published_sfcn(file: Path, which: str) -> Source:
@@ -96,7 +101,9 @@ def with_numbers_of(config: ConfigDict, source: Source) -> ConfigDict:
     return changed
 
 
-def begin_from(source: Source, network: Model, section: ConfigDict, data: ConfigDict) -> WarmStart:
+def begin_from(
+    source: Source, network: Model, section: ConfigDict, data: ConfigDict, federation: Federation
+) -> WarmStart:
     """The network's own params and masks with the leaves that the source has in the same shape.
 
     Args:
@@ -104,6 +111,7 @@ def begin_from(source: Source, network: Model, section: ConfigDict, data: Config
         network: that begins with them.
         section: ``model`` of the config.
         data: ``data`` of the config.
+        federation: the people of the new run.
 
     Raises:
         UsageError: no leaf fits.
@@ -127,6 +135,7 @@ def begin_from(source: Source, network: Model, section: ConfigDict, data: Config
     mask = [jnp.asarray(kept[n]) if n in fits and n in kept else jnp.ones(one.shape, bool) for n, one in wanted.items()]
     sha256 = digest_of_arrays([*fits.values(), *mask])
     remarks = [_taken(section, fits, there, wanted, sha256), source.licence, _seen_otherwise(source, data)]
+    remarks.append(_known_people(source, federation))
     starting_mask = jax.tree.unflatten(structure, mask) if keep else None
     return WarmStart(init, starting_mask, {"init_sha256": sha256}, tuple(filter(None, remarks)))
 
@@ -152,6 +161,15 @@ def _seen_otherwise(source: Source, data: ConfigDict) -> str:
     plain = lambda value: tuple(value) if isinstance(value, list) else value
     differ = [f"data.{key} was {before!r} and is {now!r}" for key, before, now in pairs if plain(before) != plain(now)]
     return f"Note: the weights were trained on scans read otherwise: {'; '.join(differ)}." if differ else ""
+
+
+def _known_people(source: Source, federation: Federation) -> str:
+    """How many of those who judge the new model the weights were trained on, by their ids."""
+    sets = {"test set": federation.test, "validation": federation.validation_rows}
+    judges = {name: {federation.people[row]["participant_id"] for row in rows} for name, rows in sets.items()}
+    known = {name: len(people & source.trained_on) for name, people in judges.items()}
+    told = [f"{count} of {len(judges[name])} people of the {name}" for name, count in known.items() if count]
+    return f"Warning: the weights were trained on {' and '.join(told)}, whose errors are no test." if told else ""
 
 
 # How each kind of place is read, by the end of its name: (path, which) -> Source.

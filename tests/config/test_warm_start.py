@@ -48,6 +48,23 @@ def test_a_run_begins_with_the_last_model_of_another(source):
     assert experiment.remarks[0].startswith(f"Weights from {source}: 4 of 4 leaves (SHA-256 ")
 
 
+def test_people_who_know_the_weights_are_told_where_they_are_to_judge(source):
+    begin = ("model.init_from", str(source))
+    assert not any("Warning" in remark for remark in start_of(config_of("fedavg", begin))[0].remarks)  # the same split
+    experiment, _ = start_of(config_of("fedavg", begin, ("seed", "5"), ("data.validation_share", "0.3")))
+    sets = {
+        row.split("\t")[0]: row.rstrip().split("\t")[-1] for row in (source / "people.tsv").read_text().splitlines()
+    }
+    data = experiment.federation
+    count = lambda rows: sum(sets[data.people[row]["participant_id"]] != "test" for row in rows)
+    known, validating = count(data.test), count(data.validation_rows)
+    assert 0 < known < len(data.test) and validating > 0
+    told = f"{known} of {len(data.test)} people of the test set and {validating} of {len(data.validation_rows)} people"
+    assert any(
+        f"Warning: the weights were trained on {told} of the validation" in remark for remark in experiment.remarks
+    )
+
+
 def test_an_earlier_round_and_a_start_without_its_mask(source):
     settings = [("model.init_from", str(source)), ("model.init_which", "2"), ("model.init_masks", "False")]
     _, server = start_of(config_of("fedavg", *settings))

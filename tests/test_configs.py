@@ -23,7 +23,7 @@ FORMS = {
     "centralized": ["dense"],
 }
 SLOW_FORMS = [pytest.param(f"{name}:{form}", marks=pytest.mark.slow) for name, forms in FORMS.items() for form in forms]
-DENSE = {"fedavg", "fedprox", "fedadam", "centralized:dense"}
+DENSE = {"fedavg", "fedprox", "fedadam", "scaffold", "fedper", "cyclic", "travelling", "centralized:dense"}
 OUTCOME = {"prunefl", "lotteryfl", "fedsparsify_local"}  # whose sparsity is measured, not set
 
 
@@ -79,7 +79,7 @@ def test_smoke_on_digits(name, tmp_path, undrawn):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["lotteryfl", "feddst", "prunefl", "salient_grads"])
+@pytest.mark.parametrize("name", ["lotteryfl", "feddst", "prunefl", "salient_grads", "scaffold", "fedper", "cyclic"])
 def test_a_stopped_run_goes_on_bit_for_bit(name, tmp_path):
     config = load(f"methods/{name}", "digits", "smoke")
     with config.unlocked():

@@ -87,6 +87,9 @@ METHODS = {
     "fedsparsify_local:mean": sparse("client", gradual),
     "lotteryfl": sparse("arrival", lambda t: min(1 - 0.8**t, 0.6), scope="per_layer", prunable=KERNELS,
                         aggregate=unweighted_keepers),
+    "scaffold": {**DENSE, "aggregate": unweighted_keepers, "scaffold": True},
+    "fedper": {**DENSE, "personal": ("b", "v")},
+    "cyclic": {**DENSE, "cyclic": True},
     "centralized": sparse("server", gradual),
     "centralized:dense": DENSE,
 }  # fmt: skip
@@ -96,7 +99,7 @@ def config_of(name):
     path, _, form = name.partition(":")
     config = load_config(f"configs/methods/{path}.py:" + "+".join(filter(None, ["digits", "smoke", "60", form])))
     config.client.loss, config.task = "squared", "regression"
-    if config.hooks.name != "none":
+    if config.hooks.name == "lottery_tickets":
         config.hooks.min_accuracy = 0.0
     config.client.optimizer.learning_rate = RATE
     config.regrowth.end = min(config.regrowth.end, 2)
@@ -104,6 +107,7 @@ def config_of(name):
         config.regrowth.end = config.regrowth.rule.end = 2
     if form == "tuned" and name.startswith("fedsparsify"):
         assert config.pruning.schedule.end == 2
+    config.client.personal = METHODS[name].get("personal", ())
     config.partition.num_clients = 1 if "centralized" in name else NUM_CLIENTS
     return config
 
@@ -122,7 +126,7 @@ def jax_rounds(name, messages=OFF, **changes):
         model=model,
         algorithm=build_algorithm(recipe),
         federation=data,
-        cohorts=Cohorts(len(data.members), config.solo_rounds),
+        cohorts=Cohorts(len(data.members), config.solo_rounds, config.order if config.order != "together" else ""),
         batching=Batching(BATCH, EPOCHS),
         execution=Execution(steps_per_chunk=4),
         messages=messages,
@@ -348,7 +352,9 @@ def test_the_least_accuracy_of_lotteryfl_by_hand():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["fedavg", "fedsparsify_local", "feddst", "prunefl", "lotteryfl"])
+@pytest.mark.parametrize(
+    "name", ["fedavg", "fedsparsify_local", "feddst", "prunefl", "lotteryfl", "scaffold", "fedper", "cyclic"]
+)
 def test_through_messages_every_kind_of_method_ends_with_the_same_bits(name):
     # Dense, masks of the clients, regrowth at the client, at the server (which asks for scores), masks of one's own.
     states = [jax_rounds(name, MessageSettings(mode))[2] for mode in ("off", "measure", "transmit")]

@@ -2,31 +2,30 @@
 
 import collections
 import functools
-import inspect
 import runpy
 from collections.abc import Callable
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from ml_collections import ConfigDict
 
 from fedsparse_jax.attacks.evaluate import log_leakage
 from fedsparse_jax.attacks.membership import ATTACKS
-from fedsparse_jax.attacks.poison import POISONS
 from fedsparse_jax.communication.transport import MessageSettings
 from fedsparse_jax.config import checks
 from fedsparse_jax.config.checks import AUTO
 from fedsparse_jax.config.defaults import defaults
 from fedsparse_jax.config.method import final_sparsity, recipe_from_config, remarks_on_config, resolve_client_map
+from fedsparse_jax.config.network import algorithm_from_config, model_from_config
 from fedsparse_jax.config.overrides import CHOICES, override
 from fedsparse_jax.config.registry import argument_path, bind_options, lookup
 from fedsparse_jax.config.scans import label_from_config, no_progress, people_of_scans, read_scans
+from fedsparse_jax.config.warm_start import begin_from, source_from_config, with_numbers_of
 from fedsparse_jax.core import masks
 from fedsparse_jax.core.errors import UsageError
 from fedsparse_jax.core.losses import LOSSES
-from fedsparse_jax.core.types import FedAlgorithm, Model, ServerState
+from fedsparse_jax.core.types import Model, ServerState
 from fedsparse_jax.data import partitions
 from fedsparse_jax.data.federation import Federation, cohort_size, federate
 from fedsparse_jax.data.image_sources import IMAGE_SOURCES
@@ -35,15 +34,20 @@ from fedsparse_jax.data.partitions import PARTITIONS
 from fedsparse_jax.data.recorded_splits import recorded_test
 from fedsparse_jax.data.roster import federate_as_recorded
 from fedsparse_jax.data.scan_cache import ScanSet
-from fedsparse_jax.federated.algorithm import build_algorithm
 from fedsparse_jax.federated.client_map import num_parallel_clients
 from fedsparse_jax.federated.client_step import PrivateSteps
-from fedsparse_jax.federated.poisoning import poisoned
 from fedsparse_jax.federated.privacy_accounting import epsilon_spent, require_accountant
-from fedsparse_jax.models import MODELS
 from fedsparse_jax.models.flops import multiply_adds_per_weight
-from fedsparse_jax.models.from_nnx import in_precision
-from fedsparse_jax.runs.experiment import Batching, Cohorts, Execution, Experiment, LeakageLog, ModelChoice, Output
+from fedsparse_jax.runs.experiment import (
+    TRAVELS,
+    Batching,
+    Cohorts,
+    Execution,
+    Experiment,
+    LeakageLog,
+    ModelChoice,
+    Output,
+)
 from fedsparse_jax.runs.faults import Faults
 from fedsparse_jax.runs.run_dir import is_of_0_1, recorded_people
 
@@ -125,40 +129,6 @@ def _image_federation(config: ConfigDict, split: Callable, test) -> Federation:
     return split(images.inputs, images.labels, rows, test=images.test if test is None else test, classes=classes)
 
 
-def model_from_config(config: ConfigDict, train_ages=()) -> tuple[Model, dict]:
-    """The network, and its section of the config with every number filled in.
-
-    ``output_mean`` and ``output_scale`` default to mean and SD of the training ages. In a real federation these
-    two numbers are the sites' size-weighted statistics, agreed on before round 1.
-    """
-    section = dict(config.model)
-    takes = inspect.signature(lookup(MODELS, section["name"], "model.name")).parameters
-    for key, statistic in (("output_mean", np.mean), ("output_scale", np.std)):
-        if key in takes and section.get(key, takes[key].default) is None and not section.get("classes"):
-            section[key] = float(statistic(train_ages)) if len(train_ages) else 1.0
-    make = bind_options(MODELS, section, "model", "shape", "channels")
-    channels = {"channels": config.data.channels} if config.data.channels != 1 else {}
-    if channels and "channels" not in takes:
-        raise UsageError(
-            f"model.name is {section['name']!r}, which takes one channel, but data.channels is "
-            f"{config.data.channels}; choose another network, or set data.channels to 1."
-        )
-    with argument_path("model", shape="data.shape", precision="precision"):
-        return in_precision(make(tuple(config.data.shape), **channels), config.precision), section
-
-
-def algorithm_from_config(config: ConfigDict, network: Model, usual_loss: float = 0.0) -> FedAlgorithm:
-    """The pure functions that the config describes; ``usual_loss`` is that of `recipe_from_config`."""
-    recipe = recipe_from_config(config, network, usual_loss)
-    with argument_path("execution"):
-        algorithm = build_algorithm(recipe)
-    if config.poison.name == "none":
-        return algorithm
-    make = bind_options(POISONS, {key: value for key, value in config.poison.items() if key != "clients"}, "poison")
-    with argument_path("poison"):
-        return poisoned(algorithm, make(), range(config.poison.clients), recipe.client_map)
-
-
 def experiment_from_config(
     config: ConfigDict, progress=no_progress, test=None, workdir: Path | None = None
 ) -> Experiment:
@@ -180,7 +150,11 @@ def experiment_from_config(
     checks.check_devices(config)
     checks.check_clients(config)
     checks.check_early_stopping(config)
-    task = checks.check_task(config)
+    checks.check_order(config)
+    checks.check_log_of_leaks(config)
+    task, source = checks.check_task(config), source_from_config(config)
+    if source:
+        config = with_numbers_of(config, source)
     recipe = recipe_from_config(config, model_from_config(config)[0])
     if recipe.private:
         require_accountant()
@@ -188,6 +162,9 @@ def experiment_from_config(
     data, dropped = federation_from_config(config, progress, test, workdir)
     network, resolved = model_from_config(config, data.train_targets)
     checks.check_outputs(network, data)
+    warm = begin_from(source, network, config.model, config.data, data) if source else None
+    if warm:
+        network, resolved = network._replace(init=warm.init), {**config.model, **resolved, **warm.resolved}
     params = jax.eval_shape(network.init, jax.random.key(0))
     size = cohort_size(config.partition.num_clients, config.participation)
     return Experiment(
@@ -196,9 +173,11 @@ def experiment_from_config(
         seed=config.seed,
         rounds=config.rounds,
         model=network,
-        algorithm=algorithm_from_config(config, network, _loss_of_knowing_nothing(config, data)),
+        algorithm=algorithm_from_config(
+            config, network, _loss_of_knowing_nothing(config, data), warm.masks if warm else None
+        ),
         federation=data,
-        cohorts=Cohorts(size, config.solo_rounds),
+        cohorts=Cohorts(size, config.solo_rounds, config.order if config.order in TRAVELS else ""),
         batching=Batching(config.client.batch_size, config.client.epochs, config.pruning.batches),
         execution=_execution(config, data, size),
         output=Output(config.checkpoint.every, config.checkpoint.keep, config.log.tensorboard),
@@ -207,7 +186,7 @@ def experiment_from_config(
         model_choice=ModelChoice(final_sparsity(config, recipe, params), config.early_stopping.patience),
         multiply_adds=multiply_adds_per_weight(network.apply, params, data.inputs.shape[1:]),
         dropped=dropped,
-        remarks=(*_left_out(dropped), *remarks_on_config(config)),
+        remarks=(*_left_out(dropped), *(warm.remarks if warm else ()), *remarks_on_config(config)),
         leakage=_leakage_log(config, network, data) if config.log.audit_every else None,
         epsilon=_epsilon_of_rounds(config, recipe.private, data) if recipe.private else None,
         noise_from_seed=config.privacy.noise_from_seed,

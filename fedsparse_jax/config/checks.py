@@ -13,8 +13,10 @@ from fedsparse_jax.core.types import Model
 from fedsparse_jax.data.federation import Federation, cohort_size
 from fedsparse_jax.data.image_sources import IMAGE_SOURCES
 from fedsparse_jax.data.scan_sources import SCAN_SOURCES
+from fedsparse_jax.runs.experiment import TRAVELS
 from fedsparse_jax.runs.faults import Faults, check_faults
 
+ORDERS = ("together", *TRAVELS)
 AUTO = "auto"  # for partition.num_clients: as many as there are sites
 AT_LEAST_ONE = (
     *("rounds", "data.channels", "client.batch_size", "client.epochs", "checkpoint.every", "checkpoint.keep"),
@@ -107,6 +109,40 @@ def check_clients(config: ConfigDict) -> None:
     liars, clients = config.poison.clients, config.partition.num_clients
     if liars > clients:
         raise UsageError(f"poison.clients is {liars}, but there are {clients} clients; lower it.")
+
+
+def check_auditable(config: ConfigDict) -> None:
+    """Refuses to audit where no whole model is ever sent, or where clients do not begin from the same one."""
+    if config.client.personal:
+        raise UsageError(
+            f"client.personal is {tuple(config.client.personal)}, so that no whole model is sent that could be "
+            "audited; audit a run that sends all leaves."
+        )
+    if config.order != ORDERS[0]:
+        raise UsageError(
+            f"order is {config.order!r}, but an audit knows only clients that begin from the same model; audit a run "
+            f"with order {ORDERS[0]!r}."
+        )
+
+
+def check_log_of_leaks(config: ConfigDict) -> None:
+    """Refuses to log the leaks of a global model that there is not."""
+    if config.client.personal and config.log.audit_every:
+        raise UsageError(
+            f"log.audit_every is {config.log.audit_every}, but with client.personal no whole model is sent that could "
+            "be audited; set log.audit_every to 0."
+        )
+
+
+def check_order(config: ConfigDict) -> None:
+    """Refuses an order of clients that there is not, and what needs clients side by side where one follows another."""
+    lookup(dict.fromkeys(ORDERS), config.order, "order")
+    for key, alone in (("aggregation.name", "mean"), ("faults.min_clients", 1), ("execution.devices", 1)):
+        if config.order != ORDERS[0] and _value(config, key) != alone:
+            raise UsageError(
+                f"{key} is {_value(config, key)!r}, but with order {config.order!r} the model travels from client to "
+                f"client, and nothing is merged; set {key} to {alone!r}."
+            )
 
 
 def check_early_stopping(config: ConfigDict) -> None:

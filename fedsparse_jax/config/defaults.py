@@ -16,6 +16,9 @@ def defaults() -> ConfigDict:
     config.rounds = 40
     config.precision = "float32"  # of products and activations: float32 | bfloat16; weights stay float32
     config.participation = 1.0  # share of the clients in each round
+    # together: all clients of a round begin from the same model, and are merged. cyclic, shuffled: the model travels
+    # from client to client, by their numbers, or in an order that is drawn in each round.
+    config.order = "together"
     config.solo_rounds = 0  # first rounds in which one client, chosen by the seed, trains alone (PruneFL)
 
     config.data = dict(
@@ -29,7 +32,8 @@ def defaults() -> ConfigDict:
         # affine: trust the header | rough: match centre and spread of the brain | register: raw heads or brains, which
         # are registered to the MNI template and stripped (extra "register"; seconds a scan, kept in the cache)
         align="affine",
-        normalise="volume",  # z-score over the "volume" (the paper), over the "brain", or "percentile"
+        # z-score over the "volume" (the paper), or over the "brain"; "percentile"; "mean", as weights of SFCN expect
+        normalise="volume",
         cache_dir="~/.cache/fedsparse_jax",
         workers=1,  # threads that read scans
         # What is predicted: the column of a number or, with task=classification, of classes such as sex or diagnosis;
@@ -43,7 +47,10 @@ def defaults() -> ConfigDict:
         options=ConfigDict(dict(people=512, spread=0.6), convert_dict=True),  # arguments of the source
     )
     config.partition = dict(name="uniform_iid", num_clients=8)  # with name="site" it may be "auto": one client a site
-    config.model = dict(name="brain_age_cnn")  # output_mean and output_scale: see `build.model_from_config`
+    # output_mean and output_scale: see `network.model_from_config`. init_from names weights to start from, a run folder
+    # or a file (`warm_start.READERS`); init_which is the model of the run, best | last | ROUND; init_masks=False starts
+    # from its weights and prunes anew.
+    config.model = dict(name="brain_age_cnn")
 
     _add_training(config)
 
@@ -64,7 +71,7 @@ def defaults() -> ConfigDict:
         placement="none", criterion="squared_gradient", begin=1, every=1, end=0
     )
     config.regrowth.rule = dict(name="swap", fraction=0.5)
-    # A further hook, a member of HOOKS: none | lottery_tickets (with min_accuracy, reset_to_initial).
+    # A further hook, a member of HOOKS: none | scaffold | lottery_tickets (with min_accuracy, reset_to_initial).
     config.hooks = dict(name="none")
     _add_execution(config)
     return config.lock()
@@ -77,6 +84,9 @@ def _add_training(config: ConfigDict) -> None:
     config.client.proximal = 0.0  # mu of FedProx
     # Anchor of the FedProx term: the "global" model (the paper), or "zero" (a published port; equals weight decay).
     config.client.proximal_anchor = "global"
+    # Leaves that stay with their client and are neither sent, merged nor pruned, by patterns of their names, such as
+    # head/* (FedPer) or */bias; each client is then judged by its own model.
+    config.client.personal = ()
     config.client.optimizer_state = "fresh"  # fresh in every round | kept from the client's last round
     config.client.optimizer = dict(name="sgd", learning_rate=5e-5)
     # What the learning rate is multiplied by in each round, by a schedule of optax (none: 1), such as

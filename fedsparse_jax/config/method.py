@@ -1,7 +1,7 @@
 """The method half of a config as a `federated.Recipe`: what trains, prunes, regrows and merges."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import numpy as np
@@ -20,6 +20,7 @@ from fedsparse_jax.federated.aggregation import AGGREGATORS
 from fedsparse_jax.federated.client_step import PrivateSteps
 from fedsparse_jax.federated.hooks import Hook
 from fedsparse_jax.federated.lottery import HOOKS
+from fedsparse_jax.federated.personal import leaves_named
 from fedsparse_jax.federated.recipe import ANCHORS, Recipe
 from fedsparse_jax.federated.round_info import prunable_share
 from fedsparse_jax.federated.sound_clients import Limits
@@ -42,7 +43,7 @@ def recipe_from_config(config: ConfigDict, network: Model, usual_loss: float = 0
 
     Args:
         config: complete.
-        network: from `build.model_from_config`.
+        network: from `network.model_from_config`.
         usual_loss: mean loss of a model that knows nothing, where that is known.
     """
     client, opt_states = config.client, {"fresh": False, "kept": True}
@@ -57,6 +58,7 @@ def recipe_from_config(config: ConfigDict, network: Model, usual_loss: float = 0
         proximal=client.proximal,
         proximal_anchor=client.proximal_anchor,
         private=private_steps_from_config(config),
+        personal=leaves_named(client.personal) if client.personal else None,
         client_rate=rate_schedule(client.learning_rate_schedule, RATE_PATHS[0], config.rounds),
         server_rate=rate_schedule(config.server.learning_rate_schedule, RATE_PATHS[1], config.rounds),
         augment=augmentation_from_config(config),
@@ -174,8 +176,16 @@ def pruning_from_config(config: ConfigDict) -> Pruning:
         criterion=lookup(CRITERIA, rules.criterion, "pruning.criterion"),
         scope=scope,
         schedule=schedule,
-        prunable=lookup(PRUNABLE, rules.prunable, "pruning.prunable"),
+        prunable=_shared_only(lookup(PRUNABLE, rules.prunable, "pruning.prunable"), config.client.personal),
     )
+
+
+def _shared_only(prunable: Callable, personal: Sequence[str]) -> Callable:
+    """The choice of prunable leaves without those that stay with their client, which nobody prunes."""
+    if not personal:
+        return prunable
+    own = leaves_named(personal)
+    return lambda params: jax.tree.map(lambda may, stays: may and not stays, prunable(params), own(params))
 
 
 def final_sparsity(config: ConfigDict, recipe: Recipe, params: Params) -> float:

@@ -40,7 +40,7 @@ class Choice(NamedTuple):
 
 CHOICES: dict[str, Choice] = {
     "partition": Choice(PARTITIONS, ("ages", "sites", "num_clients", "seed"), own=("num_clients",)),
-    "model": Choice(MODELS, ("shape", "channels")),
+    "model": Choice(MODELS, ("shape", "channels"), own=("init_from", "init_which", "init_masks")),
     "client.optimizer": Choice(OPTIMIZERS),
     "client.learning_rate_schedule": Choice(RATE_SCHEDULES, may_be_none=True),
     "client.augmentation": Choice(AUGMENTATIONS, may_be_none=True),
@@ -53,7 +53,12 @@ CHOICES: dict[str, Choice] = {
     "poison": Choice(POISONS, own=("clients",), may_be_none=True),
 }
 OPTIONS, SOURCE = "data.options", "data.source"  # the one section whose member is named elsewhere
-KINDS: dict[str, Any] = {"partition.num_clients": int | Literal["auto"]}  # where a default says too little
+KINDS: dict[str, Any] = {  # where a default says too little, or there is none
+    "partition.num_clients": int | Literal["auto"],
+    "model.init_from": str,
+    "model.init_which": str,
+    "model.init_masks": bool,
+}
 
 
 def override(config: ConfigDict, settings: Iterable[tuple[str, str]]) -> ConfigDict:
@@ -107,9 +112,9 @@ def _kind(config: ConfigDict, path: str, name: str) -> Any:
             refuse_option(path, name, member, list(kinds), _others_with(path, name))
         kind, before = kinds[name], section.get(name)
         return type(before) if kind is NO_KIND and before is not None else kind
-    if name not in section:
+    if name not in section and key not in KINDS:
         raise _no_key(key, name, section)
-    value = section[name]
+    value = section.get(name)
     same = tuple[type(value[0]), ...] if isinstance(value, tuple) and value else type(value)  # type: ignore[misc]
     return KINDS.get(key, NO_KIND if value is None else same)
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import jax
 from ml_collections import ConfigDict
 
-from fedsparse_jax.config.build import algorithm_from_config, model_from_config
 from fedsparse_jax.config.defaults import defaults
+from fedsparse_jax.config.network import algorithm_from_config, model_from_config
 from fedsparse_jax.config.overrides import override
 from fedsparse_jax.core.errors import UsageError
 from fedsparse_jax.core.tasks import task_for

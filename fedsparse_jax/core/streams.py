@@ -23,6 +23,7 @@ class Stream(enum.IntEnum):
     MESSAGE_ROUNDING = 9  # which way a lossy message rounds
     FAULTS = 10  # who drops out of a round, and who is slow
     SHADOW_HALVES = 11  # who is in which half of a pair of shadow models
+    TRAVEL = 12  # in which order the model goes from client to client
     SERVER_KNOWN_MEMBERS = 21  # whom an attacker knows
     SERVER_KNOWN_OUTSIDERS = 22
     CLIENT_KNOWN_OUTSIDERS = 23

@@ -44,6 +44,7 @@ class ClientState(NamedTuple):
     state: Any = None  # what a hook keeps for the client between rounds
     rate_factor: Array | None = None  # f32[], of the learning rate in this round; None for 1
     augmentation_key: Key | None = None  # of the next step that has an example; None: nothing is augmented
+    sent: tuple = ()  # what hooks keep at the server and send beside the model; until the training begins
 
 
 class ClientMemory(NamedTuple):
@@ -52,6 +53,7 @@ class ClientMemory(NamedTuple):
     masks: Masks | None = None  # a mask of the client's own
     opt_state: Any = None
     state: Any = None  # of a hook, see `ClientState`
+    params: Params | None = None  # leaves that are not sent, and None in place of the others; see `federated.personal`
 
 
 class ServerState(NamedTuple):
@@ -63,6 +65,7 @@ class ServerState(NamedTuple):
     opt_state: Any
     key: Key  # from the seed; never advanced
     memory: ClientMemory = ClientMemory()
+    hook_state: Params | None = None  # what a hook keeps at the server, and sends to every client
 
 
 class StepInfo(NamedTuple):
@@ -122,11 +125,14 @@ class DataNeeds(NamedTuple):
 
 
 class Payload(NamedTuple):
-    """What crosses the network, in either direction; every leaf ``[C, ...]``, by client."""
+    """What crosses the network, in either direction; every leaf ``[C, ...]``, by client.
+
+    Where leaves stay with their client, None stands in their place in every tree.
+    """
 
     params: Params  # 0 where pruned
     masks: Masks
-    scores: tuple = ()  # up only: a tree like params for each hook that asks for scores
+    scores: tuple = ()  # trees like params: down what a hook keeps at the server, up one a hook that asks for scores
 
 
 class FedAlgorithm(NamedTuple):

@@ -58,6 +58,12 @@ class Federation(NamedTuple):
             return np.arange(len(self.test))
         return np.flatnonzero(np.isin(self.targets[self.test], self.targets[self.members[client]]))
 
+    def test_of_own_sites(self, client: int) -> np.ndarray:
+        """Which places of the test set are of sites that the client holds, ``i64[..]``; none where none are told."""
+        sites = np.array([row["site"] for row in self.people])
+        of_client = sorted({*sites[self.members[client]].tolist()} - {"", "n/a"})
+        return np.flatnonzero(np.isin(sites[self.test], of_client))
+
     def client_sizes(self, client_ids) -> np.ndarray:
         """Examples behind each of some clients, ``f32[C]``."""
         return np.array([len(self.members[i]) for i in client_ids], np.float32)

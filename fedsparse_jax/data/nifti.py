@@ -309,7 +309,8 @@ def percentile(volume: np.ndarray) -> np.ndarray:
     return volume / np.percentile(volume[volume != 0], 99)
 
 
-NORMALISE: dict[str, Callable] = {"volume": zscore_volume, "brain": zscore_brain, "percentile": percentile}
+NORMALISE: dict[str, Callable] = {"volume": zscore_volume, "brain": zscore_brain, "percentile": percentile,
+                                  "mean": lambda volume: volume / volume.mean()}  # fmt: skip
 
 
 def prepare_scan(

@@ -36,6 +36,7 @@ from fedsparse_jax.federated.client_map import client_keys, map_local_steps, map
 from fedsparse_jax.federated.client_step import make_local_step, make_objective
 from fedsparse_jax.federated.hooks import HookContext
 from fedsparse_jax.federated.mask_ownership import where_held_by_someone
+from fedsparse_jax.federated.personal import joined, own_part, with_own, without_own
 from fedsparse_jax.federated.recipe import Recipe, check_recipe
 from fedsparse_jax.federated.robust import bound_updates, within_sent_mask
 from fedsparse_jax.federated.round_info import describe_round
@@ -51,12 +52,15 @@ def build_algorithm(recipe: Recipe) -> FedAlgorithm:
         UsageError: parts that do not go together, an unknown anchor or client map.
     """
     check_recipe(recipe)
+    for hook in recipe.hooks:
+        if hook.wrap_optimizer:
+            recipe = recipe._replace(client_tx=hook.wrap_optimizer(recipe.client_tx))
     objective = make_objective(recipe.model.apply, recipe.loss)
     step = make_local_step(objective, recipe.client_tx, recipe.proximal, recipe.private, recipe.augment)
     return FedAlgorithm(
         init=partial(init_server, recipe),
         prune_at_init=partial(prune_before_round_1, recipe),
-        download=recipe.mask_ownership.download,
+        download=partial(download, recipe),
         start_clients=partial(start_clients, recipe),
         local_steps=map_local_steps(step, recipe.client_map, recipe.devices),
         upload=partial(upload, recipe),
@@ -66,16 +70,21 @@ def build_algorithm(recipe: Recipe) -> FedAlgorithm:
 
 
 def init_server(recipe: Recipe, key: Key) -> ServerState:
-    """The dense state before any training."""
+    """The state before any training, dense unless the recipe begins with masks."""
     params = _initial_params(recipe, key)
-    mask, for_every_client = masks.ones(params), partial(tree.broadcast, count=recipe.num_clients)
-    states = [hook.init_state() for hook in recipe.hooks if hook.init_state]
+    mask = masks.ones(params) if recipe.initial_masks is None else recipe.initial_masks
+    for_every_client = partial(tree.broadcast, count=recipe.num_clients)
+    states = [hook.init_state(params) for hook in recipe.hooks if hook.init_state]
+    at_server = [hook.init_server_state(params) for hook in recipe.hooks if hook.init_server_state]
+    flags = recipe.personal_flags(params)
     memory = ClientMemory(
         masks=for_every_client(mask) if recipe.mask_ownership.clients_keep else None,
         opt_state=for_every_client(recipe.client_tx.init(params)) if recipe.keep_opt_state else None,
         state=for_every_client(states[0]) if states else None,
+        params=for_every_client(own_part(flags, params)) if flags else None,
     )
-    return ServerState(jnp.zeros((), jnp.int32), params, mask, recipe.server_tx.init(params), key, memory)
+    opt_state, round_ = recipe.server_tx.init(params), jnp.zeros((), jnp.int32)
+    return ServerState(round_, params, mask, opt_state, key, memory, at_server[0] if at_server else None)
 
 
 def prune_before_round_1(
@@ -99,6 +108,14 @@ def prune_before_round_1(
     return pruned._replace(memory=pruned.memory._replace(masks=own))
 
 
+def download(recipe: Recipe, server: ServerState, client_ids: Array) -> Payload:
+    """What the server sends the clients ``client_ids [C]``."""
+    payload = recipe.mask_ownership.download(server, client_ids)
+    if server.hook_state is not None:
+        payload = payload._replace(scores=(tree.broadcast(server.hook_state, client_ids.shape[0]),))
+    return without_own(recipe.personal_flags(server.params), payload)
+
+
 def start_clients(
     recipe: Recipe,
     server: ServerState,
@@ -118,7 +135,11 @@ def start_clients(
             for noise that nobody has seen before; None takes the seed's, which is for simulations.
     """
     memory, count, t = server.memory, client_ids.shape[0], server.round + 1
-    params, mask, _ = recipe.mask_ownership.download(server, client_ids) if received is None else received
+    received = download(recipe, server, client_ids) if received is None else received
+    flags = recipe.personal_flags(server.params)
+    params, mask, _ = with_own(
+        flags, received, tree.gather(memory.params, client_ids), tree.broadcast(server.masks, count)
+    )
     anchor = (tree.zeros_like(params) if recipe.proximal_anchor == "zero" else params) if recipe.proximal else None
     if recipe.keep_opt_state:
         remembered = tree.gather(memory.opt_state, client_ids)
@@ -129,6 +150,7 @@ def start_clients(
     key = server.key if noise_key is None else noise_key
     keys_of = lambda source, stream: client_keys(jax.random.fold_in(jax.random.fold_in(source, stream), t), client_ids)
     clients = ClientState(client_ids, params, mask, opt_state, keys_of(key, _ROUNDS), anchor, state)
+    clients = clients._replace(sent=received.scores)
     if recipe.client_rate:
         factor = rate_factor_of_round(recipe.client_rate, t)
         clients = clients._replace(rate_factor=jnp.broadcast_to(factor, (count,)))
@@ -139,13 +161,14 @@ def start_clients(
             context = _context(recipe, server, t)._replace(initial_params=_initial_params(recipe, server.key))
             act = partial(hook.before_training, context)
             clients = map_over_clients(act, recipe.client_map)(clients, data)
-    return clients
+    return clients._replace(sent=())
 
 
 def upload(recipe: Recipe, server: ServerState, clients: ClientState, data: Chunk | None = None) -> Payload:
     """What the clients send after their local training; hooks may prune, grow or score before."""
+    flags = recipe.personal_flags(server.params)
     if not any(hook.after_training or hook.upload_scores for hook in recipe.hooks):
-        return Payload(clients.params, clients.masks)
+        return without_own(flags, Payload(clients.params, clients.masks))
     context = _context(recipe, server, server.round + 1)
 
     def of_client(client: ClientState, chunk) -> Payload:
@@ -157,7 +180,7 @@ def upload(recipe: Recipe, server: ServerState, clients: ClientState, data: Chun
                 scores.append(hook.upload_scores(context, client, chunk))
         return Payload(client.params, client.masks, tuple(scores))
 
-    return map_over_clients(of_client, recipe.client_map, recipe.devices)(clients, data)
+    return without_own(flags, map_over_clients(of_client, recipe.client_map, recipe.devices)(clients, data))
 
 
 def update_server(
@@ -176,6 +199,9 @@ def update_server(
     """
     if received is None:
         received = upload(recipe, server, clients, data)
+    flags = recipe.personal_flags(server.params)
+    of_server = tree.broadcast((server.params, server.masks), len(weights))  # leaves that are not sent change nothing
+    received = with_own(flags, received, *of_server)
     left_out = why_absent(recipe.limits, server, received, weights, reports, recipe.client_map)
     enough = (left_out == Absence.NONE).sum() >= recipe.limits.min_clients
     counted = jnp.where(left_out == Absence.NONE, weights, 0)
@@ -206,40 +232,49 @@ def _aggregate_round(
     params = masks.apply(merged.masks, params)
     if merged.updated is not None:  # what nobody holds keeps its old value: the global model stays dense
         params = where_held_by_someone(merged.updated, params, server.params)
-    params, mask = _hooks_after_aggregation(recipe, server, params, merged.masks, votes, client_scores, weights)
+    params, mask, hook_state = _hooks_after_aggregation(
+        recipe, server, params, merged.masks, votes, client_scores, weights
+    )
+    flags = recipe.personal_flags(params)
     return ServerState(
         round=t,
-        params=params,
+        params=joined(flags, params, server.params) if flags else params,
         masks=mask,
         opt_state=mask_optimizer_state(recipe.server_tx, opt_state, mask),
         key=server.key,
         memory=_update_client_memory(recipe, server.memory, clients, client_masks, mask, present),
+        hook_state=hook_state,
     )
 
 
 def _hooks_after_aggregation(recipe: Recipe, server, params, mask, votes, client_scores, weights: Array):
-    """The new global model and mask. ``client_scores`` are in the order of the hooks that asked for some.
+    """The new global model, mask, and state of a hook; ``client_scores`` are in the order of the hooks that asked.
 
     Each hook sees what the one before it has left: a weight that one prunes and another lets grow starts from 0.
     """
-    context, mean_scores = _context(recipe, server, server.round + 1), iter(client_scores)
+    context, sent_scores, state = _context(recipe, server, server.round + 1), iter(client_scores), server.hook_state
     for hook in recipe.hooks:
-        scores = tree.weighted_mean(next(mean_scores), weights) if hook.upload_scores else None
+        scores = next(sent_scores) if hook.upload_scores else None
+        if hook.update_server_state:
+            state = hook.update_server_state(context, state, scores, weights > 0)
         if hook.after_aggregation:
-            mask = hook.after_aggregation(context, params, mask, votes, scores)
+            mean_scores = tree.weighted_mean(scores, weights) if hook.upload_scores else None
+            mask = hook.after_aggregation(context, params, mask, votes, mean_scores)
             params = masks.apply(mask, params)
-    return masks.apply(mask, params), mask
+    return masks.apply(mask, params), mask, None if state is None else masks.apply(mask, state)
 
 
 def _update_client_memory(
     recipe: Recipe, memory: ClientMemory, clients: ClientState, client_masks, mask: Masks, present: Array
 ) -> ClientMemory:
     """What clients keep after a round whose new global mask is ``mask``; absent clients keep what they had."""
-    owned = recipe.mask_ownership.clients_keep
+    owned, flags = recipe.mask_ownership.clients_keep, recipe.personal_flags(clients.params)
+    remember = next((hook.remember for hook in recipe.hooks if hook.remember), None)
     new = ClientMemory(
         masks=client_masks if owned else None,
         opt_state=clients.opt_state if recipe.keep_opt_state else None,
-        state=clients.state,
+        state=map_over_clients(remember, recipe.client_map)(clients) if remember else clients.state,
+        params=own_part(flags, clients.params) if flags else None,
     )
     updated = tree.scatter(memory, clients.id, new, present)
     if recipe.keep_opt_state and not owned and any(hook.regrows for hook in recipe.hooks):
@@ -252,11 +287,14 @@ def _update_client_memory(
 def _context(recipe: Recipe, server: ServerState, t: Array | int) -> HookContext:
     key = jax.random.fold_in(server.key, _PRUNE)
     objective = make_objective(recipe.model.apply, recipe.loss)
-    return HookContext(t, key, recipe.model.apply, objective, recipe.client_tx, recipe.client_map)
+    return HookContext(
+        t, key, recipe.model.apply, objective, recipe.client_tx, recipe.client_map, num_clients=recipe.num_clients
+    )
 
 
 def _initial_params(recipe: Recipe, key: Key):
-    return recipe.model.init(jax.random.fold_in(key, _INIT))
+    params = recipe.model.init(jax.random.fold_in(key, _INIT))
+    return params if recipe.initial_masks is None else masks.apply(recipe.initial_masks, params)
 
 
 def _mask_opt_states(recipe: Recipe, opt_states, client_masks):

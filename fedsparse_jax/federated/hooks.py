@@ -41,6 +41,7 @@ class HookContext(NamedTuple):
     client_tx: optax.GradientTransformation
     client_map: ClientMap
     initial_params: Params | None = None  # the weights before any training; for ``before_training`` only
+    num_clients: int = 1  # of the federation
 
     def scorer(self, criterion: Criterion) -> Callable:
         """``(params, key, chunk) -> scores`` of the method's own network and loss."""
@@ -56,7 +57,9 @@ class Hook(NamedTuple):
         chunk: a few batches ``[T, B, ...]`` of the client, or None where ``needs`` asks for none.
         votes: how many present clients keep each weight, ``i32`` leaves.
         scores: the size-weighted mean of what ``upload_scores`` gave, or None.
-        state: what this hook keeps for one client between rounds, from ``init_state`` on.
+        state: what this hook keeps for one client between rounds, from ``init_state`` on; in ``update_server_state``
+            the tree like params that it keeps at the server, and sends to every client (``client.sent``).
+        present: ``bool[C]``, who counts in the round; the scores then have the client axis.
     """
 
     at_init: Callable[..., ServerState] | None = None  # (context, server, data, weights)
@@ -65,7 +68,11 @@ class Hook(NamedTuple):
     upload_scores: Callable[..., Any] | None = None  # (context, client, chunk) -> a tree like params
     scores_due: Callable[[Array], Any] = lambda t: True  # whether they are sent in round t
     after_aggregation: Callable[..., Any] | None = None  # (context, params, masks, votes, scores) -> masks
-    init_state: Callable[[], Any] | None = None  # () -> state
+    init_state: Callable[[Params], Any] | None = None  # (params) -> state
+    remember: Callable[[ClientState], Any] | None = None  # (client) -> state, after its local training
+    init_server_state: Callable[[Params], Params] | None = None  # (params) -> state
+    update_server_state: Callable[..., Params] | None = None  # (context, state, scores, present) -> state
+    wrap_optimizer: Callable | None = None  # (tx) -> tx, of the clients
     target_sparsity: Callable[..., Array] | None = None  # (t, state) -> share of the prunable weights, for the report
     prunable: Callable[[Params], object] | None = None  # which leaves that is a share of
     needs: DataNeeds = DataNeeds()

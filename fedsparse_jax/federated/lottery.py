@@ -14,6 +14,7 @@ from fedsparse_jax.core.optimizers import mask_optimizer_state
 from fedsparse_jax.core.types import Array, Chunk, ClientState, DataNeeds, Params
 from fedsparse_jax.federated.hooks import Hook, HookContext
 from fedsparse_jax.federated.mask_ownership import CLIENTS_OWN
+from fedsparse_jax.federated.scaffold import scaffold
 from fedsparse_jax.sparsity.pruning import Pruning
 
 
@@ -53,7 +54,7 @@ def lottery_tickets(pruning: Pruning, *, min_accuracy: float = 0.0, reset_to_ini
 
     return Hook(
         before_training=before_training,
-        init_state=lambda: jnp.zeros((), jnp.int32),
+        init_state=lambda params: jnp.zeros((), jnp.int32),
         target_sparsity=lambda t, state: pruning.schedule(state),
         prunable=pruning.prunable,
         needs=DataNeeds(before_training=pruning.criterion.needs_batch or min_accuracy > 0),
@@ -72,4 +73,4 @@ def accuracy_on(apply, params: Params, chunk: Chunk) -> Array:
     return correct.sum() / jnp.maximum(valid.sum(), 1).astype(jnp.float32)
 
 
-HOOKS: dict[str, Callable[..., Hook]] = {"lottery_tickets": lottery_tickets}
+HOOKS: dict[str, Callable[..., Hook]] = {"lottery_tickets": lottery_tickets, "scaffold": scaffold}

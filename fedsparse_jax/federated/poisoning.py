@@ -31,7 +31,9 @@ def poisoned(
 
     def upload(server: ServerState, clients: ClientState, data: Chunk | None = None) -> Payload:
         sent = algorithm.upload(server, clients, data)
-        changed = map_over_clients(lambda own: poison.change_upload(server, own), client_map)(sent)
+        is_sent = lambda values: jax.tree.map(lambda leaf, other: None if other is None else leaf, values, sent.params)
+        seen = server._replace(params=is_sent(server.params), masks=is_sent(server.masks))
+        changed = map_over_clients(lambda own: poison.change_upload(seen, own), client_map)(sent)
         return _where(lies(clients.id), changed, sent)
 
     def update_server(server, clients, weights, data=None, received=None, reports=None):

@@ -3,14 +3,17 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
+import jax
 import optax
 
+from fedsparse_jax.core import tree
 from fedsparse_jax.core.errors import ArgumentError, UsageError
-from fedsparse_jax.core.types import Aggregator, DataNeeds, Model, Params
+from fedsparse_jax.core.types import Aggregator, DataNeeds, Masks, Model, Params
 from fedsparse_jax.federated.client_map import ClientMap
 from fedsparse_jax.federated.client_step import PrivateSteps
 from fedsparse_jax.federated.hooks import Hook
 from fedsparse_jax.federated.mask_ownership import SERVER_OWNS, MaskOwnership
+from fedsparse_jax.federated.personal import Personal
 from fedsparse_jax.federated.sound_clients import Limits
 from fedsparse_jax.sparsity.scopes import everything
 
@@ -46,6 +49,8 @@ class Recipe(NamedTuple):
     keep_opt_state: bool = False  # a client's optimizer goes on where it stopped in its last round
     norm_bound: float = 0.0  # an update's largest norm, as a multiple of the median one; 0 for none, see `robust`
     limits: Limits = Limits()  # which clients count in a round, and how many it needs
+    personal: Personal | None = None  # leaves that stay with their client, see `personal`; None for none
+    initial_masks: Masks | None = None  # of weights that are pruned before any training; None keeps everything
     num_clients: int = 1  # of the federation; matters where clients keep something between rounds
     client_map: ClientMap = "scan"
     devices: int = 1
@@ -64,6 +69,10 @@ class Recipe(NamedTuple):
     def clients_may_regrow(self) -> bool:
         """Whether a client may send a weight that it was not sent."""
         return self.mask_ownership.clients_keep or any(hook.regrows and hook.after_training for hook in self.hooks)
+
+    def personal_flags(self, params: Params) -> object | None:
+        """Which leaves stay with their client, as a tree of bool; None where all are sent."""
+        return self.personal(params) if self.personal else None
 
     @property
     def data_needs(self) -> DataNeeds:
@@ -85,8 +94,9 @@ def check_recipe(recipe: Recipe) -> None:
 
     Raises:
         ArgumentError: an unknown anchor.
-        UsageError: private steps beside hooks that look at data, hooks of the server beside masks of the clients, or
-            more than one hook that keeps a state.
+        UsageError: private steps beside hooks that look at data, hooks of the server beside masks of the clients,
+            more than one hook that keeps a state, a hook's state at the server beside regrowth, or leaves that stay
+            with their client and are all there are, or may be pruned.
     """
     if recipe.proximal_anchor not in ANCHORS:
         rule = f"it must be one of {', '.join(ANCHORS)}"
@@ -103,3 +113,19 @@ def check_recipe(recipe: Recipe) -> None:
         )
     if sum(hook.init_state is not None for hook in recipe.hooks) > 1:
         raise UsageError("More than one hook keeps a state for each client; join them into one hook.")
+    if any(hook.init_server_state for hook in recipe.hooks) and any(hook.regrows for hook in recipe.hooks):
+        raise UsageError("SCAFFOLD knows nothing of weights that come back; leave out the regrowth.")
+    if recipe.personal:
+        _check_personal(recipe)
+
+
+def _check_personal(recipe: Recipe) -> None:
+    params = jax.eval_shape(recipe.model.init, jax.random.key(0))
+    flags = jax.tree.leaves(recipe.personal_flags(params))
+    if not any(flags) or all(flags):
+        rule = f"some leaves, but not all, must match it; there are {', '.join(tree.leaf_names(params))}"
+        raise ArgumentError("personal", "a pattern of " + ("all leaves" if all(flags) else "no leaf"), rule)
+    if any(hook.prunable for hook in recipe.hooks):
+        prunable = jax.tree.leaves(recipe.prunable(params))
+        if any(own and may for own, may in zip(flags, prunable, strict=True)):
+            raise UsageError("Leaves that stay with their client cannot be pruned; leave them out of what is prunable.")

@@ -7,6 +7,7 @@ from fedsparse_jax.core import masks, tree
 from fedsparse_jax.core.optimizers import rate_factor_of_round
 from fedsparse_jax.core.types import Absence, Array, ClientState, RoundInfo, ServerState
 from fedsparse_jax.federated.client_map import map_over_clients
+from fedsparse_jax.federated.personal import own_part
 from fedsparse_jax.federated.recipe import Recipe
 from fedsparse_jax.federated.sound_clients import has_arrived
 
@@ -31,13 +32,17 @@ def describe_round(
     """
     present, owner = left_out == Absence.NONE, recipe.mask_ownership
     asked = left_out != Absence.NO_DATA
+    flags = recipe.personal_flags(server.params)
+    unsent = masks.count_kept(own_part(flags, server.masks)).sum() if flags else 0
     params_up, agreement = masks.count_kept(server.masks).sum(), jnp.float32(1)
     if recipe.clients_change_masks:
         count = lambda mask: masks.count_kept(mask).sum()
         params_up = map_over_clients(count, recipe.client_map)(client_masks)
         agreement = masks.agreement(client_masks, present)
     change = owner.changed(server, new, clients, present, recipe.client_map)
-    params_down = owner.params_down(server, clients, recipe.client_map)
+    trees = 1 if server.hook_state is None else 2  # what a hook keeps at the server has the mask of the model
+    params_down = trees * (owner.params_down(server, clients, recipe.client_map) - unsent)
+    params_up = trees * (params_up - unsent)
     target = target_sparsity(recipe, new.round, clients.state, present | ~present.any())
     return RoundInfo(
         round=new.round,
@@ -75,7 +80,8 @@ def target_sparsity(recipe: Recipe, t: Array, states, present: Array) -> Array:
 def _num_scores(recipe: Recipe, new: ServerState) -> Array:
     """How many scores each client sends the server in this round, one for each prunable weight."""
     size = round(prunable_share(recipe, new.params) * tree.size(new.params))
-    due = [hook.scores_due(new.round) for hook in recipe.hooks if hook.upload_scores]
+    asking = [hook for hook in recipe.hooks if hook.upload_scores and not hook.update_server_state]
+    due = [hook.scores_due(new.round) for hook in asking]
     return sum((size * jnp.asarray(flag, jnp.int32) for flag in due), start=jnp.int32(0))
 
 

@@ -193,6 +193,11 @@ class Conv(nnx.Module):
         block = functools.partial(normed_pool, how=self.how)
         return (jax.checkpoint(block) if self.remat else block)(inputs, self.kernel[...])
 
+    def pool(self, inputs: Array) -> Array:
+        """The convolution with max-pool and without norm; ``remat`` as in `normed_pool`."""
+        block = lambda values, kernel, bias: max_pool(convolve(values, kernel, bias, self.how))
+        return (jax.checkpoint(block) if self.remat else block)(inputs, self.kernel[...], self.bias[...])
+
 
 class Dense(nnx.Module):
     """Affine map of the last axis; weights zero or Glorot-uniform, a constant bias."""

@@ -36,8 +36,9 @@ def measures_table(run: RunFiles) -> Table:
     naive = formatted(as_number(last.baseline), f".{task.digits}f", task.unit)
     rows.insert(1, (f"{task.label} of {task.naive}", naive, ""))
     if task.headline in last.own:
-        own = formatted(as_number(last.own[task.headline]), ".3f")
-        rows.append((f"{task.label} on the classes that a client holds, mean over clients", own, ""))
+        part = "at the sites of a client" if task.lower_is_better else "on the classes that a client holds"
+        own = formatted(as_number(last.own[task.headline]), f".{task.digits}f", task.unit)
+        rows.append((f"{task.label} {part}, mean over clients", own, ""))
     head, columns = (f"on the test set, round {last.round}", "", INTERVAL), 3 if whole else 2
     return Table(head[:columns], [row[:columns] for row in rows])
 

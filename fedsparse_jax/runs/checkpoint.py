@@ -136,8 +136,13 @@ def rounds_on_disk(workdir: Path) -> set[int]:
 
 def state_digest(server: ServerState) -> str:
     """SHA-256 over dtypes, shapes and bytes of all leaves."""
+    return digest_of_arrays(jax.tree.leaves(server))
+
+
+def digest_of_arrays(arrays: Sequence) -> str:
+    """SHA-256 over dtypes, shapes and bytes of arrays, in their order."""
     total = hashlib.sha256()
-    for leaf in jax.tree.leaves(server):
+    for leaf in arrays:
         if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             leaf = jax.random.key_data(leaf)
         array = np.ascontiguousarray(leaf)
@@ -169,17 +174,22 @@ def _read(manager, like, step: int, print_fn) -> ServerState | None:
 def _to_stored(server: ServerState) -> dict:
     """The state as it lies on disk: without a memory that holds nothing, and with the names of the first version."""
     fields = server._asdict()
+    if server.hook_state is None:
+        del fields["hook_state"]
     if not jax.tree.leaves(fields.pop("memory")):
         return fields
-    masks, opt_state, state = server.memory
-    return {**fields, "memory": {"masks": masks, "opt_state": opt_state, "prunings": state}}
+    masks, opt_state, state, params = server.memory
+    own = {} if params is None else {"params": jax.tree.leaves(params)}
+    return {**fields, "memory": {"masks": masks, "opt_state": opt_state, "prunings": state, **own}}
 
 
 def _from_stored(like: ServerState, stored: dict) -> ServerState:
     memory = stored.pop("memory", None)
     if memory is None:
         return like._replace(**stored)
-    return like._replace(**stored, memory=ClientMemory(memory["masks"], memory["opt_state"], memory["prunings"]))
+    structure = jax.tree.structure(like.memory.params)
+    own = jax.tree.unflatten(structure, memory["params"]) if "params" in memory else None
+    return like._replace(**stored, memory=ClientMemory(memory["masks"], memory["opt_state"], memory["prunings"], own))
 
 
 def _uncommitted(leaf):

@@ -61,7 +61,8 @@ def round_line(record: RoundRecord, task: Task, rounds: int, left: float) -> str
     if record.validation:
         parts.append(f"validation {_measured(record.validation, task)}")
     if task.headline in record.own:
-        parts.append(f"own classes {record.own[task.headline]:{form}}")
+        part = "sites" if task.lower_is_better else "classes"
+        parts.append(f"own {part} {record.own[task.headline]:{form}}{task.unit}")
     if record.epsilon is not None:
         parts.append(f"epsilon {record.epsilon:.3g}")
     return "  ".join([*parts, f"{record.seconds:4.1f} s, {duration(left)} left"])

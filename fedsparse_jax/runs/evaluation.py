@@ -8,7 +8,6 @@ import jax
 import numpy as np
 from scipy.special import softmax
 
-from fedsparse_jax.core import masks, tree
 from fedsparse_jax.core.age_bias import AgeBias, correct_age_bias, fit_age_bias
 from fedsparse_jax.core.files import tsv_text, write_whole
 from fedsparse_jax.core.tasks import REGRESSION, Task
@@ -16,6 +15,7 @@ from fedsparse_jax.core.types import Params, ServerState
 from fedsparse_jax.data.federation import Federation
 from fedsparse_jax.data.loading import predict_batches
 from fedsparse_jax.data.roster import VALIDATION, client_name
+from fedsparse_jax.federated.personal import has_own_models, model_of_client
 from fedsparse_jax.runs.quality import judge_sites, places_of_sets
 from fedsparse_jax.runs.round import Runner
 
@@ -27,8 +27,8 @@ CORRECTED = "corrected_error"
 class Evaluation(NamedTuple):
     """Measures by name; None stands for what is undefined."""
 
-    test: dict[str, float | None]  # on the test set; where clients have masks of their own, the mean over their models
-    own: dict[str, float]  # with classes: the headline measure on the classes of each client, by its own model
+    test: dict[str, float | None]  # on the test set; where clients have models of their own, the mean over these
+    own: dict[str, float]  # the headline measure on each client's own classes, or sites, by its own model
     validation: dict[str, float | None] = {}  # as test, on all who validate; empty where nobody does  # noqa: RUF012
     sites: dict[str, dict] = {}  # of each test set, see `quality.judge_sites`; empty without sites  # noqa: RUF012
     clients: dict[str, float] = {}  # the headline measure on each client's own validation, by its name  # noqa: RUF012
@@ -39,23 +39,21 @@ def evaluate_server(runner: Runner, server: ServerState) -> Evaluation:
     """Measures of the global model, or of every client's own one, on the test set and on validation."""
     data, task = runner.experiment.federation, runner.experiment.task
     num_clients = len(data.members)
-    if server.memory.masks is None:
-        models = [server.params]
-    else:
-        own_masks = [tree.gather(server.memory.masks, i) for i in range(num_clients)]
-        models = [masks.apply(mask, server.params) for mask in own_masks]
+    models = [model_of_client(server, i) for i in range(num_clients)] if has_own_models(server) else [server.params]
     by_model = [predict_test(runner, params) for params in models]
     of_clients = lambda each: each if len(each) == num_clients else each * num_clients
     test = _mean_measures([_measure_sets(data, task, predictions) for predictions in by_model])
-    own = _on_own_classes(runner, of_clients(by_model)) if data.classes else {}
+    personal = server.memory.params is not None
+    own = _on_own_part(runner, of_clients(by_model)) if data.classes or personal else {}
     measured = Evaluation(test, own, sites=_by_site(data, task, by_model))
     rows = data.validation_rows
     if not len(rows):
         return measured
     validated = [predict_rows(runner, params, rows) for params in models]
-    by_global = validated[0] if server.memory.masks is None else predict_rows(runner, server.params, rows)
+    by_global = validated[0] if len(models) == 1 else predict_as_server(runner, server, rows)
+    judged = [_by_own_clients(data, validated)] if personal else validated
     return measured._replace(
-        validation=_mean_measures([task.measure(predictions, data.targets[rows]) for predictions in validated]),
+        validation=_mean_measures([task.measure(predictions, data.targets[rows]) for predictions in judged]),
         clients=_on_own_validation(data, task, of_clients(validated)),
         age_bias=age_bias_of(data, task, by_global),
     )
@@ -74,6 +72,13 @@ def _by_site(data: Federation, task: Task, by_model: list[np.ndarray]) -> dict[s
         for name, at in places_of_sets(data).items()
     }
     return {name: of_set for name, of_set in judged.items() if of_set}
+
+
+def _by_own_clients(data: Federation, by_client: list[np.ndarray]) -> np.ndarray:
+    """What everybody who validates is predicted by the model of the own client."""
+    ends = np.cumsum([len(rows) for rows in data.validation])
+    own = [by_client[i][end - len(rows) : end] for i, (rows, end) in enumerate(zip(data.validation, ends, strict=True))]
+    return np.concatenate(own)
 
 
 def _on_own_validation(data: Federation, task: Task, by_client: list[np.ndarray]) -> dict[str, float]:
@@ -103,15 +108,30 @@ def _measure_sets(data: Federation, task: Task, predictions: np.ndarray) -> dict
     return measures
 
 
-def _on_own_classes(runner: Runner, by_client: list[np.ndarray]) -> dict[str, float]:
-    """The headline measure on test examples of the client's own classes, the mean over the clients that have some."""
+def _on_own_part(runner: Runner, by_client: list[np.ndarray]) -> dict[str, float]:
+    """The headline measure on test examples of the client's own classes, or else of its sites, the mean over the
+    clients that have some; empty where none has.
+    """
     data, task = runner.experiment.federation, runner.experiment.task
     values, targets = [], data.targets[data.test]
     for client, predictions in enumerate(by_client):
-        rows = data.test_of_own_classes(client)
+        rows = data.test_of_own_classes(client) if data.classes else data.test_of_own_sites(client)
         if len(rows):
             values.append(task.measure(predictions[rows], targets[rows])[task.headline])
-    return {task.headline: float(np.mean(values))}
+    return {task.headline: float(np.mean(values))} if values else {}
+
+
+def predict_as_server(runner: Runner, server: ServerState, rows: np.ndarray) -> np.ndarray:
+    """What a stranger is predicted: by the global model or, where leaves stay with the clients, by the mean of all."""
+    models = models_for_strangers(server, len(runner.experiment.federation.members))
+    return np.mean([predict_rows(runner, params, rows) for params in models], 0)
+
+
+def models_for_strangers(server: ServerState, num_clients: int) -> list[Params]:
+    """The models whose mean predicts who is of no client: the global one, if there is a whole one."""
+    if server.memory.params is None:
+        return [server.params]
+    return [model_of_client(server, i) for i in range(num_clients)]
 
 
 def predict_test(runner: Runner, params: Params) -> np.ndarray:
@@ -137,7 +157,7 @@ def write_predictions(
     np.savez(workdir / "slices.npz", volumes=data.inputs[data.test[chosen], ..., 0], targets=targets[chosen])
 
 
-def write_validation_predictions(runner: Runner, params: Params, workdir: Path) -> AgeBias | None:
+def write_validation_predictions(runner: Runner, server: ServerState, workdir: Path) -> AgeBias | None:
     """``validation_predictions.tsv`` of all who validate, with their set, and the line through them; no file where
     nobody does.
     """
@@ -147,7 +167,7 @@ def write_validation_predictions(runner: Runner, params: Params, workdir: Path) 
         return None
     sets = [client_name(i) + VALIDATION for i, of_client in enumerate(data.validation) for _ in of_client]
     people, targets = [data.people[i] for i in rows], data.targets[rows]
-    predictions = predict_rows(runner, params, rows)
+    predictions = predict_as_server(runner, server, rows)
     table = predictions_table(people, targets, predictions, task, data.class_names, sets)
     write_whole(workdir / VALIDATION_PREDICTIONS, table)
     return age_bias_of(data, task, predictions)

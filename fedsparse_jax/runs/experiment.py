@@ -11,12 +11,15 @@ from fedsparse_jax.core.types import FedAlgorithm, Model, ServerState
 from fedsparse_jax.data.federation import Federation
 from fedsparse_jax.runs.faults import Faults
 
+TRAVELS = ("cyclic", "shuffled")
+
 
 class Cohorts(NamedTuple):
     """Who takes part in a round."""
 
     size: int  # clients a round
     solo_rounds: int = 0  # first rounds in which one client, chosen by the seed, trains alone (PruneFL)
+    travel: str = ""  # of ``TRAVELS``, how the model goes from client to client; empty: all begin from the same one
 
 
 class Batching(NamedTuple):

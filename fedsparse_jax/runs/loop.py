@@ -20,7 +20,12 @@ from fedsparse_jax.core.errors import UsageError
 from fedsparse_jax.core.types import ServerState
 from fedsparse_jax.federated.sound_clients import has_arrived
 from fedsparse_jax.runs import checkpoint, console, metrics_log, model_choice, run_dir
-from fedsparse_jax.runs.evaluation import evaluate_server, predict_test, write_predictions, write_validation_predictions
+from fedsparse_jax.runs.evaluation import (
+    evaluate_server,
+    predict_as_server,
+    write_predictions,
+    write_validation_predictions,
+)
 from fedsparse_jax.runs.experiment import Experiment
 from fedsparse_jax.runs.likeness import write_likeness
 from fedsparse_jax.runs.quality import write_quality
@@ -66,8 +71,9 @@ def _run(experiment: Experiment, workdir: Path, print_fn: Print) -> list[RoundRe
             pending, server = writer_thread.submit(write_round, result), result.server
         pending.result()
     _say_what_was_chosen(experiment, records, print_fn)
-    data, task, predictions = experiment.federation, experiment.task, predict_test(runner, server.params)
-    bias = write_validation_predictions(runner, server.params, workdir)
+    data, task = experiment.federation, experiment.task
+    predictions = predict_as_server(runner, server, data.test)
+    bias = write_validation_predictions(runner, server, workdir)
     write_predictions(data, predictions, workdir, task, bias)
     write_quality(workdir, data, task, predictions, int(server.round), bias)
     if data.inputs.ndim == VOLUMES:
@@ -152,7 +158,7 @@ class RoundWriter:
         if result.payloads is None:
             return None
         download, upload = result.payloads
-        same_for_all = result.server.memory.masks is None
+        same_for_all = len(jax.tree.leaves(download)[0]) == 1
         traffic, self.shared_masks = transport.measure_round(
             self.runner.experiment.messages,
             self.shared_masks,
@@ -214,7 +220,9 @@ def _load_client_records(runner: Runner, server: ServerState, workdir: Path, pri
     """What server and clients knew of one another after the state's round; records of other rounds are forgotten."""
     folder, round_ = run_dir.client_records(workdir), int(server.round)
     transport.forget_records(folder, checkpoint.rounds_on_disk(workdir))
-    known = transport.load_records(folder, round_, server.masks) if transport.has_records(folder, round_) else {}
+    sent = jax.eval_shape(runner.algorithm.download, server, np.arange(1)).masks
+    like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), sent)
+    known = transport.load_records(folder, round_, like) if transport.has_records(folder, round_) else {}
     if round_ and not known and runner.experiment.messages.mode != "off":
         print_fn(
             f"Note: {folder / f'{round_}.npz'} is missing or damaged. The next messages therefore hold whole masks, "

@@ -43,7 +43,8 @@ class RoundRecord:
     ] = dataclasses.field(default_factory=dict)
     own: Annotated[
         dict[str, float],
-        "`own_accuracy`: on test examples of a client's own classes, by the model it would use; mean over clients",
+        "`own_accuracy`: on test examples of a client's own classes, by the model it would use; mean over clients; "
+        "with `client.personal`, of numbers, `own_mae` on those of its own sites",
     ] = dataclasses.field(default_factory=dict)
     validation: Annotated[
         dict[str, float | None],

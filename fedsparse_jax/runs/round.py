@@ -10,6 +10,7 @@ import numpy as np
 from fedsparse_jax.communication import transport
 from fedsparse_jax.communication.transport import SharedMasks, Traffic
 from fedsparse_jax.core import tree
+from fedsparse_jax.core.streams import Stream
 from fedsparse_jax.core.types import (
     Absence,
     Chunk,
@@ -35,6 +36,8 @@ from fedsparse_jax.data.batching import (
 from fedsparse_jax.data.loading import Reader, prefetch_chunks, read_chunk, resident_reader, streamed_reader
 from fedsparse_jax.runs.experiment import Experiment
 from fedsparse_jax.runs.faults import who_fails
+
+OF_EACH_CLIENT = ("params_down", "params_up", "left_out")  # fields of `RoundInfo` with the client axis
 
 
 class Runner(NamedTuple):
@@ -134,9 +137,7 @@ def sample_cohort(experiment: Experiment, round_: int) -> np.ndarray:
 def play_round(
     runner: Runner, server: ServerState, round_: int, ids: np.ndarray, shared_masks: SharedMasks
 ) -> RoundResult:
-    """One round with the clients ``ids``.
-
-    The server adds in the order of their numbers, since the order of a sum of floats shows in its last bits.
+    """One round with the clients ``ids``, who begin from the same model, or each from what the one before has left.
 
     Args:
         runner: the experiment.
@@ -144,6 +145,63 @@ def play_round(
         round_: counted from 1.
         ids: the cohort, ``i32[C]``, in any order; the result has it rising.
         shared_masks: what server and clients know of one another.
+    """
+    if not runner.experiment.cohorts.travel:
+        return _play_together(runner, server, round_, ids, shared_masks)
+    parts = {}
+    for client in travel_order(runner.experiment, round_, ids):
+        started = server._replace(round=jnp.asarray(round_ - 1, jnp.int32))
+        parts[client] = _play_together(runner, started, round_, np.array([client], np.int32), shared_masks)
+        server, shared_masks = parts[client].server, parts[client].shared_masks
+    last = parts[client]
+    return _one_round([parts[client] for client in sorted(parts)], last)
+
+
+def travel_order(experiment: Experiment, round_: int, ids: np.ndarray) -> list[int]:
+    """Whom the model visits in a round, one after another: by number, or in an order of this round's own."""
+    rising = np.sort(ids)
+    if experiment.cohorts.travel == "shuffled":
+        rising = np.random.default_rng([experiment.seed, Stream.TRAVEL, round_]).permutation(rising)
+    return rising.tolist()
+
+
+def _one_round(parts: list[RoundResult], last: RoundResult) -> RoundResult:
+    """The rounds of single clients as the one round that they are, by rising client; the state is that of the last."""
+    join = lambda trees: jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *trees)
+    by_client = {key: join([getattr(part.info, key) for part in parts]) for key in OF_EACH_CLIENT}
+    info = last.info._replace(
+        **by_client,
+        drift=jnp.stack([part.info.drift for part in parts]).sum(),
+        void=jnp.stack([part.info.void for part in parts]).all(),
+        padding=float(np.mean([part.info.padding for part in parts])),
+    )
+    payloads = [part.payloads for part in parts if part.payloads]
+    traffic = [part.traffic for part in parts if part.traffic]
+    return RoundResult(
+        last.server,
+        info,
+        [join([_whole_training(part.steps) for part in parts])],
+        np.concatenate([part.client_ids for part in parts]),
+        last.shared_masks,
+        join(payloads) if payloads else None,
+        Traffic([size for one in traffic for size in one.down], [size for one in traffic for size in one.up])
+        if traffic
+        else None,
+    )
+
+
+def _whole_training(steps: list[StepInfo]) -> StepInfo:
+    """The steps of one client as one, leaves ``[1, 1]``."""
+    start = StepInfo(jnp.zeros((1, 1), jnp.float32), jnp.zeros((1, 1), jnp.int32))
+    return jax.tree.map(lambda *leaves: sum(leaf.sum(1, keepdims=True) for leaf in leaves), start, *steps)
+
+
+def _play_together(
+    runner: Runner, server: ServerState, round_: int, ids: np.ndarray, shared_masks: SharedMasks
+) -> RoundResult:
+    """One round whose clients begin from the same model; arguments are those of `play_round`.
+
+    The server adds in the order of their numbers, since the order of a sum of floats shows in its last bits.
     """
     ids = np.sort(ids)
     exchanged = exchange_models(runner, server, round_, ids, shared_masks)

@@ -42,6 +42,7 @@ LOCK = ".lock"
 BEFORE_CONFIG = {LOCK, NOISE, PEOPLE, "environment.json", "federation.json"}  # what a start that was stopped may leave
 PLACES = ("root", "cache_dir", "workers")  # keys of the section data
 PLACES_OF_TABLES = ("root_path", "participants", "splits")  # keys of its options
+ORIGIN_OF_WEIGHTS = ("init_from", "init_which")  # keys of the section model
 COST_ONLY = ("execution", "checkpoint", "log")  # sections that change no number, or only what is shown
 
 
@@ -220,6 +221,8 @@ def _refuse_other_numbers(federation: dict[str, Any], workdir: Path) -> None:
 def _comparable(config: dict, may_move: bool) -> dict[str, Any]:
     """What decides the numbers; where the scans lie is not among it if people.tsv says whose they are."""
     numbers = {key: value for key, value in config.items() if key not in COST_ONLY}
+    if "init_sha256" in numbers.get("model", {}):  # what was taken, and not where it lay
+        numbers["model"] = {key: value for key, value in numbers["model"].items() if key not in ORIGIN_OF_WEIGHTS}
     if may_move and "data" in numbers:
         data = {key: value for key, value in numbers["data"].items() if key not in PLACES}
         options = {key: value for key, value in data.get("options", {}).items() if key not in PLACES_OF_TABLES}

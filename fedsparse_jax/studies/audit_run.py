@@ -20,6 +20,7 @@ from fedsparse_jax.attacks.features import feature_cache
 from fedsparse_jax.attacks.membership import ATTACKS
 from fedsparse_jax.communication.transport import load_records
 from fedsparse_jax.config.build import experiment_from_config
+from fedsparse_jax.config.checks import check_auditable
 from fedsparse_jax.config.saved_runs import load_run, saved_rounds, upgrade_config
 from fedsparse_jax.config.scans import no_progress
 from fedsparse_jax.core import masks
@@ -137,6 +138,7 @@ def load_audited_run(workdir: Path, progress=no_progress, round_: int | None = N
     rounds = [one for one in saved_rounds(workdir) if round_ is None or one <= int(newest.round)]
     if "shadow" in config:
         raise UsageError(f"{workdir} holds a shadow; give the run that it is a shadow of.")
+    check_auditable(config)
     runner = make_runner(experiment_from_config(config, progress, workdir=workdir), noise_entropy(workdir))
     return LoadedRun(workdir, runner, [load_run(workdir, one)[2] for one in rounds])
 

@@ -26,7 +26,7 @@ from fedsparse_jax.data.loading import predict_batches, streamed_reader
 from fedsparse_jax.data.roster import TEST, Roster, is_trained_on, is_validation, sets_of
 from fedsparse_jax.data.scan_cache import ScanSet
 from fedsparse_jax.data.tables import Drop
-from fedsparse_jax.runs.evaluation import predictions_table
+from fedsparse_jax.runs.evaluation import models_for_strangers, predictions_table
 from fedsparse_jax.runs.metrics_log import read_records
 from fedsparse_jax.runs.quality import judge_predictions, judge_sites
 from fedsparse_jax.runs.run_dir import is_of_0_1, recorded_people
@@ -133,11 +133,13 @@ def age_bias_of_round(workdir: Path, round_: int) -> AgeBias | None:
 
 
 def predictions_of(config, network: Model, server: ServerState, scan_set: ScanSet) -> np.ndarray:
-    """Predictions ``f32[N]``, or logits ``f32[N, K]``, by the global model."""
+    """Predictions ``f32[N]``, or logits ``f32[N, K]``, by the global model; where leaves stay with the clients, the
+    mean of their models.
+    """
     everything, batch_size = np.arange(len(scan_set.scans)), config.execution.eval_batch
-    return predict_batches(
-        jax.jit(network.apply), server.params, streamed_reader(scan_set.inputs), everything, batch_size
-    )
+    apply, read = jax.jit(network.apply), streamed_reader(scan_set.inputs)
+    models = models_for_strangers(server, config.partition.num_clients)
+    return np.mean([predict_batches(apply, params, read, everything, batch_size) for params in models], 0)
 
 
 def _in_words(config) -> str:

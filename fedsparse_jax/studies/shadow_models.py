@@ -12,6 +12,7 @@ import numpy as np
 
 from fedsparse_jax.attacks.evidence import Shadows, shadow_halves
 from fedsparse_jax.config.build import experiment_from_config, federation_from_config
+from fedsparse_jax.config.checks import check_auditable
 from fedsparse_jax.config.defaults import defaults
 from fedsparse_jax.config.saved_runs import load_run, saved_rounds, upgrade_config
 from fedsparse_jax.config.scans import no_progress
@@ -59,6 +60,7 @@ def train_shadows(
     Raises:
         UsageError: the folder holds shadows of another config, or the numbers cannot be.
     """
+    check_auditable(config)
     data, _ = federation_from_config(config, progress, workdir=run)
     inside = shadow_halves(len({row["participant_id"] for row in data.people}), count, config.seed)
     for index, half in enumerate(inside):

@@ -210,7 +210,7 @@ def test_a_test_set_may_be_given(cache):
 def test_what_an_experiment_is_made_of(cache):
     config = change(data__cache_dir=cache, participation=0.5, execution__client_map="2", checkpoint__keep=7)
     experiment = experiment_from_config(config)
-    assert experiment.cohorts == (4, 0) and experiment.batching == (1, 1, 1)
+    assert experiment.cohorts == (4, 0, "") and experiment.batching == (1, 1, 1)
     assert experiment.execution.num_parallel_clients == 2 and experiment.output.checkpoints_kept == 7
     assert experiment.messages.mode == "measure" and experiment.messages.seed == 1990
     assert experiment.config["model"]["output_mean"] == pytest.approx(experiment.federation.train_targets.mean())

@@ -333,7 +333,7 @@ def test_hooks_act_in_their_order_and_keep_a_state_for_each_client():
     def add(context, client, chunk):
         return client._replace(params=jax.tree.map(lambda w: w + client.state.astype(w.dtype), client.params))
 
-    counting = Hook(before_training=halve, init_state=lambda: jnp.float32(0.0))
+    counting = Hook(before_training=halve, init_state=lambda params: jnp.float32(0.0))
     algo = build_algorithm(recipe_with(counting, Hook(after_training=add)))
     server = algo.init(jax.random.key(0))
     assert server.memory.state.tolist() == [0, 0, 0]

@@ -314,12 +314,12 @@ def weighted(trees, weights):
     return {n: sum(w * tree[n] for w, tree in zip(weights, trees)) for n in trees[0]}
 
 
-def train(p, masks, batches, rate, proximal=0.0):
-    """Masked SGD; the proximal term pulls towards where training began."""
+def train(p, masks, batches, rate, proximal=0.0, correction=None):
+    """Masked SGD; the proximal term pulls towards where training began; a correction is added to each gradient."""
     start = p
     for x, y in batches:
         g = gradient(p, x, y)
-        step = {n: g[n] + proximal * (p[n] - start[n]) for n in p}
+        step = {n: g[n] + proximal * (p[n] - start[n]) + (correction[n] if correction else 0) for n in p}
         p = {n: np.where(masks[n], p[n] - rate * step[n], 0.0) for n in p}
     return p
 
@@ -355,17 +355,27 @@ def federated(method, initial, rounds, rate, sizes, batches_of, probe_of, ids_of
     own = {k: masks for k in range(len(sizes))}
     prunings = dict.fromkeys(own, 0)
     server = method["server"]() if "server" in method else None
+    nothing = {n: np.zeros(w.shape) for n, w in initial.items()}
+    control, controls = nothing, dict.fromkeys(own, nothing)  # of SCAFFOLD
+    at_home = {k: {n: initial[n] for n in method.get("personal", ())} for k in own}  # leaves that are not sent
     for t in range(1, rounds + 1):
-        models, theirs, grow = [], [], []
+        models, theirs, grow, changed = [], [], [], {}
         for k in ids_of(t):
-            w, m = p, masks
+            w, m = {**p, **at_home[k]}, masks
             if "arrival" in place:
                 w = zeroed(own[k], p)
                 m = select(method, w, own[k], method["schedule"](prunings[k] + 1), [], random)
                 if any((m[n] != own[k][n]).any() for n in m):
                     prunings[k], w = prunings[k] + 1, zeroed(m, initial)
                 own[k] = m
-            w = train(w, m, batches_of(t, k), rate, method.get("proximal", 0.0))
+            correction = zeroed(m, {n: control[n] - controls[k][n] for n in p})
+            begun, w = w, train(w, m, batches_of(t, k), rate, method.get("proximal", 0.0), correction)
+            if method.get("scaffold"):  # option II, as the paper writes it
+                far = rate * len(batches_of(t, k))
+                changed[k] = zeroed(m, {n: controls[k][n] - control[n] + (begun[n] - w[n]) / far for n in p})
+            at_home[k] = {n: w[n] for n in at_home[k]}
+            if method.get("cyclic"):
+                p = w
             if "client" in place:
                 m = select(method, w, m, method["schedule"](t), probe_of(t, k), random)
                 w = zeroed(m, w)
@@ -378,7 +388,12 @@ def federated(method, initial, rounds, rate, sizes, batches_of, probe_of, ids_of
                     w = zeroed(m, w)
             models.append(w)
             theirs.append(m)
-        counts = np.array([sizes[k] for k in ids_of(t)], float)
+        for k in changed:
+            control = {n: control[n] + (changed[k][n] - controls[k][n]) / len(sizes) for n in p}
+        controls |= changed
+        if method.get("cyclic"):  # only the last client's counts
+            models, theirs = models[-1:], theirs[-1:]
+        counts = np.array([sizes[k] for k in ids_of(t)], float)[-len(models) :]
         merged = {
             n: method["aggregate"](np.stack([w[n] for w in models]), np.stack([m[n] for m in theirs]), counts)
             for n in p
@@ -389,7 +404,7 @@ def federated(method, initial, rounds, rate, sizes, batches_of, probe_of, ids_of
         if server:
             change = server.step({n: p[n] - target[n] for n in p}, masks)
             target = {n: p[n] + change[n] for n in p}
-        p, masks = zeroed(agreed, target), agreed
+        p, masks = {**zeroed(agreed, target), **{n: p[n] for n in method.get("personal", ())}}, agreed
         if "server" in place:
             votes = {n: sum(m[n].astype(float) for m in theirs) for n in p}
             masks = select(method, p, masks, method["schedule"](t), [], random, votes)

@@ -63,6 +63,7 @@ class ServerState(NamedTuple):
     opt_state: Any
     key: Key  # from the seed; never advanced
     memory: ClientMemory = ClientMemory()
+    pace: Any = None  # of a schedule that looks at the training (`sparsity.pacing`)
 
 
 class StepInfo(NamedTuple):
@@ -111,6 +112,7 @@ class Reports(NamedTuple):
 
     absent: Array  # i32[C], whose model did not arrive and why: an `Absence`, 0 where it did
     losses: Array  # f32[C], mean loss of the local training
+    losses_before: Array | None = None  # f32[C], of the model that was sent, on the first examples of the training
 
 
 class DataNeeds(NamedTuple):

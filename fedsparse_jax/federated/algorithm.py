@@ -75,7 +75,8 @@ def init_server(recipe: Recipe, key: Key) -> ServerState:
         opt_state=for_every_client(recipe.client_tx.init(params)) if recipe.keep_opt_state else None,
         state=for_every_client(states[0]) if states else None,
     )
-    return ServerState(jnp.zeros((), jnp.int32), params, mask, recipe.server_tx.init(params), key, memory)
+    pace = recipe.paced.init() if recipe.paced else None
+    return ServerState(jnp.zeros((), jnp.int32), params, mask, recipe.server_tx.init(params), key, memory, pace)
 
 
 def prune_before_round_1(
@@ -180,6 +181,8 @@ def update_server(
     enough = (left_out == Absence.NONE).sum() >= recipe.limits.min_clients
     counted = jnp.where(left_out == Absence.NONE, weights, 0)
     changed = _aggregate_round(recipe, server, clients, counted, received)
+    if recipe.paced:
+        changed = changed._replace(pace=recipe.paced.update(server.pace, changed.round, _loss_before(reports, counted)))
     kept = server._replace(round=changed.round)
     keys_apart = lambda state: state._replace(key=None)  # `where` is for numbers
     new = tree.where(enough, keys_apart(changed), keys_apart(kept))._replace(key=server.key)
@@ -214,7 +217,17 @@ def _aggregate_round(
         opt_state=mask_optimizer_state(recipe.server_tx, opt_state, mask),
         key=server.key,
         memory=_update_client_memory(recipe, server.memory, clients, client_masks, mask, present),
+        pace=server.pace,
     )
+
+
+def _loss_before(reports: Reports | None, weights: Array) -> Array:
+    """The loss that the clients report of the model that they were sent, their mean by size; NaN if nobody does."""
+    if reports is None or reports.losses_before is None:
+        return jnp.float32(jnp.nan)
+    counted = jnp.where(jnp.isfinite(reports.losses_before), weights, 0)
+    total = jnp.where(counted > 0, reports.losses_before * counted, 0).sum()
+    return jnp.where(counted.sum() > 0, total / jnp.maximum(counted.sum(), 1e-9), jnp.nan)
 
 
 def _hooks_after_aggregation(recipe: Recipe, server, params, mask, votes, client_scores, weights: Array):
@@ -252,7 +265,7 @@ def _update_client_memory(
 def _context(recipe: Recipe, server: ServerState, t: Array | int) -> HookContext:
     key = jax.random.fold_in(server.key, _PRUNE)
     objective = make_objective(recipe.model.apply, recipe.loss)
-    return HookContext(t, key, recipe.model.apply, objective, recipe.client_tx, recipe.client_map)
+    return HookContext(t, key, recipe.model.apply, objective, recipe.client_tx, recipe.client_map, pace=server.pace)
 
 
 def _initial_params(recipe: Recipe, key: Key):

@@ -112,7 +112,6 @@ class Reports(NamedTuple):
 
     absent: Array  # i32[C], whose model did not arrive and why: an `Absence`, 0 where it did
     losses: Array  # f32[C], mean loss of the local training
-    losses_before: Array | None = None  # f32[C], of the model that was sent, on the first examples of the training
 
 
 class DataNeeds(NamedTuple):

@@ -182,7 +182,7 @@ def update_server(
     counted = jnp.where(left_out == Absence.NONE, weights, 0)
     changed = _aggregate_round(recipe, server, clients, counted, received)
     if recipe.paced:
-        changed = changed._replace(pace=recipe.paced.update(server.pace, changed.round, _loss_before(reports, counted)))
+        changed = changed._replace(pace=recipe.paced.update(server.pace, changed.round, _mean_loss(reports, counted)))
     kept = server._replace(round=changed.round)
     keys_apart = lambda state: state._replace(key=None)  # `where` is for numbers
     new = tree.where(enough, keys_apart(changed), keys_apart(kept))._replace(key=server.key)
@@ -221,13 +221,13 @@ def _aggregate_round(
     )
 
 
-def _loss_before(reports: Reports | None, weights: Array) -> Array:
-    """The loss that the clients report of the model that they were sent, their mean by size; NaN if nobody does."""
-    if reports is None or reports.losses_before is None:
+def _mean_loss(reports: Reports | None, weights: Array) -> Array:
+    """The training loss that the clients report, their mean by size; NaN if nobody does."""
+    if reports is None:
         return jnp.float32(jnp.nan)
-    counted = jnp.where(jnp.isfinite(reports.losses_before), weights, 0)
-    total = jnp.where(counted > 0, reports.losses_before * counted, 0).sum()
-    return jnp.where(counted.sum() > 0, total / jnp.maximum(counted.sum(), 1e-9), jnp.nan)
+    counts = weights > 0
+    total = jnp.where(counts, reports.losses * weights, 0).sum()
+    return jnp.where(counts.any(), total / jnp.maximum(weights.sum(), 1), jnp.nan)
 
 
 def _hooks_after_aggregation(recipe: Recipe, server, params, mask, votes, client_scores, weights: Array):

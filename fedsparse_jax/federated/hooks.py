@@ -110,7 +110,7 @@ def prune_at_init(pruning: Pruning, *, iterations: int = 1, scored_clients: str 
 
     return Hook(
         at_init=at_init,
-        target_sparsity=lambda t, state, pace: pruning.schedule(0),
+        target_sparsity=lambda t, state, pace=None: pruning.schedule(0),
         prunable=pruning.prunable,
         paced=pruning.paced,
         needs=DataNeeds(at_init=scored_clients if pruning.criterion.needs_batch else ""),
@@ -127,7 +127,7 @@ def prune_on_clients(pruning: Pruning) -> Hook:
 
     return Hook(
         after_training=after_training,
-        target_sparsity=lambda t, state, pace: pruning.sparsity(t, pace),
+        target_sparsity=lambda t, state, pace=None: pruning.sparsity(t, pace),
         prunable=pruning.prunable,
         paced=pruning.paced,
         needs=DataNeeds(after_training=pruning.criterion.needs_batch),
@@ -154,7 +154,7 @@ def prune_on_server(pruning: Pruning) -> Hook:
     return Hook(
         upload_scores=upload_scores if on_data else None,
         after_aggregation=after_aggregation,
-        target_sparsity=lambda t, state, pace: pruning.sparsity(t, pace),
+        target_sparsity=lambda t, state, pace=None: pruning.sparsity(t, pace),
         prunable=pruning.prunable,
         paced=pruning.paced,
         needs=DataNeeds(after_training=on_data),
@@ -176,7 +176,7 @@ def regrow_on_clients(pruning: Pruning, regrowth: Regrowth) -> Hook:
 
     return Hook(
         after_training=after_training,
-        target_sparsity=lambda t, state, pace: pruning.sparsity(t, pace),
+        target_sparsity=lambda t, state, pace=None: pruning.sparsity(t, pace),
         prunable=pruning.prunable,
         paced=pruning.paced,
         needs=DataNeeds(after_training=regrowth.criterion.needs_batch),
@@ -203,7 +203,7 @@ def regrow_on_server(pruning: Pruning, regrowth: Regrowth) -> Hook:
         upload_scores=upload_scores,
         scores_due=regrowth.due,
         after_aggregation=after_aggregation,
-        target_sparsity=lambda t, state, pace: pruning.sparsity(t, pace),
+        target_sparsity=lambda t, state, pace=None: pruning.sparsity(t, pace),
         prunable=pruning.prunable,
         paced=pruning.paced,
         needs=DataNeeds(after_training=regrowth.criterion.needs_batch),

@@ -36,8 +36,6 @@ from fedsparse_jax.data.loading import Reader, prefetch_chunks, read_chunk, resi
 from fedsparse_jax.runs.experiment import Experiment
 from fedsparse_jax.runs.faults import who_fails
 
-FIRST_STEPS = 4  # of a client's training, whose loss tells how good the model is that it was sent
-
 
 class Runner(NamedTuple):
     """An experiment with its functions jitted and its data within reach."""
@@ -153,9 +151,8 @@ def play_round(
     download, traffic = exchanged.download, exchanged.traffic
     payloads = None if download is None or traffic else (download, payload)
     weights = jnp.asarray(runner.experiment.federation.client_sizes(ids))
-    nothing = jnp.zeros(len(ids))  # no step where nobody's model would arrive
-    losses, before = _client_losses(steps) if steps else (nothing, nothing * jnp.nan)
-    reports = Reports(jnp.asarray(absent), losses, before)
+    losses = _client_losses(steps) if steps else jnp.zeros(len(ids))  # no step where nobody's model would arrive
+    reports = Reports(jnp.asarray(absent), losses)
     server, info = runner.algorithm.update_server(server, clients, weights, None, exchanged.received, reports)
     info = info._replace(padding=_padding(runner.experiment, plan))
     return RoundResult(server, info, steps, ids, exchanged.shared_masks, payloads, traffic)
@@ -257,14 +254,9 @@ def mean_loss(steps: list[StepInfo], counted: np.ndarray) -> float:
 
 @jax.jit
 def _client_losses(steps: list[StepInfo]):
-    """Mean training loss of each client, 0 for one that did not train; and that of its first steps, NaN for none.
-
-    Both ``f32[C]``. In the first `FIRST_STEPS` steps a model is still about the one that was sent.
-    """
-    loss, examples = (jnp.concatenate(leaves, 1) for leaves in zip(*steps, strict=True))
-    mean = lambda k: loss[:, :k].sum(1) / jnp.maximum(examples[:, :k].sum(1), 1).astype(loss.dtype)
-    first = jnp.where(examples[:, :FIRST_STEPS].sum(1) > 0, mean(FIRST_STEPS), jnp.nan)
-    return mean(None), first
+    """Mean training loss of each client, ``f32[C]``; 0 for one that did not train."""
+    loss, examples = (sum(leaf.sum(1) for leaf in leaves) for leaves in zip(*steps, strict=True))
+    return loss / jnp.maximum(examples, 1).astype(loss.dtype)
 
 
 def _scored_batches(runner: Runner, round_: int, ids) -> Chunk:

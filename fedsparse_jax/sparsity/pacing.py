@@ -24,7 +24,7 @@ class Paced(NamedTuple):
 
     final: float
     begin: int
-    end: int
+    end: int  # the first round at the final sparsity, at the latest
     steps: int
     power: float
     learned: float
@@ -59,24 +59,25 @@ class Paced(NamedTuple):
         return jnp.maximum(earned, jnp.clip(due, 0, 1)).astype(jnp.float32)
 
 
-def paced(final=0.95, end=40, *, begin=1, steps=10, power=3.0, learned=0.5) -> Paced:
+def paced(final=0.95, end=40, *, begin=1, steps=0.3, recover=0.2, power=3.0, learned=0.5) -> Paced:
     r"""Sparsity that waits until the federation learns, and pauses where pruning hurts.
 
     .. math:: s = s_f\,(1 - (1 - p)^n)
 
-    The progress p rises by ``1 / steps`` after each round whose training loss is at most the share ``learned`` of the
-    first round's. It rises as fast in the last rounds before ``end`` whatever is reported, and is 1 from ``end`` on.
-    The curve is that of `schedules.gradual`, with p in the place of the time that has passed.
+    The progress p rises by one step after each round whose training loss is at most the share ``learned`` of the first
+    round's. Near the end it rises whatever is reported, so that the last rounds are at the final sparsity. The curve is
+    that of `schedules.gradual`, with p in the place of the time that has passed.
 
     Args:
         final: s_f, share of prunable weights that are zero in the end.
-        end: the round, at the latest, from which on that is so.
+        end: the last round.
         begin: the first round whose loss counts.
-        steps: rounds that pruning takes at least.
+        steps: steps of p from 0 to 1, as a share of all rounds: as fast as that pruning may be.
+        recover: share of all rounds, at least, that train at the final sparsity.
         power: n, 3 in FedSparsify.
         learned: share of the first loss.
 
-    >>> schedule = paced(0.8, end=9, steps=2)
+    >>> schedule = paced(0.8, end=10, steps=0.2, recover=0.1)
     >>> pace = schedule.update(schedule.init(), 1, 10.0)
     >>> for t, loss in ((2, 7.0), (3, 4.0), (4, 6.0), (5, 5.0)):
     ...     pace = schedule.update(pace, t, loss)
@@ -88,8 +89,10 @@ def paced(final=0.95, end=40, *, begin=1, steps=10, power=3.0, learned=0.5) -> P
     """
     if not 0 <= final <= 1:
         raise ArgumentError("final", final, "a sparsity lies between 0 and 1")
-    if not 1 <= steps <= end:
-        raise ArgumentError("steps", steps, f"it counts rounds, from 1 to end, {end}")
+    for name, share in (("steps", steps), ("recover", recover)):
+        if not 0 <= share < 1:
+            raise ArgumentError(name, share, "it is a share of the rounds, from 0 up to, but not including, 1")
     if not learned > 0:
         raise ArgumentError("learned", learned, "it is a share of the first loss, above 0")
-    return Paced(final, begin, end, steps, power, learned)
+    reached = max(1, end - round(recover * end))
+    return Paced(final, begin, reached, min(max(1, round(steps * end)), reached), power, learned)

@@ -66,6 +66,7 @@ class ServerState(NamedTuple):
     key: Key  # from the seed; never advanced
     memory: ClientMemory = ClientMemory()
     hook_state: Params | None = None  # what a hook keeps at the server, and sends to every client
+    pace: Any = None  # of a schedule that looks at the training (`sparsity.pacing`)
 
 
 class StepInfo(NamedTuple):

@@ -84,7 +84,8 @@ def init_server(recipe: Recipe, key: Key) -> ServerState:
         params=for_every_client(own_part(flags, params)) if flags else None,
     )
     opt_state, round_ = recipe.server_tx.init(params), jnp.zeros((), jnp.int32)
-    return ServerState(round_, params, mask, opt_state, key, memory, at_server[0] if at_server else None)
+    hook_state, pace = at_server[0] if at_server else None, recipe.paced.init() if recipe.paced else None
+    return ServerState(round_, params, mask, opt_state, key, memory, hook_state, pace)
 
 
 def prune_before_round_1(
@@ -206,6 +207,8 @@ def update_server(
     enough = (left_out == Absence.NONE).sum() >= recipe.limits.min_clients
     counted = jnp.where(left_out == Absence.NONE, weights, 0)
     changed = _aggregate_round(recipe, server, clients, counted, received)
+    if recipe.paced:
+        changed = changed._replace(pace=recipe.paced.update(server.pace, changed.round, _mean_loss(reports, counted)))
     kept = server._replace(round=changed.round)
     keys_apart = lambda state: state._replace(key=None)  # `where` is for numbers
     new = tree.where(enough, keys_apart(changed), keys_apart(kept))._replace(key=server.key)
@@ -244,7 +247,17 @@ def _aggregate_round(
         key=server.key,
         memory=_update_client_memory(recipe, server.memory, clients, client_masks, mask, present),
         hook_state=hook_state,
+        pace=server.pace,
     )
+
+
+def _mean_loss(reports: Reports | None, weights: Array) -> Array:
+    """The training loss that the clients report, their mean by size; NaN if nobody does."""
+    if reports is None:
+        return jnp.float32(jnp.nan)
+    counts = weights > 0
+    total = jnp.where(counts, reports.losses * weights, 0).sum()
+    return jnp.where(counts.any(), total / jnp.maximum(weights.sum(), 1), jnp.nan)
 
 
 def _hooks_after_aggregation(recipe: Recipe, server, params, mask, votes, client_scores, weights: Array):
@@ -288,7 +301,14 @@ def _context(recipe: Recipe, server: ServerState, t: Array | int) -> HookContext
     key = jax.random.fold_in(server.key, _PRUNE)
     objective = make_objective(recipe.model.apply, recipe.loss)
     return HookContext(
-        t, key, recipe.model.apply, objective, recipe.client_tx, recipe.client_map, num_clients=recipe.num_clients
+        t=t,
+        key=key,
+        apply=recipe.model.apply,
+        objective=objective,
+        client_tx=recipe.client_tx,
+        client_map=recipe.client_map,
+        num_clients=recipe.num_clients,
+        pace=server.pace,
     )
 
 

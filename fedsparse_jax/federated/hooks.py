@@ -24,6 +24,7 @@ from fedsparse_jax.core.types import Array, ClientState, DataNeeds, Key, Params,
 from fedsparse_jax.federated.client_map import ClientMap, map_over_clients
 from fedsparse_jax.federated.mask_ownership import SERVER_OWNS, MaskOwnership
 from fedsparse_jax.sparsity.criteria import Criterion
+from fedsparse_jax.sparsity.pacing import Paced
 from fedsparse_jax.sparsity.pruning import Pruning, make_scorer
 from fedsparse_jax.sparsity.regrowth import Regrowth
 
@@ -42,6 +43,7 @@ class HookContext(NamedTuple):
     client_map: ClientMap
     initial_params: Params | None = None  # the weights before any training; for ``before_training`` only
     num_clients: int = 1  # of the federation
+    pace: Any = None  # the server's, before the round
 
     def scorer(self, criterion: Criterion) -> Callable:
         """``(params, key, chunk) -> scores`` of the method's own network and loss."""
@@ -73,8 +75,9 @@ class Hook(NamedTuple):
     init_server_state: Callable[[Params], Params] | None = None  # (params) -> state
     update_server_state: Callable[..., Params] | None = None  # (context, state, scores, present) -> state
     wrap_optimizer: Callable | None = None  # (tx) -> tx, of the clients
-    target_sparsity: Callable[..., Array] | None = None  # (t, state) -> share of the prunable weights, for the report
+    target_sparsity: Callable[..., Array] | None = None  # (t, state, pace) -> share of prunable weights, for the report
     prunable: Callable[[Params], object] | None = None  # which leaves that is a share of
+    paced: Paced | None = None  # the schedule, where it looks at the training
     needs: DataNeeds = DataNeeds()
     regrows: bool = False  # whether a weight may come back
     mask_ownership: MaskOwnership = SERVER_OWNS
@@ -112,8 +115,9 @@ def prune_at_init(pruning: Pruning, *, iterations: int = 1, scored_clients: str 
 
     return Hook(
         at_init=at_init,
-        target_sparsity=lambda t, state: pruning.schedule(0),
+        target_sparsity=lambda t, state, pace=None: pruning.schedule(0),
         prunable=pruning.prunable,
+        paced=pruning.paced,
         needs=DataNeeds(at_init=scored_clients if pruning.criterion.needs_batch else ""),
     )
 
@@ -123,13 +127,14 @@ def prune_on_clients(pruning: Pruning) -> Hook:
 
     def after_training(context: HookContext, client: ClientState, chunk) -> ClientState:
         scores = context.scorer(pruning.criterion)(client.params, context.key, chunk)
-        mask = pruning.select(scores, client.masks, pruning.schedule(context.t))
+        mask = pruning.select(scores, client.masks, pruning.sparsity(context.t, context.pace))
         return client._replace(params=masks.apply(mask, client.params), masks=mask)
 
     return Hook(
         after_training=after_training,
-        target_sparsity=lambda t, state: pruning.schedule(t),
+        target_sparsity=lambda t, state, pace=None: pruning.sparsity(t, pace),
         prunable=pruning.prunable,
+        paced=pruning.paced,
         needs=DataNeeds(after_training=pruning.criterion.needs_batch),
     )
 
@@ -149,13 +154,14 @@ def prune_on_server(pruning: Pruning) -> Hook:
         if scores is None:
             scores = pruning.criterion.score(params, key=context.key)
         scores = jax.tree.map(lambda score, count: score + TINY * count.astype(score.dtype), scores, votes)
-        return pruning.select(scores, mask, pruning.schedule(context.t))
+        return pruning.select(scores, mask, pruning.sparsity(context.t, context.pace))
 
     return Hook(
         upload_scores=upload_scores if on_data else None,
         after_aggregation=after_aggregation,
-        target_sparsity=lambda t, state: pruning.schedule(t),
+        target_sparsity=lambda t, state, pace=None: pruning.sparsity(t, pace),
         prunable=pruning.prunable,
+        paced=pruning.paced,
         needs=DataNeeds(after_training=on_data),
     )
 
@@ -170,13 +176,14 @@ def regrow_on_clients(pruning: Pruning, regrowth: Regrowth) -> Hook:
 
     def after_training(context: HookContext, client: ClientState, chunk) -> ClientState:
         scores = lambda: context.scorer(regrowth.criterion)(client.params, context.key, chunk)
-        mask = _regrow(pruning, regrowth, context.t, client.params, client.masks, scores)
+        mask = _regrow(pruning, regrowth, context, client.params, client.masks, scores)
         return client._replace(params=masks.apply(mask, client.params), masks=mask)
 
     return Hook(
         after_training=after_training,
-        target_sparsity=lambda t, state: pruning.schedule(t),
+        target_sparsity=lambda t, state, pace=None: pruning.sparsity(t, pace),
         prunable=pruning.prunable,
+        paced=pruning.paced,
         needs=DataNeeds(after_training=regrowth.criterion.needs_batch),
         regrows=True,
     )
@@ -195,14 +202,15 @@ def regrow_on_server(pruning: Pruning, regrowth: Regrowth) -> Hook:
         return _of_prunable(pruning, scores)
 
     def after_aggregation(context: HookContext, params, mask, votes, scores):
-        return _regrow(pruning, regrowth, context.t, params, mask, lambda: scores)
+        return _regrow(pruning, regrowth, context, params, mask, lambda: scores)
 
     return Hook(
         upload_scores=upload_scores,
         scores_due=regrowth.due,
         after_aggregation=after_aggregation,
-        target_sparsity=lambda t, state: pruning.schedule(t),
+        target_sparsity=lambda t, state, pace=None: pruning.sparsity(t, pace),
         prunable=pruning.prunable,
+        paced=pruning.paced,
         needs=DataNeeds(after_training=regrowth.criterion.needs_batch),
         regrows=True,
     )
@@ -214,8 +222,8 @@ def _of_prunable(pruning: Pruning, scores):
     return jax.tree.map(keep, pruning.prunable(scores), scores)
 
 
-def _regrow(pruning: Pruning, regrowth: Regrowth, t, params, mask, scores: Callable):
-    """The mask after regrowth, if round ``t`` is one of those; ``scores()`` is computed only then."""
-    flags = pruning.prunable(params)
-    change = lambda: regrowth.rule(params, mask, scores(), t, pruning.schedule(t), flags)
+def _regrow(pruning: Pruning, regrowth: Regrowth, context: HookContext, params, mask, scores: Callable):
+    """The mask after regrowth, if the round is one of those; ``scores()`` is computed only then."""
+    t, flags = context.t, pruning.prunable(params)
+    change = lambda: regrowth.rule(params, mask, scores(), t, pruning.sparsity(t, context.pace), flags)
     return jax.lax.cond(regrowth.due(t), change, lambda: mask)

@@ -55,7 +55,7 @@ def lottery_tickets(pruning: Pruning, *, min_accuracy: float = 0.0, reset_to_ini
     return Hook(
         before_training=before_training,
         init_state=lambda params: jnp.zeros((), jnp.int32),
-        target_sparsity=lambda t, state: pruning.schedule(state),
+        target_sparsity=lambda t, state, pace=None: pruning.schedule(state),
         prunable=pruning.prunable,
         needs=DataNeeds(before_training=pruning.criterion.needs_batch or min_accuracy > 0),
         mask_ownership=CLIENTS_OWN,

@@ -15,6 +15,7 @@ from fedsparse_jax.federated.hooks import Hook
 from fedsparse_jax.federated.mask_ownership import SERVER_OWNS, MaskOwnership
 from fedsparse_jax.federated.personal import Personal
 from fedsparse_jax.federated.sound_clients import Limits
+from fedsparse_jax.sparsity.pacing import Paced
 from fedsparse_jax.sparsity.scopes import everything
 
 ANCHORS = ("global", "zero")
@@ -83,6 +84,11 @@ class Recipe(NamedTuple):
             before_training=any(need.before_training for need in needs),
             after_training=any(need.after_training for need in needs),
         )
+
+    @property
+    def paced(self) -> Paced | None:
+        """The schedule that looks at the training, if there is one."""
+        return next((hook.paced for hook in self.hooks if hook.paced), None)
 
     def prunable(self, params: Params) -> object:
         """Which leaves the hooks may prune, as a tree of bool."""

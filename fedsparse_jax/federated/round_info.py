@@ -43,7 +43,7 @@ def describe_round(
     trees = 1 if server.hook_state is None else 2  # what a hook keeps at the server has the mask of the model
     params_down = trees * (owner.params_down(server, clients, recipe.client_map) - unsent)
     params_up = trees * (params_up - unsent)
-    target = target_sparsity(recipe, new.round, clients.state, present | ~present.any())
+    target = target_sparsity(recipe, new.round, clients.state, present | ~present.any(), server.pace)
     return RoundInfo(
         round=new.round,
         target_sparsity=jnp.asarray(target * prunable_share(recipe, new.params), jnp.float32),
@@ -61,7 +61,7 @@ def describe_round(
     )
 
 
-def target_sparsity(recipe: Recipe, t: Array, states, present: Array) -> Array:
+def target_sparsity(recipe: Recipe, t: Array, states, present: Array, pace=None) -> Array:
     """The share of the prunable weights that the method asks to be zero in round ``t``; 0 for a dense method.
 
     The last hook that asks for a sparsity decides. Where a hook keeps a state for each client, it decides, by the mean
@@ -72,8 +72,8 @@ def target_sparsity(recipe: Recipe, t: Array, states, present: Array) -> Array:
         return jnp.float32(0)
     by_client = [ask for ask, init_state in asking if init_state]
     if not by_client:
-        return asking[-1][0](t, None)
-    each = map_over_clients(lambda state: by_client[0](t, state), recipe.client_map)(states)
+        return asking[-1][0](t, None, pace)
+    each = map_over_clients(lambda state: by_client[0](t, state, pace), recipe.client_map)(states)
     return tree.weighted_mean(each, present.astype(jnp.float32))
 
 

@@ -3,6 +3,7 @@
 from fedsparse_jax.sparsity.criteria import (
     CRITERIA, Criterion, grasp, magnitude, random, snip, squared_gradient, synflow,
 )  # fmt: skip
+from fedsparse_jax.sparsity.pacing import Pace, Paced, paced
 from fedsparse_jax.sparsity.pruning import Pruning, make_scorer
 from fedsparse_jax.sparsity.regrowth import REGROWTH, Regrowth, greedy, swap
 from fedsparse_jax.sparsity.schedules import SCHEDULES, constant, gradual, multiplicative, one_shot, step_wise

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from fedsparse_jax.core.types import Array, Chunk, Key, Masks, Params, Schedule, Scope
 from fedsparse_jax.sparsity.criteria import Criterion
+from fedsparse_jax.sparsity.pacing import Pace, Paced
 from fedsparse_jax.sparsity.scopes import everything
 
 
@@ -18,6 +19,15 @@ class Pruning(NamedTuple):
     scope: Scope
     schedule: Schedule
     prunable: Callable[[Params], object] = everything  # which leaves, a member of ``PRUNABLE``
+
+    @property
+    def paced(self) -> Paced | None:
+        """The schedule, if it looks at the training."""
+        return self.schedule if isinstance(self.schedule, Paced) else None
+
+    def sparsity(self, t: Array | int, pace: Pace | None = None) -> Array:
+        """What the schedule asks for after round ``t``; ``pace`` is the server's before it."""
+        return self.paced(t, pace) if self.paced else self.schedule(t)
 
     def select(self, scores, masks: Masks, sparsity: Array) -> Masks:
         """The masks with ``sparsity`` reached."""

@@ -10,6 +10,7 @@ import optax
 
 from fedsparse_jax.core.errors import ArgumentError
 from fedsparse_jax.core.types import Schedule
+from fedsparse_jax.sparsity.pacing import paced
 
 
 def gradual(initial=0.0, final=0.95, begin=1, end=40, *, power=3.0, every=1) -> Schedule:
@@ -131,4 +132,5 @@ SCHEDULES: dict[str, Callable[..., Schedule]] = {
     "one_shot": one_shot,
     "step_wise": step_wise,
     "multiplicative": multiplicative,
+    "paced": paced,
 }

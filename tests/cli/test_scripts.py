@@ -15,7 +15,7 @@ SCRIPTS = (
     "evaluate",
     "prepare",
     "report",
-    "compare_methods",
+    "study",
     "cross_validate",
     "audit_run",
     "train_shadows",
@@ -222,12 +222,13 @@ def test_shadows_are_trained_from_a_run(call, trained, tmp_path):
 def test_methods_are_compared_in_a_table_and_a_picture(call, tmp_path):
     (tmp_path / "list.txt").write_text("configs/methods/snip.py:digits+smoke  # sparse\n")
     specs = f"configs/methods/fedavg.py:digits+smoke,@{tmp_path / 'list.txt'}"
-    files = [f"--output={tmp_path / 'table.md'}", f"--picture={tmp_path / 'curves.png'}"]
-    done = call("compare_methods", f"--configs={specs}", "--seeds=1", f"--workdir={tmp_path / 'runs'}", *files)
+    done = call("study", f"--configs={specs}", "--seeds=1", "--set=rounds=1,2", f"--workdir={tmp_path / 'runs'}")
     assert done.returncode == 0, done.stderr
-    table = (tmp_path / "table.md").read_text()
-    assert "| `configs/methods/snip.py:digits+smoke` | 1 | 0.936 |" in table and table in done.stdout
-    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+    table = (tmp_path / "runs/study.md").read_text()
+    assert "| configs/methods/snip.py:digits+smoke | 2 | 1 | 0.936 |" in table and table in done.stdout
+    assert (tmp_path / "runs/study.png").read_bytes().startswith(b"\x89PNG")
+    neither = call("study", f"--workdir={tmp_path / 'runs'}")
+    assert neither.returncode == 2 and "either --study=FILE, or --configs=" in neither.stderr
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ from fedsparse_jax.reporting.report import write_report
 from fedsparse_jax.runs import Output, checkpoint, loop, metrics_log, read_records, run_experiment
 from fedsparse_jax.runs.checkpoint import open_manager, state_digest
 from fedsparse_jax.runs.round import train_clients
-from fedsparse_jax.sparsity import step_wise
+from fedsparse_jax.sparsity import paced, step_wise
 from tests.helpers import toy_federation
 from tests.helpers.interrupted import QUIET, Killed, die_before_saving, final_state, stop_after, without_time
 
@@ -32,6 +32,27 @@ def test_a_stopped_run_goes_on_bit_for_bit(tmp_path, placement):
     assert without_time(whole) == without_time(parts) == without_time(read_records(tmp_path / "parts"))
     tables = [(tmp_path / name / "predictions.tsv").read_text() for name in ("whole", "parts")]
     assert tables[0] == tables[1]
+
+
+@pytest.mark.parametrize("placement", ["server", "client"])
+def test_a_paced_schedule_follows_the_losses_of_the_log_and_a_stopped_run_goes_on(tmp_path, placement):
+    """Server and clients prune to what the losses of the rounds before ask for; masks and log say the same."""
+    schedule = paced(0.8, end=8, steps=0.3, learned=0.9)
+    algorithm = toy_federation.algorithm(schedule, placement)
+    experiment = toy_federation.experiment(8, placement)._replace(algorithm=algorithm)
+    records = run_experiment(experiment, tmp_path / "whole", print_fn=QUIET)
+    pace, asked = schedule.init(), []
+    for record in records:
+        asked.append(float(schedule(record.round, pace)))
+        pace = schedule.update(pace, record.round, np.float32(record.train_loss))
+    np.testing.assert_allclose([record.target_sparsity for record in records], asked, atol=1e-6)
+    assert len(set(asked)) > 2 and asked[-1] == np.float32(0.8)
+    if placement == "server":
+        np.testing.assert_allclose([record.sparsity for record in records], asked, atol=0.01)
+    with pytest.raises(Killed):
+        run_experiment(experiment, tmp_path / "parts", print_fn=stop_after(4))
+    run_experiment(experiment, tmp_path / "parts", print_fn=QUIET)
+    assert stored(experiment, tmp_path / "whole") == stored(experiment, tmp_path / "parts")
 
 
 def stored(experiment, workdir):

@@ -1,0 +1,61 @@
+"""Pictures of a grid of runs: the headline measure of each cell with its interval. Plain data in, a Figure out."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from fedsparse_jax.core.tasks import REGRESSION
+from fedsparse_jax.reporting.plots_run import axis_label
+from fedsparse_jax.reporting.style import BLUE, GREEN, GREY, ORANGE, RED, SKY, clip_name, styled
+
+COLOURS = ("black", BLUE, RED, GREEN, ORANGE, "#CC79A7", SKY, GREY)
+
+
+class Point(NamedTuple):
+    """A cell: where it stands, and its measure."""
+
+    level: str  # on the horizontal axis
+    mean: float
+    half: float  # of the interval; NaN for none
+
+
+class Panel(NamedTuple):
+    """One environment."""
+
+    title: str
+    lines: Mapping[str, Sequence[Point]]  # by method
+    baseline: float  # the measure of knowing nothing
+
+
+@styled
+def measure_by_level(panels: Sequence[Panel], task=REGRESSION):
+    """A panel for each environment; in it a line for each method, over the levels of the last axis."""
+    columns = min(3, len(panels))
+    rows = -(-len(panels) // columns)
+    figure = Figure(figsize=(max(3.6, 2.4 * columns), 2.3 * rows + 0.4), layout="constrained")
+    axes = np.atleast_1d(figure.subplots(rows, columns, sharey=True, squeeze=False)).ravel()
+    methods = list(dict.fromkeys(name for panel in panels for name in panel.lines))
+    levels = list(dict.fromkeys(p.level for panel in panels for line in panel.lines.values() for p in line))
+    for ax, panel in zip(axes, panels, strict=False):
+        for name, line in panel.lines.items():
+            i = methods.index(name)
+            shift = 0.5 * ((i + 0.5) / len(methods) - 0.5)  # side by side, so that intervals can be told apart
+            at = [levels.index(point.level) + shift for point in line]
+            look = {"color": COLOURS[i % len(COLOURS)], "marker": "osD^vPX*"[i % 8], "capsize": 2, "lw": 1.1}
+            ax.errorbar(
+                at, [p.mean for p in line], [np.nan_to_num(p.half) for p in line], label=clip_name(name, 28), **look
+            )
+        if np.isfinite(panel.baseline):
+            ax.axhline(panel.baseline, color=GREY, ls=":", lw=1.2)
+        ax.set_title(panel.title)
+        ax.set_xticks(range(len(levels)), [clip_name(level, 12) for level in levels])
+        ax.set_xlim(-0.6, len(levels) - 0.4)
+    for ax in axes[len(panels) :]:
+        ax.set_visible(False)
+    for ax in axes[::columns]:
+        ax.set_ylabel(axis_label(task))
+    handles = {label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
+    figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=min(len(handles), 4))
+    return figure

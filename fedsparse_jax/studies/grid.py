@@ -1,0 +1,186 @@
+"""A grid of runs: cells that differ in what a study asks, each trained with several seeds, resumable at every point.
+
+A cell is a config with some keys set. Each pair of cell and seed is an ordinary run in a folder of its own. A run that
+fails is reported and stops no other.
+"""
+
+import hashlib
+import itertools
+import re
+import runpy
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from fedsparse_jax.config.build import experiment_from_config, load_config
+from fedsparse_jax.config.overrides import override
+from fedsparse_jax.core.errors import UsageError
+from fedsparse_jax.core.files import read_json, write_json
+from fedsparse_jax.runs.console import duration
+from fedsparse_jax.runs.loop import run_experiment
+from fedsparse_jax.runs.metrics_log import read_records
+from fedsparse_jax.runs.records import RoundRecord
+
+ROUND_LINE = re.compile(r"round +\d")  # of a run, one of hundreds here
+FINISHED = "finished.json"  # in a run's folder: of which config it is, and that nothing is left to do
+
+
+class GridCell(NamedTuple):
+    """Runs that differ in their seeds only."""
+
+    labels: Mapping[str, str]  # by the name of an axis, such as environment, method and sparsity
+    spec: str  # a config file and its forms
+    settings: Sequence[str] = ()  # KEY=VALUE of the config
+    seeds: Sequence[int] = (1, 2, 3)
+
+    @property
+    def name(self) -> str:
+        """The labels as the name of a folder."""
+        return "_".join(re.sub(r"[^\w.+=-]+", "-", label).strip("-") for label in self.labels.values())
+
+
+class Study(NamedTuple):
+    """A question to many runs."""
+
+    title: str
+    cells: Sequence[GridCell]
+    reference: Mapping[str, str] = {}  # labels of the cell that another one is compared with
+
+
+class Run(NamedTuple):
+    """What came of a cell with one seed."""
+
+    cell: GridCell
+    seed: int
+    folder: Path
+    records: Sequence[RoundRecord]
+    failure: str = ""  # a sentence; empty where the run is finished
+
+
+def read_study(path: Path) -> Study:
+    """What the ``get_study()`` of a Python file returns.
+
+    Raises:
+        UsageError: no such file, or no such function in it.
+    """
+    if not path.is_file():
+        raise UsageError(f"There is no study {path}; give a path such as configs/studies/headline.py.")
+    named = runpy.run_path(str(path))
+    if "get_study" not in named:
+        raise UsageError(f"{path} has no function get_study(); write one that returns a fedsparse_jax.studies.Study.")
+    return named["get_study"]()
+
+
+def study_of_configs(specs: Sequence[str], values: Iterable[str], seeds: Sequence[int]) -> Study:
+    """Every config with every combination of some values; all are compared with the first config.
+
+    Args:
+        specs: configs, such as ``configs/quickstart.py:dense``, or ``@FILE`` for the lines of a file.
+        values: ``KEY=VALUE,VALUE`` of the config, such as ``client.optimizer.learning_rate=1e-3,3e-3``.
+        seeds: of every cell.
+    """
+    axes = [_axis(text) for text in values]
+    specs = expand_lists(specs)
+    cells = [
+        GridCell({"config": spec, **dict(chosen)}, spec, [f"{key}={value}" for key, value in chosen], seeds)
+        for chosen in itertools.product(*axes)
+        for spec in specs
+    ]
+    return Study("Comparison", cells, {"config": specs[0]})
+
+
+def _axis(text: str) -> list[tuple[str, str]]:
+    key, equals, values = text.partition("=")
+    if not equals or not values:
+        raise UsageError(f"--set is {text!r}: write a key and its values, such as rounds=20,40.")
+    return [(key, value) for value in values.split(",")]
+
+
+def expand_lists(specs: Iterable[str]) -> list[str]:
+    """The specs, with every ``@file`` replaced by its lines; what follows a ``#`` is a remark.
+
+    Raises:
+        UsageError: there is no such file.
+    """
+    expanded: list[str] = []
+    for spec in specs:
+        if not spec.startswith("@"):
+            expanded.append(spec)
+            continue
+        path = Path(spec[1:])
+        if not path.is_file():
+            raise UsageError(f"There is no list of configs {path}; write one spec a line, or give them by commas.")
+        lines = [line.partition("#")[0].strip() for line in path.read_text(encoding="utf-8").splitlines()]
+        expanded += [line for line in lines if line]
+    return expanded
+
+
+def config_of_run(cell: GridCell, seed: int):
+    """The config of a cell with a seed; what only a single run needs is left away."""
+    settings = [setting.partition("=")[::2] for setting in cell.settings]
+    config = override(load_config(cell.spec), settings)
+    with config.unlocked():
+        config.seed = seed
+        config.log.tensorboard = False
+        config.checkpoint.keep = 1
+    return config
+
+
+def run_study(study: Study, workdir: Path, print_fn: Callable[[str], None] = print) -> list[Run]:
+    """All runs, in the order of the cells; seed by seed, so that every cell has its first result early.
+
+    What ``workdir`` holds is not run again.
+    """
+    _refuse_same_names(study)
+    everything = sorted(
+        ((place, cell, seed) for cell in study.cells for place, seed in enumerate(cell.seeds)), key=lambda one: one[0]
+    )
+    runs: dict[tuple[str, int], Run] = {}
+    seconds: list[float] = []  # of the runs that were trained here
+    for i, (_, cell, seed) in enumerate(everything):
+        folder = workdir / f"{cell.name}-seed{seed}"
+        left = f", about {duration(sum(seconds) / len(seconds) * (len(everything) - i))} left" if seconds else ""
+        told = f"Run {i + 1} of {len(everything)}{left}: {', '.join(cell.labels.values())}, seed {seed}"
+        began = time.monotonic()
+        run, trained = _run_cell(cell, seed, folder, lambda: print_fn(told), print_fn)  # noqa: B023
+        if trained:
+            seconds.append(time.monotonic() - began)
+            print_fn(f"  {_outcome(run)} ({duration(seconds[-1])})")
+        runs[cell.name, seed] = run
+    return [runs[cell.name, seed] for cell in study.cells for seed in cell.seeds]
+
+
+def _run_cell(
+    cell: GridCell, seed: int, folder: Path, announce: Callable[[], None], print_fn: Callable[[str], None]
+) -> tuple[Run, bool]:
+    """A run, and whether anything was left to do for it."""
+    try:
+        config = config_of_run(cell, seed)
+        digest = hashlib.sha256(config.to_json_best_effort(sort_keys=True).encode()).hexdigest()
+        if (folder / FINISHED).is_file() and read_json(folder / FINISHED) == digest:
+            return Run(cell, seed, folder, read_records(folder)), False
+        announce()
+        unless_a_round = lambda line: None if ROUND_LINE.match(line) else print_fn(f"  {line}")
+        records = run_experiment(experiment_from_config(config, workdir=folder), folder, unless_a_round)
+        write_json(folder / FINISHED, digest)
+        return Run(cell, seed, folder, records), True
+    except Exception as error:  # one cell must not cost the others
+        sentence = str(error) if isinstance(error, UsageError) else f"{type(error).__name__}: {error}"
+        return Run(cell, seed, folder, (), sentence), True
+
+
+def _outcome(run: Run) -> str:
+    """What came of a run, as a line."""
+    if run.failure:
+        return f"failed: {run.failure}"
+    last = run.records[-1]
+    measures = ", ".join(f"{name} {value:.3f}" for name, value in last.test.items() if value is not None)
+    return f"sparsity {last.sparsity:.3f}, test {measures}"
+
+
+def _refuse_same_names(study: Study) -> None:
+    names = [cell.name for cell in study.cells]
+    for name in names:
+        if names.count(name) > 1:
+            raise UsageError(f"Two cells of the study are called {name}; give them labels that differ.")

@@ -1,0 +1,98 @@
+"""The files that a study leaves: tables as Markdown, CSV and LaTeX, figures as PNG and PDF, and one HTML page."""
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fedsparse_jax.core.files import write_whole
+from fedsparse_jax.core.tasks import Task
+from fedsparse_jax.reporting.html import Section, Table, Text, render_page
+from fedsparse_jax.reporting.markdown import markdown_table
+from fedsparse_jax.reporting.plots_grid import Panel, Point, measure_by_level
+from fedsparse_jax.reporting.plots_run import compare_runs
+from fedsparse_jax.reporting.style import render_figure
+from fedsparse_jax.studies import grid_tables
+from fedsparse_jax.studies.grid import Run, Study
+from fedsparse_jax.studies.grid_tables import Row
+from fedsparse_jax.studies.intervals import half_width
+
+CURVES = 8  # cells in one picture of curves, at most
+
+
+def write_study(study: Study, runs: Sequence[Run], workdir: Path) -> str:
+    """Writes ``study.md``, ``.csv``, ``.tex``, ``.png``, ``.pdf``, ``.html`` and ``runs.csv``; returns the first."""
+    rows = grid_tables.rows_of(study, runs)
+    task = grid_tables.task_of(rows)
+    head, cells = grid_tables.summary(rows, task)
+    table = markdown_table(head, cells)
+    write_whole(workdir / "study.md", table)
+    write_whole(workdir / "study.csv", _csv(head, cells))
+    write_whole(workdir / "runs.csv", _csv(*grid_tables.runs_table(runs)))
+    write_whole(workdir / "study.tex", grid_tables.latex_table(head, cells))
+    figure = measure_by_level(panels_of(rows, task), task)
+    for kind in ("png", "pdf"):
+        write_whole(workdir / f"study.{kind}", render_figure(figure, kind))
+    write_whole(workdir / "study.html", _page(study, rows, task))
+    return table
+
+
+def panels_of(rows: Sequence[Row], task: Task) -> list[Panel]:
+    """The cells by their first label (a panel), the last one (a place on the axis), and those between (a line)."""
+    panels: dict[str, dict[str, list[Point]]] = {}
+    baselines: dict[str, list[float]] = {}
+    for row in rows:
+        if not row.runs:
+            continue
+        first, *between, last = _three(list(row.cell.labels.values()))
+        values = row.values(task.headline)
+        lines = panels.setdefault(first, {})
+        lines.setdefault(", ".join(between), []).append(Point(last, float(values.mean()), half_width(values)))
+        baselines.setdefault(first, []).extend(run.records[-1].baseline for run in row.runs)
+    return [Panel(title, lines, float(np.mean(baselines[title]))) for title, lines in panels.items()]
+
+
+def _three(labels: list[str]) -> list[str]:
+    """At least three labels: a cell with one or two of them stands in a panel of no name, or on a line of its own."""
+    return {1: ["", labels[0], ""], 2: ["", *labels]}.get(len(labels), labels)
+
+
+def _page(study: Study, rows: Sequence[Row], task: Task) -> str:
+    sections = []
+    finished = sum(len(row.runs) for row in rows)
+    failed = [run for row in rows for run in row.failed]
+    for title, some in _by_first_label(rows).items():
+        head, cells = grid_tables.summary(some, task)
+        curves = [
+            (", ".join(row.cell.labels.values()), grid_tables.mean_over_seeds(row.runs, task))
+            for row in some
+            if row.runs
+        ]
+        figures = {}
+        if panels := panels_of(some, task):
+            figures["levels"] = (measure_by_level(panels, task), "Mean over the seeds with its 95 % interval.")
+        for i in range(0, len(curves), CURVES):
+            drawn = compare_runs(curves[i : i + CURVES], task)
+            figures[f"curves-{i}"] = (drawn, "Mean over the seeds, by round and by what was exchanged.")
+        sections.append(Section(title or "All cells", [Table(head, cells)], figures))
+    if failed:
+        told = [Text(f"{run.folder.name}: {run.failure}", "warning") for run in failed]
+        sections.insert(0, Section("Runs that failed", told))
+    tiles = [("runs", str(finished), f"{len(failed)} failed"), ("cells", str(len(rows)), "")]
+    return render_page(study.title, tiles, sections)
+
+
+def _by_first_label(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(_three(list(row.cell.labels.values()))[0], []).append(row)
+    return groups
+
+
+def _csv(head: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\n").writerows([list(head), *map(list, rows)])
+    return buffer.getvalue()

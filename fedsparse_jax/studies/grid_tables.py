@@ -1,0 +1,219 @@
+"""What a grid of runs says: means with intervals, and whether a cell is worse than the one it is compared with.
+
+Differences are paired by seed, since the cells of a seed share its split, its initial weights and its batches. A cell
+is *not inferior* at a margin where a one-sided t test of the paired differences refuses, at 5 %, that it is worse than
+its reference by that share or more.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy import stats
+
+from fedsparse_jax.config.build import load_config
+from fedsparse_jax.core.errors import UsageError
+from fedsparse_jax.core.tasks import AGE, TASKS, Task, task_for
+from fedsparse_jax.runs.records import RoundRecord
+from fedsparse_jax.runs.series import as_number, exchanged, headline_series, params_exchanged
+from fedsparse_jax.studies.grid import GridCell, Run, Study
+from fedsparse_jax.studies.intervals import half_width, mean_with_interval
+
+MARGINS = (0.02, 0.05)  # shares of the reference's measure
+LEVEL = 0.05  # of the tests
+
+
+class Row(NamedTuple):
+    """A cell: its runs, and those of the cell it is compared with."""
+
+    cell: GridCell
+    runs: Sequence[Run]  # finished ones, by seed
+    reference: Sequence[Run]  # finished ones; empty where there is no such cell
+    failed: Sequence[Run] = ()
+    reference_labels: Mapping[str, str] | None = None
+
+    def values(self, measure: str) -> np.ndarray:
+        """A measure on the test set after the last round, ``f64[S]`` by seed."""
+        return _last_values(self.runs, measure)
+
+    def paired(self, measure: str) -> tuple[np.ndarray, np.ndarray]:
+        """The same and the reference's, ``f64[S]`` each, of the seeds that both have finished."""
+        shared = sorted({run.seed for run in self.runs} & {run.seed for run in self.reference})
+        by_seed = lambda runs: [run for seed in shared for run in runs if run.seed == seed]
+        return _last_values(by_seed(self.runs), measure), _last_values(by_seed(self.reference), measure)
+
+
+class Excess(NamedTuple):
+    """How much worse a cell is than its reference, as a share of the reference's mean; negative where it is better."""
+
+    mean: float
+    half: float  # of the 95 % interval
+    chances: Mapping[float, float]  # by margin: the p-value of being as much worse as that
+
+    def is_fine(self, margin: float) -> bool:
+        """Whether the cell is not inferior at that margin."""
+        return self.chances[margin] < LEVEL
+
+
+def rows_of(study: Study, runs: Sequence[Run]) -> list[Row]:
+    """The cells in order; the reference of a cell has its labels, but for those of ``study.reference``."""
+    of = lambda cell: [run for run in runs if run.cell.labels == cell.labels]
+    finished = lambda cell: [run for run in of(cell) if not run.failure]
+    rows = []
+    for cell in study.cells:
+        labels = {**cell.labels, **study.reference}
+        reference = next((other for other in study.cells if other.labels == labels), None)
+        compared = finished(reference) if reference and study.reference else []
+        rows.append(Row(cell, finished(cell), compared, [run for run in of(cell) if run.failure], labels))
+    return rows
+
+
+def task_of(rows: Sequence[Row]) -> Task:
+    """What the runs measured.
+
+    Raises:
+        UsageError: no run is finished; or some measured one thing, some another.
+    """
+    last = [run.records[-1] for row in rows for run in row.runs]
+    if not last:
+        raise UsageError("No run of the study is finished; mend what the lines above say, and start it again.")
+    for name, task in TASKS.items():
+        measured = [task.headline in record.test for record in last]
+        if all(measured):
+            return task_for(name, *_label_of(rows))
+        if any(measured):
+            break
+    raise UsageError("The study holds regressions and classifications; study them apart.")
+
+
+def _label_of(rows: Sequence[Row]) -> tuple[str, str]:
+    """The column that all configs predict, and its unit; the age where records came without their config's file."""
+    specs = {row.cell.spec for row in rows if Path(row.cell.spec.partition(":")[0]).is_file()}
+    labels = sorted({(data.label, data.unit) for data in (load_config(spec).data for spec in specs)})
+    if len(labels) > 1:
+        names = " and ".join(name for name, _ in labels)
+        raise UsageError(f"The study predicts different labels ({names}); study them apart.")
+    return labels[0] if labels else (AGE, "")
+
+
+def excess(row: Row, task: Task) -> Excess | None:
+    """How much worse a cell is than its reference, paired by seed; None with fewer than two pairs."""
+    own, reference = row.paired(task.headline)
+    if len(own) < 2:
+        return None
+    worse = (own - reference if task.lower_is_better else reference - own) / reference.mean()
+    return Excess(float(worse.mean()), half_width(worse), {margin: _chance(worse, margin) for margin in MARGINS})
+
+
+def _chance(worse: np.ndarray, margin: float) -> float:
+    """The p-value of ``mean(worse) >= margin``, one-sided."""
+    if np.ptp(worse) == 0:
+        return float(worse[0] >= margin)
+    return float(stats.ttest_1samp(worse, margin, alternative="less").pvalue)
+
+
+def summary(rows: Sequence[Row], task: Task) -> tuple[list[str], list[list[str]]]:
+    """Head and rows of the table of a study, as text without a markup."""
+    cells = [_cells(row, task) for row in rows]
+    head = list(dict.fromkeys(key for one in cells for key in one))
+    return head, [[one.get(key, "–") for key in head] for one in cells]
+
+
+def _cells(row: Row, task: Task) -> dict[str, str]:
+    cells = {**row.cell.labels, "seeds": str(len(row.runs))}
+    if row.failed:
+        cells["failed"] = f"{len(row.failed)}: {row.failed[0].failure}"
+    if not row.runs:
+        return cells
+    last = [run.records[-1] for run in row.runs]
+    cells["sparsity reached"] = f"{np.mean([record.sparsity for record in last]):.3f}"
+    scale, digits = (1, task.digits) if task.lower_is_better else (100, 1)
+    unit = (task.unit.strip() or "") if task.lower_is_better else "%"
+    cells[f"test {task.label}" + (f" ({unit})" if unit else "")] = mean_with_interval(
+        scale * row.values(task.headline), digits
+    )
+    cells[task.naive] = f"{scale * np.mean([record.baseline for record in last]):.{digits}f}"
+    if task.lower_is_better:
+        for measure, name in (("rmse", "RMSE"), ("r", "r"), ("r2", "R2")):
+            cells[name] = mean_with_interval(row.values(measure), 2)
+    elif all(task.headline in record.own for record in last):
+        cells["on own classes (%)"] = f"{np.mean([100 * record.own[task.headline] for record in last]):.1f}"
+    if row.cell.labels == row.reference_labels:
+        cells["worse than the reference (%)"] = "reference"
+    elif more := excess(row, task):
+        cells["worse than the reference (%)"] = f"{100 * more.mean:+.1f} ± {100 * more.half:.1f}"
+        for margin in MARGINS:
+            verdict = "yes" if more.is_fine(margin) else "no"
+            cells[f"within {100 * margin:.0f} %"] = f"{verdict} (p {more.chances[margin]:.3f})"
+    return cells | _exchanged_cells(row, task)
+
+
+def _exchanged_cells(row: Row, task: Task) -> dict[str, str]:
+    """What crossed the network in all rounds and, in bytes, until the reference's last measure was reached."""
+    totals = [exchanged(run.records) for run in row.runs]
+    if any(unit == "weights" for _, unit in totals):
+        return {"weights exchanged": f"{np.mean([params_exchanged(run.records)[-1] for run in row.runs]) / 1e6:.2f} M"}
+    cells = {"MB exchanged": f"{np.mean([sent[-1] for sent, _ in totals]) / 1e6:.2f}"}
+    wanted = {run.seed: as_number(run.records[-1].test[task.headline]) for run in row.reference}
+    reached, asked = [], [run for run in row.runs if run.seed in wanted]
+    for run in asked:
+        measured, sent = headline_series(run.records, task), exchanged(run.records)[0] / 1e6
+        good = measured <= wanted[run.seed] if task.lower_is_better else measured >= wanted[run.seed]
+        reached += [sent[good.argmax()]] if good.any() else []
+    if asked:
+        all_reached = len(reached) == len(asked)
+        when = f"{np.mean(reached):.2f}" if all_reached else f"reached by {len(reached)} of {len(asked)}"
+        cells[f"MB to the reference's {task.label}"] = when
+    return cells
+
+
+def runs_table(runs: Sequence[Run]) -> tuple[list[str], list[list[Any]]]:
+    """Head and rows of every run: labels, seed, and all measures after the last round."""
+    axes = list(dict.fromkeys(axis for run in runs for axis in run.cell.labels))
+    measures = sorted({name for run in runs if run.records for name in run.records[-1].test})
+    head = [*axes, "seed", "rounds", "sparsity", *measures, "baseline", "bytes", "failure"]
+    rows = []
+    for run in runs:
+        row: list[Any] = [*(run.cell.labels.get(axis, "") for axis in axes), run.seed]
+        if run.records:
+            last = run.records[-1]
+            sent, unit = exchanged(run.records)
+            row += [last.round, f"{last.sparsity:.6f}", *(_cell(last.test.get(name)) for name in measures)]
+            row += [_cell(last.baseline), int(sent[-1]) if unit == "bytes" else ""]
+        rows.append([*row, *[""] * (len(head) - 1 - len(row)), run.failure])
+    return head, rows
+
+
+def _cell(value: float | None) -> str:
+    number = as_number(value)
+    return f"{number:.5f}" if np.isfinite(number) else ""
+
+
+def latex_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table for LaTeX with the package booktabs."""
+    escape = lambda text: "".join({"±": r"$\pm$", "–": "--"}.get(c, f"\\{c}" if c in "%&_#$" else c) for c in text)
+    line = lambda cells: " & ".join(escape(str(cell)) for cell in cells) + r" \\"
+    body = [r"\toprule", line(head), r"\midrule", *map(line, rows), r"\bottomrule"]
+    return "\n".join([rf"\begin{{tabular}}{{{'l' * len(head)}}}", *body, r"\end{tabular}", ""])
+
+
+def mean_over_seeds(runs: Sequence[Run], task: Task) -> list[RoundRecord]:
+    """The mean over the seeds of what a picture shows, round by round, as far as all of them were trained."""
+    mean = lambda same, get: float(np.mean([as_number(get(record)) for record in same]))
+    return [
+        RoundRecord(
+            round=same[0].round,
+            test={task.headline: mean(same, lambda r: r.test.get(task.headline))},
+            baseline=mean(same, lambda r: r.baseline),
+            params_up_total=mean(same, lambda r: r.params_up_total),
+            params_down_total=mean(same, lambda r: r.params_down_total),
+            bytes_up_total=mean(same, lambda r: r.bytes_up_total),
+            bytes_down_total=mean(same, lambda r: r.bytes_down_total),
+        )
+        for same in zip(*(run.records for run in runs), strict=False)  # a run may have ended early
+    ]
+
+
+def _last_values(runs: Sequence[Run], measure: str) -> np.ndarray:
+    return np.array([as_number(run.records[-1].test.get(measure)) for run in runs])

@@ -11,6 +11,7 @@ gives the public functions by room; a room is loaded when it is first used.
     fs.communication   model updates as bytes, and who knows which mask
     fs.attacks         membership inference
     fs.federated       one federated round: clients, server, methods
+    fs.export          trained networks as files that others read
     fs.runs            the host's loop, and everything a run folder holds
     fs.config          from a config to an experiment
     fs.reporting       figures, tables and HTML from a run folder
@@ -30,6 +31,7 @@ if TYPE_CHECKING:  # for editors and type checkers
         config,
         core,
         data,
+        export,
         federated,
         models,
         reporting,
@@ -46,6 +48,7 @@ __all__ = [
     "config",
     "core",
     "data",
+    "export",
     "federated",
     "models",
     "reporting",

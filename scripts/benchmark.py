@@ -10,6 +10,7 @@ What can be measured, and of what (--work):
   input, large                      streamed or resident; a cohort larger than memory               W3; gigabytes
   select                            the exact threshold                                             weights
   messages                          encode and decode the paper's network at a density              0.05
+  export                            models as files: bytes, a prediction, memory (made if missing)      a folder
   start                             first and second start of a run                                 a config
 """
 

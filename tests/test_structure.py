@@ -16,18 +16,19 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = [
     ["core"],
     ["sparsity", "models", "data", "communication", "attacks"],
-    ["federated"],
+    ["federated", "export"],
     ["runs"],
     ["config", "reporting"],
     ["studies"],
     ["cli"],
 ]
-CORE = ["core", "sparsity", "models", "communication", "federated"]  # runs without files, figures and scans
+CORE = ["core", "sparsity", "models", "communication", "federated", "export"]  # runs without files, figures and scans
 MAPS_OVER_CLIENTS = {"federated/client_map.py", "federated/client_step.py"}
 MAPS_OVER_EXAMPLES = {"attacks/features.py", "data/augmentation.py"}
 JITS = {
     *("data/loading.py", "runs/round.py", "studies/evaluate_run.py"),
     *("attacks/features.py", "attacks/feature_classifier.py"),
+    *("export/formats.py", "export/stablehlo_file.py", "studies/export_run.py"),
 }
 
 

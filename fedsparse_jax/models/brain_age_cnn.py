@@ -9,6 +9,7 @@ from flax import nnx
 
 from fedsparse_jax.core.types import Array, Model
 from fedsparse_jax.models import layers
+from fedsparse_jax.models.chains import Block, LayerChain
 from fedsparse_jax.models.from_nnx import from_nnx
 
 WIDTHS = (32, 64, 128, 256, 256, 64)
@@ -61,3 +62,10 @@ def brain_age_cnn(
     layers.check_formulation(convolution)
     how = output_mean, output_scale, convolution, remat, classes
     return from_nnx(lambda rngs: BrainAgeCNN(tuple(widths), channels, *how, rngs=rngs))
+
+
+def brain_age_chain(shape, *, widths=WIDTHS, output_scale=1.0, classes=0, **unused) -> LayerChain:
+    """The network of `brain_age_cnn` with these options, taken apart."""
+    blocks = [Block(f"conv{i}", norm=True, pool=True) for i in range(1, len(widths))]
+    top = Block("top", norm=True, pool=False)
+    return LayerChain((*blocks, top), average=True, dense=("head",), scale=None if classes else output_scale)

@@ -8,15 +8,22 @@ of the kernels': global magnitude pruning compares them, and would otherwise tak
 """
 
 import functools
+import math
 
 import jax
 from flax import nnx
 
 from fedsparse_jax.core.types import Array, Model
 from fedsparse_jax.models import layers
+from fedsparse_jax.models.chains import Block, LayerChain
 from fedsparse_jax.models.from_nnx import from_nnx
 
 GAIN = 0.25  # the flattened features are divided by (their number)**GAIN
+
+
+def voxels_left(shape, poolings: int) -> int:
+    """Voxels of a volume that was halved so many times."""
+    return math.prod(side // 2**poolings for side in shape)
 
 
 class FlatCNN(nnx.Module):
@@ -29,9 +36,7 @@ class FlatCNN(nnx.Module):
         self.depth, self.poolings, self.scale = len(widths), poolings, output_scale
         for i in range(self.depth):
             setattr(self, f"conv{i + 1}", layers.Conv(channels[i], channels[i + 1], 3, rngs=rngs))
-        voxels = 1
-        for side in shape:
-            voxels *= side // 2**poolings
+        voxels = voxels_left(shape, poolings)
         bias, self.classes = 0.0 if classes else output_mean / output_scale, classes
         self.head = layers.Dense(voxels * widths[-1], classes or 1, rngs=rngs, bias=bias, zero=zero)
 
@@ -70,3 +75,11 @@ def flat_cnn(
     mean, scale = output_mean or 0.0, output_scale or 1.0
     make = functools.partial(FlatCNN, tuple(shape), channels, tuple(widths), poolings, mean, scale, zero_head, classes)
     return from_nnx(lambda rngs: make(rngs=rngs))
+
+
+def flat_chain(shape, *, widths=(8, 16, 16), poolings=2, output_scale=None, classes=0, **unused) -> LayerChain:
+    """The network of `flat_cnn` with these options, taken apart."""
+    blocks = tuple(Block(f"conv{i + 1}", norm=True, pool=i < poolings) for i in range(len(widths)))
+    features = voxels_left(shape, poolings) * widths[-1]
+    scale = None if classes else output_scale or 1.0
+    return LayerChain(blocks, average=False, dense=("head",), scale=scale, divisor=features**GAIN)

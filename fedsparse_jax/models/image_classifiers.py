@@ -8,6 +8,7 @@ from flax import nnx
 
 from fedsparse_jax.core.types import Array, Model
 from fedsparse_jax.models import layers
+from fedsparse_jax.models.chains import Block, LayerChain
 from fedsparse_jax.models.from_nnx import from_nnx
 
 
@@ -72,3 +73,14 @@ def image_cnn(shape, *, channels=1, widths=(16, 32), hidden=64, classes=10) -> M
     """
     layers.check_poolings(shape, len(widths))
     return from_nnx(lambda rngs: ImageCNN(tuple(shape), channels, tuple(widths), hidden, classes, rngs=rngs))
+
+
+def mlp_chain(shape, *, hidden=(128,), **unused) -> LayerChain:
+    """The network of `mlp` with these options, taken apart."""
+    return LayerChain((), average=False, dense=tuple(f"dense{i + 1}" for i in range(len(hidden) + 1)))
+
+
+def image_chain(shape, *, widths=(16, 32), **unused) -> LayerChain:
+    """The network of `image_cnn` with these options, taken apart."""
+    blocks = tuple(Block(f"conv{i + 1}", norm=False, pool=True) for i in range(len(widths)))
+    return LayerChain(blocks, average=False, dense=("dense", "head"))

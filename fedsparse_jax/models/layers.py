@@ -59,7 +59,8 @@ def formulation(inputs: Array, kernel: Array) -> str:
     kernel among; the direct one where there are few channels. Both need a kernel of side 3.
     """
     size, *_, channels, _ = kernel.shape
-    count = inputs.shape[0] * math.prod(tiles.counts(inputs.shape[1:-1]))
+    batch = inputs.shape[0] if isinstance(inputs.shape[0], int) else 1  # a symbol, in a program for any batch
+    count = batch * math.prod(tiles.counts(inputs.shape[1:-1]))
     if size != 3 or count < MIN_TILES or jax.default_backend() != "cpu":
         return "columns"
     if channels <= MAX_DIRECT:

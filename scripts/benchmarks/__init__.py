@@ -7,7 +7,7 @@ them in turn and compares medians. scripts/benchmark.py prints the numbers in do
 import functools
 from collections.abc import Callable
 
-from benchmarks import message_speed, peers, rounds, runs, selection
+from benchmarks import exports, message_speed, peers, rounds, runs, selection
 from benchmarks.timing import Alternatives, compare, timings_table
 from benchmarks.workloads import WORKLOADS, Workload
 from fedsparse_jax.core.errors import UsageError
@@ -59,6 +59,7 @@ BENCHMARKS: dict[str, tuple[Callable[[str], Alternatives], str]] = {  # and the 
     "input": (functools.partial(_on_workload, runs.streaming), "W3"),
     "large": (functools.partial(_on_count, runs.large), "30"),
     "messages": (functools.partial(_on_density, message_speed.speed), "0.05"),
+    "export": (exports.exports, "runs/export_models"),
     "start": (runs.starts, "configs/quickstart.py"),
     "merge": (functools.partial(_on_workload, rounds.merge), "W"),
     "select": (functools.partial(_on_count, selection.select), "2948801"),

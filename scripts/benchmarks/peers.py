@@ -43,8 +43,8 @@ def peers(workload: Workload) -> Alternatives:
         for name, (package, program, how) in PEERS.items()
         if importlib.util.find_spec(package) and not (workload.model == "mlp" and how == "channels_last")
     }
-    processes = {name: _start(*what, files, home) for name, what in chosen.items()}
-    return {name: functools.partial(_play, name, process, home) for name, process in processes.items()}
+    processes = {name: start_peer(*what, files, home) for name, what in chosen.items()}
+    return {name: functools.partial(play_peer, name, process, home) for name, process in processes.items()}
 
 
 def _write(workload: Workload, home: Path) -> list[str]:
@@ -57,17 +57,19 @@ def _write(workload: Workload, home: Path) -> list[str]:
     return [str(work), str(arrays)]
 
 
-def _start(program: str, how: str, files: list[str], home: Path) -> subprocess.Popen:
+def start_peer(program: str, how: str, files: list[str], home: Path) -> subprocess.Popen:
+    """A program of scripts/peers as a process, which waits to be asked; its log goes into ``home``."""
+    paths = [str(SCRIPTS), *filter(None, [os.environ.get("PYTHONPATH")])]
     with open(home / f"{program}-{how}.log", "w") as log:
         command = [sys.executable, str(SCRIPTS / "peers" / program), *files, how]
         return subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, cwd=home,
-            env={**os.environ, "PYTHONPATH": str(SCRIPTS)},
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
         )  # fmt: skip
 
 
-def _play(name: str, process: subprocess.Popen, home: Path) -> Timing:
-    """One round. The peer's own clock counts: it leaves out the loss that it reports."""
+def play_peer(name: str, process: subprocess.Popen, home: Path) -> Timing:
+    """One piece of work. The peer's own clock counts; what else it reports stands beside its peak memory."""
     assert process.stdin and process.stdout
     try:
         process.stdin.write("\n")
@@ -78,7 +80,7 @@ def _play(name: str, process: subprocess.Popen, home: Path) -> Timing:
         last = (logs[-1].read_text().strip().splitlines() or ["no message"])[-1]
         raise UsageError(f"The peer {name!r} stopped: {last}") from error
     told = json.loads(answer)
-    return Timing(told["seconds"], {"peak MB": _peak(process.pid), "loss": told["loss"]})
+    return Timing(told.pop("seconds"), {"peak MB": _peak(process.pid), **told})
 
 
 def _peak(pid: int) -> float | str:

@@ -112,7 +112,7 @@ def _direct(inputs: Array, kernel: Array) -> Array:
     patches, placed = _patches(inputs), _place_kernel(kernel)
     flat = placed.reshape(len(placed), -1)
     outputs = jax.lax.dot_general(patches, flat, (((0,), (0,)), ((), ())))
-    return outputs.reshape(len(inputs), *counts(inputs.shape[1:-1]), *placed.shape[1:])
+    return outputs.reshape(inputs.shape[0], *counts(inputs.shape[1:-1]), *placed.shape[1:])
 
 
 def _patches(inputs: Array) -> Array:
@@ -142,11 +142,11 @@ def moments_of_inputs(inputs: Array, kernel: Array) -> tuple[Array, Array]:
     wide = np.promote_types(inputs.dtype, np.float32)
     inputs, kernel = inputs.astype(wide), kernel.astype(wide)
     space, forms = inputs.shape[1:-1], _place_kernel(kernel)
-    sums, products = _sums(_patches(inputs).reshape(len(forms), len(inputs), *counts(space)), space)
+    sums, products = _sums(_patches(inputs).reshape(len(forms), inputs.shape[0], *counts(space)), space)
     voxels = math.prod(space)
     mean = jnp.einsum("pbi,ipo->bo", sums, forms) / voxels
     square = jnp.einsum("pbij,ipo,jpo->bo", products, forms, forms) / voxels
-    shape = (len(inputs), *[1] * len(space), kernel.shape[-1])
+    shape = (inputs.shape[0], *[1] * len(space), kernel.shape[-1])
     return mean.reshape(shape), jnp.maximum(square - mean**2, 0).reshape(shape)
 
 

@@ -30,7 +30,7 @@ def tiled(inputs: Array, kernel: Array) -> Array:
         ``[B, *tiles, 2**d, O]``.
     """
     products = jnp.matmul(_transform_inputs(inputs), _transform_kernel(kernel))
-    return _outputs(products, (len(inputs), *tiles.counts(inputs.shape[1:-1])))
+    return _outputs(products, (inputs.shape[0], *tiles.counts(inputs.shape[1:-1])))
 
 
 def _forward(inputs: Array, kernel: Array):

@@ -28,7 +28,7 @@ from fedsparse_jax.core.errors import UsageError
 from fedsparse_jax.core.types import Masks, Params
 
 MARK, FORMAT_VERSION, LENGTH = b"FSSPARSE", 1, 4
-MOST_WEIGHTS = 2**32  # weights of a file that is believed
+TOO_MANY = 2**32  # weights of a file that is believed
 
 
 class SparseModel(NamedTuple):
@@ -85,7 +85,7 @@ def sparse_model(content: bytes) -> SparseModel:
         raise ValueError(f"its format is {header['format']}, and this version reads {FORMAT_VERSION}")
     shapes = {str(name): tuple(map(int, shape)) for name, shape in header["leaves"]}
     size, kept = sum(map(math.prod, shapes.values())), int(header["kept"])
-    if any(side < 0 for shape in shapes.values() for side in shape) or not 0 <= kept <= size < MOST_WEIGHTS:
+    if any(side < 0 for shape in shapes.values() for side in shape) or not 0 <= kept <= size < TOO_MANY:
         raise ValueError("it announces weights that cannot be")
     positions, weights = _read_words(content[end:], kept)
     if kept and positions[-1] >= size:

@@ -1,7 +1,7 @@
 """A run's model card: what to know of a model before it is used, from the run's own files, as JSON and as Markdown.
 
-It tells no person's id, no path, and no error of fewer than ``FEWEST`` people: a model goes where its run folder does
-not.
+It tells no person's id, no path, and no error of fewer than ``FEWEST_TOLD`` people: a model goes where its run folder
+does not.
 """
 
 import math
@@ -24,7 +24,7 @@ from fedsparse_jax.runs.series import as_number
 
 NOT_STATED = "not stated"
 BAND = 10.0  # years
-FEWEST = 5  # examples of a group whose error is told
+FEWEST_TOLD = 5  # examples of a group whose error is told
 BANDS = 5  # of a number that is no age
 
 
@@ -45,7 +45,7 @@ def model_card(files: RunFiles, round_: int, kept: Mapping[str, tuple[int, int]]
     groups = _error_by_group(files.workdir, task) if newest else {}
     return {
         "method": files.method,
-        "predicts": task.axis if not files.classified else {"label": task.target, "classes": files.class_names},
+        "predicts": _predicts(files),
         "round": round_,
         "rounds": config.get("rounds"),
         "data": _data(files),
@@ -72,6 +72,14 @@ def model_card(files: RunFiles, round_: int, kept: Mapping[str, tuple[int, int]]
         "versions": {**files.environment.get("versions", {}), "exported by fedsparse_jax": __version__},
         "trained": files.environment.get("started"),
     }
+
+
+def _predicts(files: RunFiles) -> Any:
+    """The number with its unit, or the classes in the order of the logits; images have no label but these."""
+    if not files.classified:
+        return files.task.axis
+    label = {"label": files.task.target} if files.federation.get("class_names") else {}
+    return {**label, "classes": files.class_names}
 
 
 def _known(value: float | None) -> float | None:
@@ -145,7 +153,7 @@ def _in_order(name: str, labels: list[str]) -> Iterable[str]:
 def _of_group(group: str, labels: list[str], judge: Callable) -> dict[str, Any]:
     """Measures of a group; None where it is so small that they would tell of single people."""
     chosen = np.array(labels) == group
-    told = chosen.sum() >= FEWEST
+    told = chosen.sum() >= FEWEST_TOLD
     measures = {name: round(float(value), 3) if told else None for name, value in judge(chosen).items()}
     return {"group": group, "n": int(chosen.sum()), **measures}
 

@@ -174,8 +174,9 @@ def _read(manager, like, step: int, print_fn) -> ServerState | None:
 def _to_stored(server: ServerState) -> dict:
     """The state as it lies on disk: without a memory that holds nothing, and with the names of the first version."""
     fields = server._asdict()
-    if server.hook_state is None:
-        del fields["hook_state"]
+    for name in ("hook_state", "pace"):  # which the first version did not know
+        if fields[name] is None:
+            del fields[name]
     if not jax.tree.leaves(fields.pop("memory")):
         return fields
     masks, opt_state, state, params = server.memory

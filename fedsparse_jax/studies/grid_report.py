@@ -27,7 +27,7 @@ def write_study(study: Study, runs: Sequence[Run], workdir: Path) -> str:
     """Writes ``study.md``, ``.csv``, ``.tex``, ``.png``, ``.pdf``, ``.html`` and ``runs.csv``; returns the first."""
     rows = grid_tables.rows_of(study, runs)
     task = grid_tables.task_of(rows)
-    head, cells = grid_tables.summary(rows, task)
+    head, cells = grid_tables.study_rows(rows, task)
     table = markdown_table(head, cells)
     write_whole(workdir / "study.md", table)
     write_whole(workdir / "study.csv", _csv(head, cells))
@@ -65,7 +65,7 @@ def _page(study: Study, rows: Sequence[Row], task: Task) -> str:
     finished = sum(len(row.runs) for row in rows)
     failed = [run for row in rows for run in row.failed]
     for title, some in _by_first_label(rows).items():
-        head, cells = grid_tables.summary(some, task)
+        head, cells = grid_tables.study_rows(some, task)
         curves = [
             (", ".join(row.cell.labels.values()), grid_tables.mean_over_seeds(row.runs, task))
             for row in some

@@ -113,7 +113,7 @@ def _chance(worse: np.ndarray, margin: float) -> float:
     return float(stats.ttest_1samp(worse, margin, alternative="less").pvalue)
 
 
-def summary(rows: Sequence[Row], task: Task) -> tuple[list[str], list[list[str]]]:
+def study_rows(rows: Sequence[Row], task: Task) -> tuple[list[str], list[list[str]]]:
     """Head and rows of the table of a study, as text without a markup."""
     cells = [_cells(row, task) for row in rows]
     head = list(dict.fromkeys(key for one in cells for key in one))

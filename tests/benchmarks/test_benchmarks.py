@@ -6,10 +6,13 @@ import sys
 import time
 
 import jax
+import numpy as np
 import pytest
-from benchmarks import BENCHMARKS, message_speed, peers, run_benchmark, timing, workloads
+from benchmarks import BENCHMARKS, exports, message_speed, peers, run_benchmark, timing, workloads
 
 from fedsparse_jax.core.errors import UsageError
+from fedsparse_jax.export import sparse_bytes
+from fedsparse_jax.models import MODELS
 
 
 def test_alternatives_are_timed_in_turn():
@@ -33,7 +36,7 @@ WORK = {"select": "1000", "messages": "0.05", "large": "0"}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("what", [what for what in BENCHMARKS if what not in ("peers", "start")])
+@pytest.mark.parametrize("what", [what for what in BENCHMARKS if what not in ("peers", "export", "start")])
 def test_every_benchmark_runs(what):
     result = run_benchmark(what, WORK.get(what, "tiny"), repeats=1)
     assert len(result["rows"]) >= (1 if what == "large" else 2)
@@ -73,6 +76,33 @@ def test_messages_hold_the_share_of_the_weights_that_is_said():
     for masks, share in ((update.masks, 0.05), (known, 0.06)):
         remaining = sum(leaf.sum() for leaf in jax.tree.leaves(masks))
         assert remaining == pytest.approx(share * 2_948_801, rel=1e-4)
+
+
+@pytest.mark.slow
+def test_exported_models_predict_the_same_in_every_format(tmp_path):
+    for package in ("flatbuffers", "onnx", "onnxruntime"):
+        pytest.importorskip(package)
+    card = {"network": "mlp", "shape": [4, 4], "options": {"hidden": [6]}}
+    params = jax.tree.map(np.array, MODELS["mlp"]((4, 4), hidden=(6,)).init(jax.random.key(0)))
+    for name, layer in zip(("00", "95"), params.values(), strict=True):
+        (tmp_path / f"{name}.sparse").write_bytes(sparse_bytes(params, jax.tree.map(lambda w: w != 0, params), card))
+        layer["kernel"][..., :2] = 0  # two of the six channels of the second file
+    rows = {row["name"]: row for row in run_benchmark("export", str(tmp_path), 1)["rows"]}
+    assert list(rows) == [f"{model} {how}" for model in ("00", "95") for how in ("sparse", "stablehlo", "onnx")]
+    for model, dropped in (("00", 0), ("95", 2)):
+        predictions = [rows[f"{model} {how}"]["prediction"] for how in ("sparse", "stablehlo", "onnx")]
+        assert predictions == pytest.approx([predictions[0]] * 3, abs=2e-4)
+        assert rows[f"{model} onnx"]["channels left out"] == dropped
+    assert rows["95 sparse"]["bytes"] < rows["00 sparse"]["bytes"]
+
+
+def test_a_model_is_thinned_to_its_largest_weights():
+    params, masks = (
+        {"w": np.float32([[4, -5, 1], [0, 2, 3]])},
+        {"w": np.array([[True, True, True], [False, True, True]])},
+    )
+    thinned, kept = exports._thinned(params, masks, 0.4)
+    assert thinned["w"].tolist() == [[4, -5, 0], [0, 0, 0]] and kept["w"].sum() == 2
 
 
 @pytest.mark.slow

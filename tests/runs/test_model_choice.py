@@ -128,7 +128,7 @@ def test_a_run_without_validation_says_nothing_of_it(tmp_path):
     assert not any("validation" in key or key == "may_be_best" for key in record.to_json())
     assert not any("alidation" in line for line in lines) and not (tmp_path / "validation_predictions.tsv").exists()
     assert "alidation" not in (tmp_path / "people.tsv").read_text() + (tmp_path / "federation.json").read_text()
-    assert "alidation" not in write_report(tmp_path).read_text().split("<h2>Reproduce")[0]
+    assert "on validation" not in write_report(tmp_path).read_text().split("<h2>Reproduce")[0]
 
 
 def test_where_clients_keep_masks_validation_is_the_mean_over_their_models():

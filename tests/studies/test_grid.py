@@ -16,7 +16,7 @@ from fedsparse_jax.studies.grid_tables import (
     mean_over_seeds,
     rows_of,
     runs_table,
-    summary,
+    study_rows,
     task_of,
 )
 
@@ -59,7 +59,7 @@ def rows(tmp_path, **by_config):
 
 
 def table(found, task=REGRESSION):
-    head, cells = summary(found, task)
+    head, cells = study_rows(found, task)
     return [dict(zip(head, line)) for line in cells]
 
 

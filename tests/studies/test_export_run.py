@@ -1,0 +1,33 @@
+"""A run's model as a file: what is checked before it is handed out."""
+
+import jax
+import numpy as np
+import pytest
+
+from fedsparse_jax.config import load_run, saved_rounds
+from fedsparse_jax.core.errors import UsageError
+from fedsparse_jax.export.sparse_file import sparse_model
+from fedsparse_jax.models import CHAINS
+from fedsparse_jax.studies import export_run
+
+
+def test_the_sparse_file_holds_the_model_of_the_round(dense_run):
+    first, *_, last = saved_rounds(dense_run)
+    for round_, asked in ((first, first), (last, None)):
+        found, (_, _, server) = export_run(dense_run, "sparse", asked), load_run(dense_run, round_)
+        model = sparse_model(found.content)
+        assert found.card == model.card and found.card["round"] == round_ and found.difference == 0
+        jax.tree.map(np.testing.assert_array_equal, (model.params, model.masks), (server.params, server.masks))
+
+
+def test_a_file_that_would_predict_otherwise_is_refused(dense_run, monkeypatch):
+    pytest.importorskip("onnxruntime")
+    right = CHAINS["flat_cnn"]
+    monkeypatch.setitem(CHAINS, "flat_cnn", lambda *args, **options: right(*args, **options)._replace(divisor=1.0))
+    with pytest.raises(UsageError, match=r"^The onnx file would predict otherwise than flat_cnn; .*CHAINS"):
+        export_run(dense_run, "onnx")
+
+
+def test_an_unknown_format_is_refused(dense_run):
+    with pytest.raises(UsageError, match=r"^--format is 'h5': it must be one of sparse, stablehlo, onnx\.$"):
+        export_run(dense_run, "h5")

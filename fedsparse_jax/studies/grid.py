@@ -17,6 +17,7 @@ from fedsparse_jax.config.build import experiment_from_config, load_config
 from fedsparse_jax.config.overrides import override
 from fedsparse_jax.core.errors import UsageError
 from fedsparse_jax.core.files import read_json, write_json
+from fedsparse_jax.core.tasks import Task, task_for
 from fedsparse_jax.runs.console import duration
 from fedsparse_jax.runs.loop import run_experiment
 from fedsparse_jax.runs.metrics_log import read_records
@@ -127,12 +128,37 @@ def config_of_run(cell: GridCell, seed: int):
     return config
 
 
+def task_of_study(study: Study) -> Task:
+    """What all cells predict.
+
+    Raises:
+        UsageError: some predict one thing, some another; or no config of the study can be used.
+    """
+    kinds: dict[tuple[str, str, str], str] = {}
+    for cell in study.cells:
+        try:
+            config = config_of_run(cell, 0)
+        except UsageError:
+            continue  # the cell fails by itself
+        kinds.setdefault((config.task, config.data.label, config.data.unit), cell.name)
+    if not kinds:
+        raise UsageError("No config of the study can be used; check its cells, or --configs and --set.")
+    if len(kinds) > 1:
+        told = ", and ".join(f"{label} ({task}) in {name}" for (task, label, _), name in list(kinds.items())[:2])
+        raise UsageError(f"The study predicts {told}; study them apart.")
+    return task_for(*next(iter(kinds)))
+
+
 def run_study(study: Study, workdir: Path, print_fn: Callable[[str], None] = print) -> list[Run]:
     """All runs, in the order of the cells; seed by seed, so that every cell has its first result early.
 
     What ``workdir`` holds is not run again.
+
+    Raises:
+        UsageError: cells of one name, or that predict different things.
     """
     _refuse_same_names(study)
+    task_of_study(study)
     everything = sorted(
         ((place, cell, seed) for cell in study.cells for place, seed in enumerate(cell.seeds)), key=lambda one: one[0]
     )

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from fedsparse_jax.core.errors import UsageError
 from fedsparse_jax.core.files import write_whole
 from fedsparse_jax.core.tasks import Task
 from fedsparse_jax.reporting.html import Section, Table, Text, render_page
@@ -16,7 +17,7 @@ from fedsparse_jax.reporting.plots_grid import Panel, Point, measure_by_level
 from fedsparse_jax.reporting.plots_run import compare_runs
 from fedsparse_jax.reporting.style import render_figure
 from fedsparse_jax.studies import grid_tables
-from fedsparse_jax.studies.grid import Run, Study
+from fedsparse_jax.studies.grid import Run, Study, task_of_study
 from fedsparse_jax.studies.grid_tables import Row
 from fedsparse_jax.studies.intervals import half_width
 
@@ -24,9 +25,14 @@ CURVES = 8  # cells in one picture of curves, at most
 
 
 def write_study(study: Study, runs: Sequence[Run], workdir: Path) -> str:
-    """Writes ``study.md``, ``.csv``, ``.tex``, ``.png``, ``.pdf``, ``.html`` and ``runs.csv``; returns the first."""
-    rows = grid_tables.rows_of(study, runs)
-    task = grid_tables.task_of(rows)
+    """Writes ``study.md``, ``.csv``, ``.tex``, ``.png``, ``.pdf``, ``.html`` and ``runs.csv``; returns the first.
+
+    Raises:
+        UsageError: no run is finished.
+    """
+    rows, task = grid_tables.rows_of(study, runs), task_of_study(study)
+    if not any(row.runs for row in rows):
+        raise UsageError("No run of the study is finished; mend what the lines above say, and start it again.")
     head, cells = grid_tables.study_rows(rows, task)
     table = markdown_table(head, cells)
     write_whole(workdir / "study.md", table)

@@ -6,15 +6,12 @@ its reference by that share or more.
 """
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import stats
 
-from fedsparse_jax.config.build import load_config
-from fedsparse_jax.core.errors import UsageError
-from fedsparse_jax.core.tasks import AGE, TASKS, Task, task_for
+from fedsparse_jax.core.tasks import Task
 from fedsparse_jax.runs.records import RoundRecord
 from fedsparse_jax.runs.series import as_number, exchanged, headline_series, params_exchanged
 from fedsparse_jax.studies.grid import GridCell, Run, Study
@@ -69,34 +66,6 @@ def rows_of(study: Study, runs: Sequence[Run]) -> list[Row]:
     return rows
 
 
-def task_of(rows: Sequence[Row]) -> Task:
-    """What the runs measured.
-
-    Raises:
-        UsageError: no run is finished; or some measured one thing, some another.
-    """
-    last = [run.records[-1] for row in rows for run in row.runs]
-    if not last:
-        raise UsageError("No run of the study is finished; mend what the lines above say, and start it again.")
-    for name, task in TASKS.items():
-        measured = [task.headline in record.test for record in last]
-        if all(measured):
-            return task_for(name, *_label_of(rows))
-        if any(measured):
-            break
-    raise UsageError("The study holds regressions and classifications; study them apart.")
-
-
-def _label_of(rows: Sequence[Row]) -> tuple[str, str]:
-    """The column that all configs predict, and its unit; the age where records came without their config's file."""
-    specs = {row.cell.spec for row in rows if Path(row.cell.spec.partition(":")[0]).is_file()}
-    labels = sorted({(data.label, data.unit) for data in (load_config(spec).data for spec in specs)})
-    if len(labels) > 1:
-        names = " and ".join(name for name, _ in labels)
-        raise UsageError(f"The study predicts different labels ({names}); study them apart.")
-    return labels[0] if labels else (AGE, "")
-
-
 def excess(row: Row, task: Task) -> Excess | None:
     """How much worse a cell is than its reference, paired by seed; None with fewer than two pairs."""
     own, reference = row.paired(task.headline)
@@ -137,7 +106,10 @@ def _cells(row: Row, task: Task) -> dict[str, str]:
     if task.lower_is_better:
         for measure, name in (("rmse", "RMSE"), ("r", "r"), ("r2", "R2")):
             cells[name] = mean_with_interval(row.values(measure), 2)
-    elif all(task.headline in record.own for record in last):
+    else:
+        for measure, name in (("balanced_accuracy", "balanced accuracy (%)"), ("auc", "AUC (%)")):
+            cells[name] = mean_with_interval(100 * row.values(measure), 1)
+    if not task.lower_is_better and all(task.headline in record.own for record in last):
         cells["on own classes (%)"] = f"{np.mean([100 * record.own[task.headline] for record in last]):.1f}"
     if row.cell.labels == row.reference_labels:
         cells["worse than the reference (%)"] = "reference"

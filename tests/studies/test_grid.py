@@ -8,17 +8,18 @@ import pytest
 from fedsparse_jax.core.errors import UsageError
 from fedsparse_jax.core.tasks import CLASSIFICATION, REGRESSION
 from fedsparse_jax.runs import RoundRecord
-from fedsparse_jax.studies.grid import GridCell, Run, Study, expand_lists, read_study, run_study, study_of_configs
-from fedsparse_jax.studies.grid_report import write_study
-from fedsparse_jax.studies.grid_tables import (
-    excess,
-    latex_table,
-    mean_over_seeds,
-    rows_of,
-    runs_table,
-    study_rows,
-    task_of,
+from fedsparse_jax.studies.grid import (
+    GridCell,
+    Run,
+    Study,
+    expand_lists,
+    read_study,
+    run_study,
+    study_of_configs,
+    task_of_study,
 )
+from fedsparse_jax.studies.grid_report import write_study
+from fedsparse_jax.studies.grid_tables import excess, latex_table, mean_over_seeds, rows_of, runs_table, study_rows
 
 
 def records_of(*lines):
@@ -35,7 +36,7 @@ def log(mae, up=10**6):
 
 def classified(accuracy, own):
     return records_of(
-        {"test_accuracy": accuracy, "own_accuracy": own, "params_up_total": 10**6, "params_down_total": 0,
+        {"test_accuracy": accuracy, "test_balanced_accuracy": accuracy, "test_auc": 0.75, "own_accuracy": own, "params_up_total": 10**6, "params_down_total": 0,
          "sparsity": 0.9, "commonest_class_accuracy": 0.5}
     )  # fmt: skip
 
@@ -92,6 +93,7 @@ def test_classifications_are_worse_where_fewer_are_right(tmp_path):
     )
     first, second = table(found, CLASSIFICATION)
     assert (first["test accuracy (%)"], first["on own classes (%)"]) == ("85.0 ± 63.5", "80.0")
+    assert (first["balanced accuracy (%)"], first["AUC (%)"]) == ("85.0 ± 63.5", "75.0 ± 0.0")
     assert second["test accuracy (%)"] == "80.0 ± 63.5" and second["naming the commonest class"] == "50.0"
     assert second["worse than the reference (%)"] == "+5.9 ± 0.0"  # .05 / .85
 
@@ -111,15 +113,23 @@ def test_a_failed_run_is_told_and_pairs_are_of_the_same_seed(tmp_path):
     cells = table(found)[1]
     assert (cells["seeds"], cells["failed"]) == ("2", "1: It diverged.")
     assert cells["worse than the reference (%)"] == "+0.0 ± 0.0"
+
+
+def test_two_tasks_are_not_compared_and_nothing_is_trained_before_that_is_said(repository, tmp_path):
+    configs = repository / "configs"
+    digits = GridCell({"of": "digits"}, f"{configs}/methods/fedavg.py:digits+smoke")
+    ages = GridCell({"of": "ages"}, f"{configs}/quickstart.py:smoke")
+    sexes = GridCell({"of": "sexes"}, f"{configs}/labels.py:sex+smoke")
+    for pair in ([digits, ages], [ages, sexes], [digits, sexes]):
+        with pytest.raises(UsageError, match=f"in {pair[0].name}, and .* in {pair[1].name}; study them apart"):
+            run_study(Study("", pair), tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+    memory = GridCell({"of": "memory"}, f"{configs}/labels.py:memory+smoke")
+    assert task_of_study(Study("", [memory])).unit == " points"
+    with pytest.raises(UsageError, match="No config of the study can be used"):
+        task_of_study(Study("", [ages._replace(settings=["rounds=none"])]))
     with pytest.raises(UsageError, match="No run of the study is finished"):
-        task_of(rows(tmp_path, dense=[None]))
-
-
-def test_two_tasks_are_not_compared(tmp_path):
-    with pytest.raises(UsageError, match="study them apart"):
-        task_of(rows(tmp_path, a=[log(4.0)], b=[classified(0.9, 0.9)]))
-    assert task_of(rows(tmp_path, a=[log(4.0)])) is REGRESSION
-    assert task_of(rows(tmp_path, b=[classified(1, 1)])) is CLASSIFICATION
+        write_study(Study("", [ages]), [Run(ages, 1, tmp_path, (), "It diverged.")], tmp_path)
 
 
 def test_a_reference_is_sought_among_cells_that_are_alike_otherwise():

@@ -8,12 +8,11 @@ import pytest
 from sklearn import metrics
 
 from fedsparse_jax.config import experiment_from_config, load_config, load_run
-from fedsparse_jax.core.errors import UsageError
 from fedsparse_jax.core.files import read_tsv
 from fedsparse_jax.reporting.report import write_report
 from fedsparse_jax.runs import read_records, run_experiment
 from fedsparse_jax.runs.run_dir import stored_config
-from fedsparse_jax.studies import AuditOptions, audit_run, comparison_table, evaluate_run, predict_scans, train_shadows
+from fedsparse_jax.studies import AuditOptions, audit_run, evaluate_run, predict_scans, train_shadows
 from tests.helpers.interrupted import QUIET
 
 pytestmark = pytest.mark.slow  # runs of seconds, and many of them
@@ -98,14 +97,6 @@ def test_predictions_of_classes_need_no_label(trained, cache, tmp_path):
     assert head == ["participant_id", "session", "predicted_sex", "probability_F", "probability_M", "warnings", "file"]
     shares = [float(value) for value in row[3:5]]
     assert sum(shares) == pytest.approx(1, abs=2e-4) and row[2] == "FM"[int(np.argmax(shares))]
-
-
-def test_different_labels_are_not_compared(trained, tmp_path):
-    records = {name: [read_records(trained(name))] for name in ("sex", "diagnosis")}
-    with pytest.raises(UsageError, match=r"different labels \(diagnosis and sex\); compare them apart"):
-        comparison_table({f"{CONFIG}:{name}+smoke": runs for name, runs in records.items()})
-    one = {f"{CONFIG}:memory+smoke": [read_records(trained("memory"))] * 2}
-    assert "test MAE (points)" in comparison_table(one)
 
 
 def test_a_classifier_is_attacked_with_shadows_and_shown(trained, cache, tmp_path):

@@ -27,7 +27,10 @@ def show_more(scans) -> None:
 
     if scans.age_bias:
         told = measures_line(scans.quality["corrected"], scans.task)
-        print(f"Corrected for the age bias on {scans.age_bias.scans} scans of the validation, no test: {told}")
+        print(
+            f"Corrected for the age bias, learned on {scans.age_bias.scans} scans of the validation, by true ages and "
+            f"so no accuracy: {told}"
+        )
     elif scans.task.of_age and scans.task.lower_is_better:
         print(
             "Not corrected for the age bias, as this round of the run has no validation, or too small a one, to learn "

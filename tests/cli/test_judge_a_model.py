@@ -26,7 +26,7 @@ def test_the_commands_of_the_page_run_one_after_the_other(call, tmp_path):
         printed.append(done.stdout)
     _, evaluated, by_people, by_site = printed
     assert re.search(r"MAE \d+\.\d\d y \(\d+\.\d\d to \d+\.\d\d\)", evaluated)
-    assert "Corrected for the age bias on " in evaluated
+    assert "Corrected for the age bias, learned on " in evaluated
     assert "corrected_error" in (tmp_path / "judged/predictions.tsv").read_text()
     assert re.findall(r"^\| (fold-\d)", by_people, re.MULTILINE) == [f"fold-{i}" for i in range(1, 6)]
     assert sorted(re.findall(r"^\| fold-\d \((\w+)\)", by_site, re.MULTILINE)) == ["site01", "site02", "site03"]

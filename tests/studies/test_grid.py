@@ -5,6 +5,7 @@ import csv
 import numpy as np
 import pytest
 
+from fedsparse_jax.config import load_config
 from fedsparse_jax.core.errors import UsageError
 from fedsparse_jax.core.tasks import CLASSIFICATION, REGRESSION
 from fedsparse_jax.runs import RoundRecord
@@ -170,6 +171,14 @@ def test_the_comparison_of_the_docs_covers_every_method(repository):
     files = {f"configs/methods/{path.name}" for path in (repository / "configs/methods").glob("*.py")}
     assert named == files
     assert sum("+90" in spec for spec in specs) == sum("+95" in spec for spec in specs) == 17
+
+
+def test_the_comparison_of_travelling_models_shares_out_the_same_images(repository):
+    specs = expand_lists([f"@{repository}/configs/lists/travelling.txt"])
+    configs = [load_config(f"{repository}/{spec}") for spec in specs]
+    assert [config.partition.num_clients for config in configs] == [320] * 3 + [160] * 3 + [64] * 4
+    assert [config.method for config in configs].count("fedavg") == 6
+    assert len({(config.rounds, config.data.test_share, config.client.epochs) for config in configs}) == 1
 
 
 def test_values_of_keys_are_combined():

@@ -163,8 +163,9 @@ def check_position(bright: np.ndarray, affine: np.ndarray, share_inside: float, 
 
 def _short_sides(bright: np.ndarray, affine: np.ndarray) -> list[str]:
     """Where a scan ends far within the template's brain, leaving out the outermost `BRAIN_ENDS_SHARE` of both."""
-    where = np.argwhere(bright)
-    places = where[:: max(1, len(where) // 200_000)] @ affine[:3, :3].T + affine[:3, 3]
+    where = np.flatnonzero(bright)
+    where = np.stack(np.unravel_index(where[:: max(1, len(where) // 200_000)], bright.shape), 1)
+    places = where @ affine[:3, :3].T + affine[:3, 3]
     half_a_voxel = np.abs(affine[:3, :3]).sum(1) / 2
     low, high = np.quantile(places, (BRAIN_ENDS_SHARE, 1 - BRAIN_ENDS_SHARE), axis=0)
     short = np.stack([low - BRAIN_ENDS[0], np.array(BRAIN_ENDS[1]) - high], 1) - half_a_voxel[:, None]

@@ -20,11 +20,19 @@ def main():
 
     from fedsparse_jax.config import read_scans
     from fedsparse_jax.config.build import federation_from_config
+    from fedsparse_jax.config.scans import label_from_config
     from fedsparse_jax.core.errors import UsageError
     from fedsparse_jax.data.scan_cache import ScanSet, summarize_scans, write_tables
     from fedsparse_jax.data.scan_quality import find_doubts
     from fedsparse_jax.data.tables import NothingLeft
-    from fedsparse_jax.reporting.cohort_page import COHORT_PAGE, Sharing, cohort_sheet, write_cohort_page
+    from fedsparse_jax.reporting.cohort_page import (
+        COHORT_PAGE,
+        Sharing,
+        cohort_sheets,
+        describe_classes,
+        write_cohort_page,
+    )
+    from fedsparse_jax.reporting.plots_scans import MAX_SCANS
     from fedsparse_jax.reporting.style import render_figure
 
     output = Path(OUTPUT.value)
@@ -39,13 +47,15 @@ def main():
         raise UsageError(f"{str(error).rstrip('.')}; all are listed in {output / 'dropped.tsv'}.") from error
     print(summarize_scans(scan_set))
     write_tables(scan_set, output)
-    partition = CONFIG.value.partition.name
+    sharing = Sharing(CONFIG.value.partition.name, None, label=label_from_config(CONFIG.value))
     try:
-        sharing = Sharing(partition, federation_from_config(CONFIG.value, scan_set=scan_set)[0])
+        sharing = sharing._replace(federation=federation_from_config(CONFIG.value, scan_set=scan_set)[0])
     except UsageError as error:
-        sharing = Sharing(partition, None, str(error))
+        sharing = sharing._replace(problem=str(error))
         print(f"not divided: {error}")
-    sheet = cohort_sheet(scan_set, find_doubts(scan_set.quality))
+    for line in describe_classes(scan_set, sharing):
+        print(line)
+    sheet = next(cohort_sheets(scan_set, find_doubts(scan_set.quality), MAX_SCANS))
     sheet_file.write_bytes(render_figure(sheet, "png"))
     write_cohort_page(output / COHORT_PAGE, scan_set, sharing)
     print(f"Tables and contact sheet: {output}")

@@ -16,6 +16,8 @@ from fedsparse_jax.data.resampling import resample
 
 COARSE_FILE = Path(__file__).with_name("coarse_brain.npz")
 BRAIN_CENTRE = (0.0, -22.0, 9.5)  # RAS mm, centre of mass of the template's brain
+BRAIN_ENDS_SHARE = 0.02  # of the template's brain that lies beyond each of the ends
+BRAIN_ENDS = ((-61.3, -92.3, -51.7), (60.9, 59.1, 69.0))  # RAS mm: left, back and bottom; right, front and top
 
 
 class CoarseBrain(NamedTuple):

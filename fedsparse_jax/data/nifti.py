@@ -342,16 +342,20 @@ def prepare_scan(
     if not (data > 0).any():
         raise ScanError(path, "nothing positive", "a T1-weighted image has positive intensities; convert it again")
     bright = scan_checks.tissue(data)
-    litres = scan_checks.litres_of(bright, image.affine)
+    litres, stripped = scan_checks.litres_of(bright, image.affine), align != REGISTER
     tissue_map = scan_checks.is_tissue_map(path.name)  # of which the checks of T1-weighted images say nothing
-    warnings += [] if tissue_map else scan_checks.check_extent(bright, litres, stripped=align != REGISTER)
+    if not tissue_map and scan_checks.is_flat(data, bright):
+        raise ScanError(path, *scan_checks.MASK)
+    warnings += [] if tissue_map else scan_checks.check_extent(bright, image.affine, litres, stripped=stripped)
     if align == REGISTER:
         volume, figures, more = _registered(path, data, image.affine, shape, kept)
     else:
         volume, figures, more = _aligned(data, image.affine, shape, align, bright, litres, tissue_map)
     brain = volume[volume != 0]
-    if brain.size == 0 or brain.std() == 0:
+    if brain.size == 0:
         raise ScanError(path, "off the grid", "it does not overlap the MNI box; register it, or align it by 'rough'")
+    if brain.std() == 0:
+        raise ScanError(path, *scan_checks.MASK)
     quality = Quality(
         shape=image.shape,
         zooms=image.zooms,
@@ -378,17 +382,16 @@ def _registered(path, data, affine, shape, kept: Path | None) -> tuple[np.ndarra
     return np.where(brain, volume, 0), found.figures, found.warnings()
 
 
-def _aligned(
-    data, affine, shape, align: str, bright, litres: float, tissue_map
-) -> tuple[np.ndarray, dict[str, float], list[str]]:
+def _aligned(data, affine, shape, align, bright, litres, tissue_map) -> tuple[np.ndarray, dict[str, float], list[str]]:
     """The same of a scan that is not registered here."""
     volume, grid, warnings = to_grid(data, affine, shape, align=align), grid_affine(shape), []
+    fit = scan_checks.fit_to_template(volume, grid)
     if litres <= scan_checks.HEAD_LITRES:  # a head's place and looks say nothing of its brain's
         share = volume.sum() * math.prod(FOV) / volume.size / (data.sum() * abs(np.linalg.det(affine[:3, :3])))
-        warnings += scan_checks.check_position(bright, affine, share) if align == "affine" else []
+        if align == "affine":
+            warnings += scan_checks.check_position(bright, affine, share, None if tissue_map else fit.overlap)
         warnings += [] if tissue_map else scan_checks.check_looks(volume, grid)
-    figures = scan_checks.fit_to_template(volume, grid)._asdict()
-    return volume, {**figures, "rotation": math.nan, "scale": math.nan}, warnings
+    return volume, {**fit._asdict(), "rotation": math.nan, "scale": math.nan}, warnings
 
 
 def _same_grid(mask: Path, image: Image) -> np.ndarray:

@@ -24,7 +24,7 @@ from fedsparse_jax.core.files import forget_partial, partial_file, write_tsv, wr
 from fedsparse_jax.data import nifti, registration, tables, templates, volumes
 from fedsparse_jax.data.image_files import voxel_file
 
-FORMAT = 3  # raise it when the cached numbers would change
+FORMAT = 4  # raise it when the cached numbers, or what is refused or warned of, would change
 _EDGE = 2**20
 REGISTRATIONS = "registrations"  # folder within the cache: what was found of each scan
 

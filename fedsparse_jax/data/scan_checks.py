@@ -1,10 +1,12 @@
-"""What can be told of a scan without registering it, in words: a whole head, upside down, cut off, no brain at all.
+"""What can be told of a scan without registering it, in words: a mask, a whole head, upside down, cut off, no brain.
 
 The checks see 8 mm at a time and compare with the coarse brain that the package brings with it. They find gross errors.
 Left and right are not among them: a mirrored brain looks like a brain, and no check here can tell.
 
 The limits were set on the 16 brains of ds002748, on Colin 27, on phantoms of three sizes, and on each of them turned,
-inverted or cut; and on boxes, balls and noise.
+inverted or cut; and on boxes, balls and noise. The outermost slice with tissue of those brains has at most .10 of what
+the largest has (2 mm, limit .26), and of phantoms .32 (11 mm, limit .54); of a brain that is cut 15 mm below its top,
+behind, or at a side it has .3 and more. A brain that is cut at its narrow bottom is told by where it ends.
 """
 
 import re
@@ -15,6 +17,8 @@ from scipy import ndimage
 
 from fedsparse_jax.data.coarse_brain import (
     BRAIN_CENTRE,
+    BRAIN_ENDS,
+    BRAIN_ENDS_SHARE,
     about_centre,
     load_coarse_brain,
     onto_coarse_brain,
@@ -27,12 +31,17 @@ BRAIN_LITRES = (0.9, 1.9)
 HEAD_LITRES = 2.3  # brains scaled to the template may have a little more than others; heads have 3 and more
 MAX_OFF = 15.0  # mm from the template's centre
 MAX_OUTSIDE = 0.05  # of the scan's intensity
-CUT_SHARE = 0.2  # of the largest slice's tissue, in an outermost slice
+FLAT = 0.8  # share of neighbouring voxels of equal value, from which an image is a mask or a map of labels
+FEW = 0.02  # of the largest slice's tissue: slices with less are specks around a scan
+CUT_SHARE, CUT_SHARE_MM = 0.2, 0.03  # of the largest slice's tissue, in the outermost one, and more for each mm of it
+MAX_SHORT = 14.0  # mm: the ends of brains in MNI space are up to 2.1 short of the template's, of phantoms up to 11.2
+LEAST_OVERLAP = 0.82  # brains in MNI space have .925 and more, roughly aligned ones .905, phantoms .852
 LIKE_A_BRAIN = 0.87  # correlation with the template, moved onto the scan: brains have .88 to .95, a box .86
 TURNED = (0.88, 0.04)  # the correlation of another orientation, and by how much it is above that of this one
 INVERTED = -0.12  # correlation within the brain: brains have .10 to .35, phantoms -.07 to .05, inverted ones -.13
 SIDES = (("left", "right"), ("back", "front"), ("bottom", "top"))
 INVERTED_CONTRAST = "dark where a T1-weighted image is bright; give a T1-weighted image"
+MASK = "a mask, not an image", "its tissue has one value, or few; give the image that it was made from"
 REMEDY = "register it (data.align=register)"
 
 
@@ -66,12 +75,24 @@ def litres_of(bright: np.ndarray, affine: np.ndarray) -> float:
     return float(bright.sum() * abs(np.linalg.det(affine[:3, :3])) / 1e6)
 
 
-def check_extent(bright: np.ndarray, litres: float, *, stripped: bool = True) -> list[str]:
+def is_flat(data: np.ndarray, bright: np.ndarray) -> bool:
+    """Whether voxels of ``bright`` have the values of their neighbours: those of a mask do, and those of labels."""
+    equal = pairs = 0
+    for axis in range(3):
+        here, there = (np.s_[:,] * axis + (part,) for part in (np.s_[1:], np.s_[:-1]))
+        both = bright[here] & bright[there]
+        equal += int((both & (data[here] == data[there])).sum())
+        pairs += int(both.sum())
+    return equal > FLAT * pairs
+
+
+def check_extent(bright: np.ndarray, affine: np.ndarray, litres: float, *, stripped: bool = True) -> list[str]:
     """Warnings of a scan as its file holds it, before it is aligned.
 
     Args:
         bright: ``bool[X, Y, Z]`` in RAS order, from `tissue`.
-        litres: of it.
+        affine: ``f64[4, 4]``, voxel to RAS mm.
+        litres: of tissue.
         stripped: whether a scan without its skull is needed.
     """
     warnings, low, high = [], *BRAIN_LITRES
@@ -82,16 +103,19 @@ def check_extent(bright: np.ndarray, litres: float, *, stripped: bool = True) ->
     if litres < low:
         warnings.append(f"too small for a brain: less than {low} litres")
     sides = [("top",)] if head else SIDES  # of a head the neck is always cut off, and often the nose
-    cut = [side for side in _cut_sides(bright) if any(side in pair for pair in sides)]
+    zooms = np.linalg.norm(affine[:3, :3], axis=0)
+    cut = [side for side in _cut_sides(bright, zooms) if any(side in pair for pair in sides)]
     return warnings + ([f"cut off at the {' and '.join(cut)}"] if cut else [])
 
 
-def _cut_sides(bright: np.ndarray) -> list[str]:
-    """Where tissue goes on up to the edge of the file."""
+def _cut_sides(bright: np.ndarray, zooms: np.ndarray) -> list[str]:
+    """Where tissue ends at a plane: at the edge of the file, or where everything behind it was set to zero."""
     found = []
-    for axis, names in enumerate(SIDES):
+    for axis, (names, zoom) in enumerate(zip(SIDES, zooms, strict=True)):
         area = bright.sum(tuple({0, 1, 2} - {axis}))
-        found += [name for name, end in zip(names, (area[0], area[-1]), strict=True) if end > CUT_SHARE * area.max()]
+        ends = area[np.flatnonzero(area > FEW * area.max())[[0, -1]]]
+        limit = CUT_SHARE + CUT_SHARE_MM * zoom
+        found += [name for name, end in zip(names, ends, strict=True) if end > limit * area.max()]
     return found
 
 
@@ -114,13 +138,14 @@ def pearson(a: np.ndarray, b: np.ndarray) -> float:
     return float((unit_rows(a.astype(np.float64)) * unit_rows(b.astype(np.float64))).sum())
 
 
-def check_position(bright: np.ndarray, affine: np.ndarray, share_inside: float) -> list[str]:
+def check_position(bright: np.ndarray, affine: np.ndarray, share_inside: float, overlap: float | None) -> list[str]:
     """Warnings of a scan whose header is to be trusted: whether it lies where the template does.
 
     Args:
         bright: ``bool[X, Y, Z]``, from `tissue`.
         affine: ``f64[4, 4]``, voxel to RAS mm.
         share_inside: of the scan's intensity, how much fell onto the grid.
+        overlap: with the template's brain; None for the map of a tissue, which need not fill it.
     """
     centre = affine[:3, :3] @ np.array(ndimage.center_of_mass(bright)) + affine[:3, 3]
     remedy = f"{REMEDY}, or align it by 'rough'"
@@ -128,7 +153,23 @@ def check_position(bright: np.ndarray, affine: np.ndarray, share_inside: float) 
         return [f"not in MNI space: its centre is more than {MAX_OFF:.0f} mm from the template's; {remedy}"]
     if share_inside < 1 - MAX_OUTSIDE:
         return [f"much of it lies outside the MNI box; {remedy}"]
+    if overlap is not None and (short := _short_sides(bright, affine)):
+        sides = " and ".join(short)
+        return [f"it ends more than {MAX_SHORT:.0f} mm within the template's brain at the {sides}; it may be cut off"]
+    if overlap is not None and overlap < LEAST_OVERLAP:
+        return [f"it does not lie on the template's brain; {remedy}"]
     return []
+
+
+def _short_sides(bright: np.ndarray, affine: np.ndarray) -> list[str]:
+    """Where a scan ends far within the template's brain, leaving out the outermost `BRAIN_ENDS_SHARE` of both."""
+    where = np.flatnonzero(bright)
+    where = np.stack(np.unravel_index(where[:: max(1, len(where) // 200_000)], bright.shape), 1)
+    places = where @ affine[:3, :3].T + affine[:3, 3]
+    half_a_voxel = np.abs(affine[:3, :3]).sum(1) / 2
+    low, high = np.quantile(places, (BRAIN_ENDS_SHARE, 1 - BRAIN_ENDS_SHARE), axis=0)
+    short = np.stack([low - BRAIN_ENDS[0], np.array(BRAIN_ENDS[1]) - high], 1) - half_a_voxel[:, None]
+    return [SIDES[axis][end] for axis, end in np.argwhere(short > MAX_SHORT)]
 
 
 def check_looks(volume: np.ndarray, affine: np.ndarray) -> list[str]:

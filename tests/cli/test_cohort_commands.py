@@ -83,6 +83,11 @@ def test_prepare(flags, typed, call, tmp_path):
     assert f"accepted  {count} scans of {count} people" in done.stdout
     assert ("channels  2 images of each head" in done.stdout) == ("channels=2" in flags)
     assert (tmp_path / "out/contact_sheet.png").stat().st_size > 10_000
+    page = (tmp_path / "out/cohort.html").read_text()
+    assert ("<td>Philips, 1.5 T</td>" in page) == (name == "radiata") and ("<td>3 T</td>" in page) == (
+        name == "openbhb"
+    )
+    assert ("test set, external" in page) == ("test=both" in flags)
 
 
 @pytest.mark.parametrize("flags", TRAIN, ids=name_of)

@@ -21,8 +21,9 @@ def brains(repository):
 
 def warnings_of(volume, affine=GRID):
     bright = scan_checks.tissue(volume)
-    extent = scan_checks.check_extent(bright, scan_checks.litres_of(bright, affine))
-    return extent + scan_checks.check_position(bright, affine, 1.0) + scan_checks.check_looks(volume, affine)
+    extent = scan_checks.check_extent(bright, affine, scan_checks.litres_of(bright, affine))
+    position = scan_checks.check_position(bright, affine, 1.0, scan_checks.fit_to_template(volume, affine).overlap)
+    return extent + position + scan_checks.check_looks(volume, affine)
 
 
 def test_sound_brains_are_not_warned_of(brains):
@@ -116,7 +117,7 @@ def test_a_whole_head_is_told_by_its_litres_before_it_is_squeezed(tmp_path, brai
             _, quality = nifti.prepare_scan(tmp_path / f"{name}.nii", None, (24, 28, 24), align, "volume")
             said = [warning for warning in quality.warnings if warning.startswith("a whole head")]
             assert len(said) == (name == "head") and (quality.litres > 2.3) == (name == "head")
-    assert said == [] and "data.align=register" in scan_checks.check_extent(head > 0, 3.0)[0]
+    assert said == [] and "data.align=register" in scan_checks.check_extent(head > 0, GRID, 3.0)[0]
 
 
 def test_a_map_of_grey_matter_is_no_head_and_is_not_judged_as_one(tmp_path, brains):
@@ -134,7 +135,7 @@ def test_a_map_of_grey_matter_is_no_head_and_is_not_judged_as_one(tmp_path, brai
 
 
 def test_small_things_are_too_small():
-    assert scan_checks.check_extent(np.zeros((9, 9, 9), bool), 0.5)[0].startswith("too small for a brain")
+    assert scan_checks.check_extent(np.ones((9, 9, 9), bool), GRID, 0.5)[0].startswith("too small for a brain")
 
 
 @pytest.mark.parametrize(
@@ -150,14 +151,81 @@ def test_small_things_are_too_small():
 )
 def test_what_is_cut_off_is_said_with_its_side(brains, side, cut):
     for brain in brains:
-        assert f"cut off at the {side}" in scan_checks.check_extent(scan_checks.tissue(brain[cut]), 1.2)
+        assert f"cut off at the {side}" in scan_checks.check_extent(scan_checks.tissue(brain[cut]), GRID, 1.2)
+
+
+@pytest.mark.parametrize(
+    ("side", "zeroed"),
+    [
+        ("top", np.s_[:, :, 31:]),
+        ("back", np.s_[:, :18]),
+        ("front", np.s_[:, 40:]),
+        ("left", np.s_[:16]),
+        ("right", np.s_[30:]),
+    ],
+)
+def test_what_was_set_to_zero_is_cut_off_as_well(brains, side, zeroed):
+    """As in a scan that was cut, and registered or padded afterwards: no tissue is at the edge of the file."""
+    for brain in brains:
+        cut = brain.copy()
+        cut[zeroed] = 0
+        cut[0, 0, 0] = cut[-1, -1, -1] = brain.max()  # specks
+        assert f"cut off at the {side}" in warnings_of(cut)
+
+
+def test_a_scan_that_ends_within_the_template_is_said_with_its_side(brains):
+    """The bottom of a brain is too narrow for its end to be told from a cut one."""
+    x, y, z = millimetres()
+    texture = 1 + 0.2 * np.random.default_rng(0).standard_normal(SHAPE)
+    ball = np.where(x**2 + y**2 + z**2 < 67**2, texture, 0).astype(np.float32)
+    for volume, side in ((np.where(z > -40, brains[0], 0), "bottom"), (ball, "front")):
+        bright = scan_checks.tissue(volume)
+        (warning,) = scan_checks.check_position(bright, GRID, 1.0, 0.9)
+        assert warning.startswith(f"it ends more than 14 mm within the template's brain at the {side};")
+        assert scan_checks.check_position(bright, GRID, 1.0, None) == []  # the map of a tissue
+
+
+def test_what_covers_little_of_the_template_is_said(brains):
+    bright = scan_checks.tissue(brains[0])
+    assert scan_checks.check_position(bright, GRID, 1.0, 0.83) == []
+    assert scan_checks.check_position(bright, GRID, 1.0, 0.81)[0].startswith("it does not lie on the template's brain")
+
+
+@pytest.mark.parametrize("align", ["affine", "rough", "register"])
+@pytest.mark.parametrize("values", ["0 and 1", "0 and 1000", "labels", "interpolated"])
+def test_a_mask_is_refused_as_one(tmp_path, brains, align, values):
+    """However it is aligned, also on the very grid; under the name of a map of a tissue it may be one."""
+    import nibabel as nib
+
+    inside = brains[0] > 0
+    lobes = np.indices(SHAPE).sum(0) // 25
+    data = {
+        "0 and 1": inside,
+        "0 and 1000": 1000 * inside,
+        "labels": np.where(inside, 1 + lobes, 0),
+        "interpolated": ndimage.affine_transform(inside.astype(np.float32), np.eye(3), 0.3, order=1),
+    }[values]
+    for shape in (SHAPE, (24, 28, 24)):
+        nib.save(nib.Nifti1Image(data.astype(np.float32), GRID), tmp_path / "sub-1_T1w.nii")
+        with pytest.raises(nifti.ScanError, match="a mask, not an image; its tissue has one value, or few; give the"):
+            nifti.prepare_scan(tmp_path / "sub-1_T1w.nii", None, shape, align, "volume")
+    assert not scan_checks.is_flat(brains[0].astype(np.uint8), inside)
+
+
+def test_a_map_of_one_value_under_a_map_s_name(tmp_path, brains):
+    import nibabel as nib
+
+    nib.save(nib.Nifti1Image((brains[0] > 0).astype(np.float32), GRID), tmp_path / "mwp1a.nii")
+    assert nifti.prepare_scan(tmp_path / "mwp1a.nii", None, (24, 28, 24), "affine", "volume")[1].warnings == ()
+    with pytest.raises(nifti.ScanError, match="a mask"):
+        nifti.prepare_scan(tmp_path / "mwp1a.nii", None, SHAPE, "affine", "volume")
 
 
 def test_a_neck_is_always_cut_off_and_not_said():
     x, y, z = millimetres()
-    head = (np.abs(x) < 75) & (np.abs(y) < 80) & (z < 65)
-    assert [text for text in scan_checks.check_extent(head, 4.0) if text.startswith("cut")] == []
-    assert scan_checks.check_extent(head[:, :, :30], 4.0)[-1] == "cut off at the top"
+    head = (x / 75) ** 2 + (y / 80) ** 2 + (z.clip(0) / 65) ** 2 < 1  # a dome on a neck
+    assert [text for text in scan_checks.check_extent(head, GRID, 4.0) if text.startswith("cut")] == []
+    assert scan_checks.check_extent(head[:, :, :30], GRID, 4.0)[-1] == "cut off at the top"
 
 
 @pytest.mark.parametrize(
@@ -174,7 +242,7 @@ def test_a_neck_is_always_cut_off_and_not_said():
 def test_a_header_that_is_not_in_mni_space_is_said_with_the_remedy(brains, move, inside, said):
     affine = GRID.copy()
     affine[:3, 3] += move
-    found = scan_checks.check_position(scan_checks.tissue(brains[0]), affine, inside)
+    found = scan_checks.check_position(scan_checks.tissue(brains[0]), affine, inside, None)
     remedy = "register it (data.align=register), or align it by 'rough'"
     assert found == ([f"{said}; {remedy}"] if said else [])
 
@@ -184,6 +252,11 @@ def test_the_figures_by_hand():
     assert scan_checks.dice(a, b) == pytest.approx(2 * 1 / 5)
     assert scan_checks.pearson(np.array([1.0, 2, 3]), np.array([5.0, 3, 1])) == pytest.approx(-1)
     template = coarse_brain.load_coarse_brain()
+    for axis, ends in enumerate(zip(*coarse_brain.BRAIN_ENDS)):
+        share = template.inside.sum(tuple({0, 1, 2} - {axis})) / template.inside.sum()
+        edges = template.affine[axis, 3] + 8 * (np.arange(len(share) + 1) - 0.5)
+        found = np.interp((0.02, 0.98), np.concatenate([[0], share.cumsum()]), edges)
+        assert found == pytest.approx(ends, abs=0.1)
     itself = scan_checks.fit_to_template(template.intensity * (template.inside > 0.5), template.affine)
     assert itself.overlap > 0.98 and itself.correlation == pytest.approx(1)
     assert np.isnan(scan_checks.fit_to_template(np.zeros((9, 9, 9), np.float32), GRID)).all()

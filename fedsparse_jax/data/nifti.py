@@ -17,6 +17,7 @@ import numpy as np
 from fedsparse_jax.core.files import MAX_INFLATION
 from fedsparse_jax.data import registration, scan_checks
 from fedsparse_jax.data.image_files import MAX_TRAILER, ZIPPED, ScanError, check_file, short_text
+from fedsparse_jax.data.normalisation import NORMALISE
 from fedsparse_jax.data.resampling import resample
 
 FOV = (182.0, 218.0, 182.0)  # mm, the MNI152 box
@@ -290,27 +291,6 @@ REGISTER = "register"  # the further way to align: see `registration`
 
 
 # --- intensities --------------------------------------------------------------------------------
-
-
-def zscore_volume(volume: np.ndarray) -> np.ndarray:
-    """Zero mean and unit variance over the whole volume, background included: the paper's choice."""
-    return (volume - volume.mean()) / volume.std()
-
-
-def zscore_brain(volume: np.ndarray) -> np.ndarray:
-    """Zero mean and unit variance over the non-zero voxels; the background stays 0."""
-    brain = volume != 0
-    inside = volume[brain]
-    return np.where(brain, (volume - inside.mean()) / inside.std(), 0)
-
-
-def percentile(volume: np.ndarray) -> np.ndarray:
-    """The 99th percentile of the non-zero voxels becomes 1; nothing is shifted or clipped."""
-    return volume / np.percentile(volume[volume != 0], 99)
-
-
-NORMALISE: dict[str, Callable] = {"volume": zscore_volume, "brain": zscore_brain, "percentile": percentile,
-                                  "mean": lambda volume: volume / volume.mean()}  # fmt: skip
 
 
 def prepare_scan(

@@ -23,6 +23,7 @@ from fedsparse_jax.core.errors import ArgumentError, UsageError
 from fedsparse_jax.core.files import forget_partial, partial_file, write_tsv, write_whole
 from fedsparse_jax.data import nifti, registration, tables, templates, volumes
 from fedsparse_jax.data.image_files import voxel_file
+from fedsparse_jax.data.normalisation import NORMALISE
 
 FORMAT = 4  # raise it when the cached numbers, or what is refused or warned of, would change
 _EDGE = 2**20
@@ -61,7 +62,7 @@ def ingest(
         listing: from `bids.read_bids` or `scan_tables.read_table`.
         shape: voxels of the grid over the MNI box.
         align: a member of `nifti.ALIGN`, or ``register``.
-        normalise: a member of `nifti.NORMALISE`.
+        normalise: a member of `normalisation.NORMALISE`.
         cache_dir: folder of the caches; made if missing.
         progress: progress, ``(items, description, total) -> items``.
         workers: threads that read.
@@ -93,10 +94,7 @@ def ingest(
 def _check_options(shape, align: str, normalise: str) -> None:
     if len(shape) != 3 or min(shape) < 1:
         raise ArgumentError("shape", tuple(shape), "it needs three numbers of voxels")
-    for key, value, known in (
-        ("align", align, (*nifti.ALIGN, nifti.REGISTER)),
-        ("normalise", normalise, nifti.NORMALISE),
-    ):
+    for key, value, known in (("align", align, (*nifti.ALIGN, nifti.REGISTER)), ("normalise", normalise, NORMALISE)):
         if value not in known:
             raise ArgumentError(key, value, f"it must be one of {', '.join(known)}")
 

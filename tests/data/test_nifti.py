@@ -7,7 +7,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from fedsparse_jax.data import nifti
+from fedsparse_jax.data import nifti, normalisation
 
 SHAPE = (20, 24, 22)
 AFFINE = np.diag([8.0, 8.0, 7.0, 1.0])
@@ -398,9 +398,9 @@ def test_rough_alignment_undoes_shift_and_scale():
 
 def test_normalisations_by_hand():
     values = np.array([0.0, 0.0, 2.0, 4.0])
-    np.testing.assert_allclose(nifti.zscore_volume(values), (values - 1.5) / np.sqrt(2.75))
-    np.testing.assert_allclose(nifti.zscore_brain(values), [0, 0, -1, 1])
-    np.testing.assert_allclose(nifti.percentile(values), values / 3.98)
+    np.testing.assert_allclose(normalisation.zscore_volume(values), (values - 1.5) / np.sqrt(2.75))
+    np.testing.assert_allclose(normalisation.zscore_brain(values), [0, 0, -1, 1])
+    np.testing.assert_allclose(normalisation.percentile(values), values / 3.98)
 
 
 def test_a_brain_beside_the_box_is_warned_of_or_refused(tmp_path):

@@ -54,8 +54,7 @@ def read_abide(
         else:
             found.append(joining.Found(path, person))
     site = "site_id" if "site_id" in table.columns else None
-    sexes = {"1": "M", "2": "F"}
-    roles = joining.Roles(id="sub_id", age=age, site=site, sex="sex", sexes=sexes, missing=("-9999", "-9999.0", "`"))
+    roles = joining.Roles(id="sub_id", age=age, site=site, sex="sex", missing=("-9999", "-9999.0", "`"))
     return joining.join_table(
         root, found, table, roles, names="image with the number of a person in its path", strict=strict, dropped=dropped
     )

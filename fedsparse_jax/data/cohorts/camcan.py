@@ -42,5 +42,5 @@ def read_camcan(
         for path in joining.files_below(root)
         if (match := _CODE.search(path.name)) and contains in path.name
     ]
-    roles = joining.Roles(id=id_, age="age", sex=sex, sexes={"1": "M", "2": "F"})
+    roles = joining.Roles(id=id_, age="age", sex=sex)
     return joining.join_table(root, found, table, roles, names="image such as sub-CC110033_T1w.nii.gz", strict=strict)

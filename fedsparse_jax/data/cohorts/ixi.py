@@ -41,5 +41,5 @@ def read_ixi(
         match = _NAME.search(path.name)
         if match and (not ending or joining.stem_of(path.name).endswith(ending)):
             found.append(joining.Found(path, f"IXI{int(match[1]):03d}", site=match[2]))
-    roles = joining.Roles(id="ixi_id", age="age", sex=sex, sexes={"1": "M", "2": "F"}, missing=("0", "0.0"))
+    roles = joining.Roles(id="ixi_id", age="age", sex=sex, missing=("0", "0.0"))
     return joining.join_table(root, found, table, roles, names="IXI002-Guys-0828-T1.nii.gz or the like", strict=strict)

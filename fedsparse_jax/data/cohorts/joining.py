@@ -6,7 +6,7 @@ without a file, an age that is missing, or one that differs between the rows of 
 
 import os
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,13 +20,13 @@ from fedsparse_jax.data.tables import (
     Drop,
     Listing,
     Scan,
+    Sexes,
     columns_of,
     count_reasons,
     find_column,
     finish_listing,
     participant_id,
     require_column,
-    sex_of,
     value_of,
     without_zeros,
 )
@@ -56,7 +56,6 @@ class Roles(NamedTuple):
     site: str | None = None
     sex: str | None = None
     session: str | None = None  # no session is looked for where it is None
-    sexes: Mapping[str, str] = {}  # codes, such as 1 for M
     missing: Collection[str] = ()  # what stands for a missing age
 
 
@@ -194,7 +193,8 @@ class _People:
     def __init__(self, table: Rows, roles: Roles, cap_89: bool):
         self.table, self.roles = table, roles
         self.id, self.age = require_column(table, "id", roles.id), require_column(table, "age", roles.age)
-        self.sex, self.site = find_column(table, "sex", roles.sex), find_column(table, "site", roles.site)
+        self.site = find_column(table, "site", roles.site)
+        self.sexes = Sexes(table, find_column(table, "sex", roles.sex))
         self.rows: dict[str, list[dict[str, str]]] = {}
         self.nobody: list[Drop] = []
         for row in table.rows:
@@ -228,29 +228,25 @@ class _People:
             reason = "age differs between the rows of one person" if known else str(ages[0])
             return Drop(str(file.path), reason, " and ".join(row[self.age] for row in rows))
         session = f"ses-{file.session}" if file.session else ""
-        site = self._agreed(rows, self.site) if file.site == "n/a" else file.site
+        site = file.site if file.site != "n/a" else _agreed(value_of(row, self.site) for row in rows)
+        sex = _agreed(map(self.sexes, rows))
         of: dict[str, Any] = dict(mask=file.mask, channels=file.channels, volumes=file.volumes, grid=file.grid)
         of |= dict(test_set=file.test_set, columns=columns_of(*rows))
         name = max((row["_id"] for row in self.rows[_key(file.person)]), key=len)
         (age,) = known.values()
-        return Scan(file.path, name, session, age, self._sex(rows), site, **of)
-
-    def _sex(self, rows: list[dict[str, str]]) -> str:
-        known = [row for row in rows if self.sex and row[self.sex] != "0"]  # a code that stands for missing
-        text = self._agreed(known, self.sex)
-        return self.roles.sexes.get(text, sex_of(text))
-
-    @staticmethod
-    def _agreed(rows: list[dict[str, str]], column: str | None) -> str:
-        """What all rows that know it say; n/a where they say different things."""
-        told = {value_of(row, column) for row in rows} - {"n/a"}
-        return told.pop() if len(told) == 1 else "n/a"
+        return Scan(file.path, name, session, age, sex, site, **of)
 
     def notes(self) -> list[str]:
         """What the user should know about the table."""
         several = 0 if self.roles.session else sum(len(rows) > 1 for rows in self.rows.values())
         notes = [f"{self.table.path.name}: {several} people have more than one row"] if several else []
-        return self.ages.notes(self.table.path) + notes
+        return [*self.ages.notes(self.table.path), *self.sexes.notes, *notes]
+
+
+def _agreed(told: Iterable[str]) -> str:
+    """What all say who know it; n/a where they say different things."""
+    known = set(told) - {"n/a"}
+    return known.pop() if len(known) == 1 else "n/a"
 
 
 def usual_roles(table: Rows, id_col: str | None, age_col: str | None, site_col: str | None) -> Roles:

@@ -74,6 +74,10 @@ class NothingLeft(UsageError):
         self.dropped = tuple(dropped)
 
 
+class OtherLayout(ArgumentError):
+    """A folder is not laid out as a source reads: its table, or every image of its kind, is missing."""
+
+
 class Listing(NamedTuple):
     """What there is to read."""
 

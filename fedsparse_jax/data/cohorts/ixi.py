@@ -31,7 +31,7 @@ def read_ixi(
     """
     root = joining.check_folder(Path(root), "folder of IXI, which holds IXI002-Guys-0828-T1.nii.gz and the like")
     table = read_rows(joining.find_table(root, participants, "IXI.xls", "IXI.xlsx", "IXI.csv", "IXI.tsv"))
-    joining.need_rows(table, "ixi_id", "age")
+    joining.need_rows(root, table, "ixi_id", "age")
     sex = next((name for name in table.columns if name.startswith("sex")), None)
     for row in table.rows:
         number = row["ixi_id"].removeprefix("IXI")

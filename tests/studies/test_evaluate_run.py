@@ -200,7 +200,7 @@ def two_images_a_person(root, people):
 
 
 @pytest.fixture(scope="module")
-def own(tmp_path_factory, cache):
+def own(tmp_path_factory, cache, workdir):
     """A run on one of two images, by one of two columns; and its folder."""
     root = two_images_a_person(
         tmp_path_factory.mktemp("own") / "bids", sorted(phantom_folder(cache).glob("sub-*/anat/*.nii.gz"))[:16]
@@ -275,7 +275,7 @@ def test_where_names_alone_agree_both_errors_are_told(own, tmp_path):
     like = np.isin(table["participant_id"], trained)
     (told,) = [remark for remark in scans.remarks if "names are those of people" in remark]
     assert told.startswith(f"2 names are those of people whom the run trained on ({', '.join(sorted(trained))})")
-    theirs, others = (float(part) for part in re.findall(r"MAE ([\d.]+) y[^,]*, RMSE", told))
+    theirs, others = (float(part) for part in re.findall(r"MAE ([\d.]+) y[^,;]*, RMSE", told))
     assert theirs == pytest.approx(error[like].mean(), abs=0.01)
     assert others == pytest.approx(error[~like].mean(), abs=0.01)
 

@@ -1,4 +1,4 @@
-"""Membership inference against a regressor: who was in the training data? And poisoning: clients who lie.
+"""Membership inference against a network: who was in the training data? And poisoning: clients who lie.
 
 An attack needs four things: a prediction function, the parameters, the masks and the data. It does not depend on the
 training code.

@@ -81,12 +81,20 @@ def check_task(config: ConfigDict) -> Task:
     return task
 
 
-def check_channels(config: ConfigDict, count: int, what: str) -> None:
-    """Refuses data of another number of channels than the network takes."""
-    if count != config.data.channels:
-        told = f"each {what} has {count} {'channel' if count == 1 else 'channels'}"
-        others = ", or name its other images by the options of the source" if what == "head" and count == 1 else ""
-        raise UsageError(f"data.channels is {config.data.channels}, but {told}; set it to {count}{others}.")
+def check_channels(config: ConfigDict, count: int, what: str, *, trained: bool = False) -> None:
+    """Refuses data of another number of channels than the network takes; a trained one takes no other."""
+    takes = config.data.channels
+    if count == takes:
+        return
+    told = f"each {what} has {count} {'channel' if count == 1 else 'channels'}"
+    if trained:
+        columns = ",".join(["t1w", "flair", *(f"image{i}" for i in range(3, takes + 1))][:takes])
+        raise UsageError(
+            f"The network takes data.channels={takes}, but here {told}; give a table with a column of paths for each "
+            f"channel, and name them, such as --data.options.path_col={columns}."
+        )
+    others = ", or name its other images by the options of the source" if what == "head" and count == 1 else ""
+    raise UsageError(f"data.channels is {takes}, but {told}; set it to {count}{others}.")
 
 
 def check_messages(settings: transport.MessageSettings) -> None:

@@ -8,10 +8,12 @@ from ml_collections import ConfigDict
 
 from fedsparse_jax.config.defaults import defaults
 from fedsparse_jax.config.network import algorithm_from_config, model_from_config
-from fedsparse_jax.config.overrides import override
+from fedsparse_jax.config.overrides import OPTIONS, SOURCE, override
+from fedsparse_jax.config.scans import refused_argument
 from fedsparse_jax.core.errors import UsageError
 from fedsparse_jax.core.tasks import task_for
 from fedsparse_jax.core.types import Model, ServerState
+from fedsparse_jax.data.tables import OtherLayout
 from fedsparse_jax.runs import checkpoint, run_dir
 from fedsparse_jax.runs.metrics_log import read_records
 from fedsparse_jax.runs.model_choice import best_record
@@ -83,25 +85,29 @@ def chosen_round(workdir: Path, which: str) -> int | None:
 
 
 OF_ITS_DATA = ("root_path", "participants")  # options that name files of one data set
+OF_ITS_TABLES = ("age_col", "sex_col", "site_col", "session_col")  # columns that other tables may lack
 
 
-def with_other_scans(config: ConfigDict, root: str, settings: Sequence[tuple[str, str]] = ()) -> ConfigDict:
+def with_other_scans(
+    config: ConfigDict, root: str, settings: Sequence[tuple[str, str]] = (), *, need_age: bool = True
+) -> ConfigDict:
     """The config of a run, for scans that it did not have, which are read as the run's own were.
 
     The run's source and options hold where they fit: a file is a table; a folder is what the run's source reads, and
-    BIDS where that was the phantom or a table. Options that name files of the run's own data are left behind where
-    ``root`` is another.
+    BIDS where that was the phantom or a table, or where the folder is laid out otherwise. Options that name files of
+    the run's own data are left behind where ``root`` is another, and columns where its tables lack them.
 
     Args:
         config: of the run.
         root: the folder or the file.
         settings: keys of ``data`` that are other than the run's, as in `override`.
+        need_age: whether scans without an age are of no use; their column is then the run's.
 
     Raises:
         UsageError: a setting is no key of ``data``, or decides what the network is given.
     """
     for key, _ in settings:
-        if not key.startswith("data.") or key in ("data.shape", "data.normalise"):
+        if not key.startswith("data.") or key in ("data.shape", "data.normalise", "data.channels"):
             raise UsageError(f"{key} is as the run was trained; of a run only where and how scans are read may differ.")
     other = upgrade_config(config.to_dict())
     place, before = Path(root).expanduser(), Path(config.data.root or ".").expanduser()
@@ -112,4 +118,16 @@ def with_other_scans(config: ConfigDict, root: str, settings: Sequence[tuple[str
                 del other.data.options[name]
     fits = config.data.source == "table" if place.is_file() else config.data.source not in ("phantom", "table")
     source = config.data.source if fits else "table" if place.is_file() else "bids"
-    return override(other, [("data.source", source), ("data.root", root), *settings])
+    read_as = lambda source: override(other, [(SOURCE, source), ("data.root", root), *settings])
+    typed = {key.removeprefix(f"{OPTIONS}.") for key, _ in settings}
+    columns = set(OF_ITS_TABLES) - typed - ({"age_col"} if need_age else set())
+    reading = read_as(source)
+    while refused := refused_argument(reading, need_age=need_age):
+        if isinstance(refused, OtherLayout) and reading.data.source != "bids" and SOURCE not in typed:
+            reading = read_as("bids")
+        elif refused.argument in columns & set(reading.data.options):
+            with reading.unlocked():
+                del reading.data.options[refused.argument]
+        else:
+            break
+    return reading

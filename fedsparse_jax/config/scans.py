@@ -11,8 +11,7 @@ from ml_collections import ConfigDict
 from fedsparse_jax.config import checks
 from fedsparse_jax.config.overrides import SUPPLIED_TO_SOURCES
 from fedsparse_jax.config.registry import argument_path, bind_options, lookup
-from fedsparse_jax.core.errors import UsageError
-from fedsparse_jax.data.bids import find_participants
+from fedsparse_jax.core.errors import ArgumentError, UsageError
 from fedsparse_jax.data.labels import Label, with_labels
 from fedsparse_jax.data.scan_cache import ScanSet, ingest
 from fedsparse_jax.data.scan_sources import SCAN_SOURCES
@@ -27,8 +26,8 @@ def no_progress(items, description: str, total: int):
     return items
 
 
-def read_scans(config: ConfigDict, progress=no_progress) -> ScanSet:
-    """Lists the scans of ``config.data`` that have a label, and brings them into the cache that training reads."""
+def read_scans(config: ConfigDict, progress=no_progress, *, trained: bool = False) -> ScanSet:
+    """Lists the scans of ``config.data`` that have a label, and brings them into the cache, as `ingest_scans` does."""
     label = label_from_config(config)
 
     def labelled(cache: Path) -> Listing:
@@ -36,7 +35,7 @@ def read_scans(config: ConfigDict, progress=no_progress) -> ScanSet:
         with argument_path("data"):
             return with_labels(listing, label)
 
-    return ingest_scans(config, labelled, progress)
+    return ingest_scans(config, labelled, progress, trained=trained)
 
 
 def list_scans(config: ConfigDict, cache: Path, progress=no_progress, *, need_age: bool = True) -> Listing:
@@ -48,13 +47,28 @@ def list_scans(config: ConfigDict, cache: Path, progress=no_progress, *, need_ag
         progress: shown while a phantom is written.
         need_age: whether scans without an age are left out; a source that knows only such with ages does so anyway.
     """
+    with argument_path("data.options", root="data.root"):
+        return _list(config, cache, progress, need_age)
+
+
+def refused_argument(config: ConfigDict, *, need_age: bool = True) -> ArgumentError | None:
+    """The argument for which the source of ``config.data`` lists nothing; None where it lists, or else fails."""
+    try:
+        _list(config, Path(config.data.cache_dir), no_progress, need_age)
+    except ArgumentError as error:
+        return error
+    except UsageError:
+        pass
+    return None
+
+
+def _list(config: ConfigDict, cache: Path, progress: Callable, need_age: bool) -> Listing:
     data, source = config.data, lookup(SCAN_SOURCES, config.data.source, "data.source")
     readers = {name: one.list_scans for name, one in SCAN_SOURCES.items()}
     section = {"name": data.source, **data.options}
     listed = bind_options(readers, section, "data.options", *SUPPLIED_TO_SOURCES, options_of=source.options_of)
     may_lack = not need_age and "need_age" in inspect.signature(source.options_of).parameters
-    with argument_path("data.options", root="data.root"):
-        return listed(root=data.root, cache=cache, progress=progress, **({"need_age": False} if may_lack else {}))
+    return listed(root=data.root, cache=cache, progress=progress, **({"need_age": False} if may_lack else {}))
 
 
 def options_of_source(source: str) -> set[str]:
@@ -63,12 +77,17 @@ def options_of_source(source: str) -> set[str]:
     return set(known) - set(SUPPLIED_TO_SOURCES)
 
 
-def ingest_scans(config: ConfigDict, list_: Callable[[Path], Listing], progress=no_progress) -> ScanSet:
-    """Reads what ``list_(cache folder)`` lists, as ``config.data`` says: on its grid, aligned and normalised."""
+def ingest_scans(
+    config: ConfigDict, list_: Callable[[Path], Listing], progress=no_progress, *, trained: bool = False
+) -> ScanSet:
+    """Reads what ``list_(cache folder)`` lists, as ``config.data`` says: on its grid, aligned and normalised.
+
+    ``trained`` says that the network is there already, so that its number of channels cannot be another.
+    """
     data = config.data
     with _cache_folder(data.cache_dir) as cache:
         listing = list_(cache)
-        checks.check_channels(config, count_channels(listing.scans), "head")
+        checks.check_channels(config, count_channels(listing.scans), "head", trained=trained)
         with argument_path("data"):
             return ingest(
                 listing,
@@ -84,14 +103,6 @@ def ingest_scans(config: ConfigDict, list_: Callable[[Path], Listing], progress=
 def label_from_config(config: ConfigDict) -> Label:
     """What is predicted of a scan."""
     return Label(config.data.label, config.task == "classification", tuple(config.data.classes))
-
-
-def has_people(config: ConfigDict) -> bool:
-    """Whether the source of ``config.data`` finds a table of its people."""
-    data = config.data
-    if data.source == "bids" and not data.options.get("participants"):
-        return find_participants(Path(data.root).expanduser()) is not None
-    return data.source != "phantom"
 
 
 @contextlib.contextmanager

@@ -6,12 +6,22 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from fedsparse_jax.core.errors import ArgumentError, UsageError
+from fedsparse_jax.core.errors import ArgumentError
 from fedsparse_jax.data.participants import NamedColumns, People, find_row, read_people
 from fedsparse_jax.data.recorded_splits import with_splits
 from fedsparse_jax.data.session_ages import SessionAge, SessionAges
 from fedsparse_jax.data.table_files import IMAGES, expand_home, read_rows
-from fedsparse_jax.data.tables import Ages, Drop, Listing, Scan, columns_of, find_person, finish_listing, require_column
+from fedsparse_jax.data.tables import (
+    Ages,
+    Drop,
+    Listing,
+    OtherLayout,
+    Scan,
+    columns_of,
+    find_person,
+    finish_listing,
+    require_column,
+)
 
 NOT_RAW = {"sourcedata", "derivatives", "code", "phenotype", "stimuli"}
 NO_FOLDER = "there is no such folder"
@@ -87,7 +97,7 @@ def read_bids(
         wanted = "".join(f" with {k}-{v}" for k, v in (("space", space), ("desc", desc)) if v)
         rule = f"it holds no {first} scan{wanted} (sub-*/**/sub-*_{first}.nii.gz)"
         other = "" if wanted else "; scans of other names are read from a table of paths, with data.source=table"
-        raise ArgumentError("root", str(root), rule + other)
+        raise (ArgumentError if wanted else OtherLayout)("root", str(root), rule + other)
     baseline = _baselines(images)
     found = [
         Drop(str(path), "extra run or image")
@@ -108,29 +118,31 @@ def read_bids(
     return finish_listing(root, scans, dropped, notes, strict)
 
 
-def scans_of_nobody(root: Path, space: str | None = None, desc: str | None = None) -> Listing:
-    """The T1w scans of a BIDS folder that has no table of people, without their ages."""
-    files = _select(_walk(root), space, desc)
-    named = [(path, entities(path.name)) for path, extra in files if not extra]
+def scans_of_nobody(
+    root: Path, space: str | None = None, desc: str | None = None, suffixes: str | Sequence[str] = "T1w"
+) -> Listing:
+    """The scans of a BIDS folder that has no table of people, without their ages; arguments as those of `read_bids`."""
+    first, *others = suffixes.split(",") if isinstance(suffixes, str) else suffixes
+    files = _select(_walk(root, first), space or None, desc or None)
     session = lambda of: f"ses-{of['ses']}" if "ses" in of else ""
     unknown = float("nan"), "n/a", "n/a"  # age, sex and site
-    scans = tuple(Scan(path, f"sub-{of['sub']}", session(of), *unknown, _mask(path)) for path, of in named)
-    return Listing(scans, tuple(Drop(str(path), "extra run or image") for path, extra in files if extra))
-
-
-def find_participants(root: Path) -> Path | None:
-    """``participants.tsv`` of a folder, or of the raw one above a folder of derivatives; None where there is none."""
-    places = (folder / "participants.tsv" for folder in (root, _raw_folder(root)))
-    return next((place for place in places if place.is_file()), None)
+    found = [
+        Drop(str(path), "extra run or image")
+        if extra
+        else _with_channels(Scan(path, f"sub-{of['sub']}", session(of), *unknown, _mask(path)), others)
+        for path, of, extra in ((path, entities(path.name), extra) for path, extra in files)
+    ]
+    scans = tuple(one for one in found if isinstance(one, Scan))
+    return Listing(scans, tuple(one for one in found if isinstance(one, Drop)))
 
 
 def _participants_file(root: Path) -> Path:
-    if there := find_participants(root):
-        return there
-    raise UsageError(
-        f"{root} has no participants.tsv; add one with the columns participant_id and age, or name another table by "
-        "data.options.participants."
-    )
+    """``participants.tsv`` of a folder, or of the raw one above a folder of derivatives."""
+    for folder in (root, _raw_folder(root)):
+        if (folder / "participants.tsv").is_file():
+            return folder / "participants.tsv"
+    remedy = "add one with the columns participant_id and age, or set it to another table"
+    raise OtherLayout("participants", None, f"{root} has no participants.tsv; {remedy}")
 
 
 def _raw_folder(root: Path) -> Path:

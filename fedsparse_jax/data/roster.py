@@ -135,7 +135,7 @@ def refuse_other_split(data: Federation, roster: Roster, workdir: Path) -> None:
     moved = [f"{name} from {before[name]} to {now[name]}" for name in before if before[name] != now[name]]
     if moved:
         raise UsageError(
-            f"{workdir} divided the people otherwise ({_some(moved)}); use the recorded split, people.tsv."
+            f"{workdir} divided the people otherwise ({some_of(moved)}); use the recorded split, people.tsv."
         )
 
 
@@ -161,7 +161,7 @@ def refuse_others(people: list[dict], targets, roster: Roster, workdir: Path) ->
         same = lambda scan, target: any(abs(age - target) < SAME_TARGET for age in ages[scan])
         complaints["of another age"].update(s for s, t in zip(scans, targets, strict=True) if not same(s, t))
     told = "; ".join(
-        f"{what}: {_some(name for name, _ in them.elements())}" for what, them in complaints.items() if them
+        f"{what}: {some_of(name for name, _ in them.elements())}" for what, them in complaints.items() if them
     )
     if told:
         raise UsageError(
@@ -169,21 +169,28 @@ def refuse_others(people: list[dict], targets, roster: Roster, workdir: Path) ->
         )
 
 
-def _some(names: Iterable[str]) -> str:
+def some_of(names: Iterable[str]) -> str:
+    """The first of some names, and how many more there are."""
     distinct = list(dict.fromkeys(names))
     more = f" and {len(distinct) - NAMED} more" if len(distinct) > NAMED else ""
     return ", ".join(distinct[:NAMED]) + more
 
 
-def sets_of(people: Sequence[dict], targets, roster: Roster) -> list[str]:
-    """For each example the set of the run that its person was in; empty for who was in none.
+def sets_by_name(people: Sequence[dict], roster: Roster) -> list[str]:
+    """For each example the set of whoever of a run has the name of its person, lost leading zeros forgiven; else empty.
 
-    Lost leading zeros are forgiven. Names such as ``sub-01`` are in every cohort. They count as the same people if at
-    least one scan agrees in name, session and target; otherwise this is another cohort, and nobody in it was in the
-    run.
+    Names such as ``sub-01`` are in every cohort: see `is_same_cohort`.
     """
-    scan = lambda name, session, target: (without_zeros(name), session, round(float(target), 2))
-    recorded = {scan(*entry[:3]) for entry in roster}
-    given = {scan(row["participant_id"], row["session"], age) for row, age in zip(people, targets, strict=True)}
-    sets = {without_zeros(entry.participant_id): entry.set for entry in roster} if recorded & given else {}
+    sets = {without_zeros(entry.participant_id): entry.set for entry in roster}
     return [sets.get(without_zeros(row["participant_id"]), "") for row in people]
+
+
+def is_same_cohort(people: Sequence[dict], targets, roster: Roster) -> bool:
+    """Whether equal names are the same people: most scans that agree with one of the run in name and session agree in
+    the target, too."""
+    recorded: dict[tuple[str, str], set[float]] = {}
+    for entry in roster:
+        recorded.setdefault((without_zeros(entry.participant_id), entry.session), set()).add(round(entry.target, 2))
+    scans = [(without_zeros(row["participant_id"]), row["session"]) for row in people]
+    shared = [(scan, round(float(target), 2)) for scan, target in zip(scans, targets, strict=True) if scan in recorded]
+    return 2 * sum(target in recorded[scan] for scan, target in shared) > len(shared)

@@ -29,7 +29,7 @@ SYNONYMS = {  # of several that a table has for the site, sex or session, the fi
     "session": ("session", "session_id"),
 }
 SES = "ses"  # see `session_column`
-ISO_5218 = {"1": "M", "2": "F", "1.0": "M", "2.0": "F"}
+ISO_5218 = {"1": "M", "2": "F"}  # 0 stands for not known there, and 9 for not applicable
 MISSING = {"", "n/a", "na", "nan", "null", "none", "-"}
 
 
@@ -72,6 +72,10 @@ class NothingLeft(UsageError):
         example = f"; the first is {first.what}: {first.reason}{detail}" if first else ""
         super().__init__(f"{sentence}{example}.")
         self.dropped = tuple(dropped)
+
+
+class OtherLayout(ArgumentError):
+    """A folder is not laid out as a source reads: its table, or every image of its kind, is missing."""
 
 
 class Listing(NamedTuple):
@@ -214,21 +218,34 @@ class Sexes:
 
     def __init__(self, table: Rows, column: str | None):
         self.column, self.notes = column, []
-        there = {value_of(row, column) for row in table.rows} - {"n/a"}
-        self.codes = {code: sex_of(meaning) for code, meaning in levels_of(table.path, column or "").items()}
-        if not self.codes and there and there <= set(ISO_5218):
+        there = {self._text(row) for row in table.rows} - {"n/a"}
+        levels = levels_of(table.path, column or "")
+        self.codes = {code.removesuffix(".0"): sex_of(meaning) for code, meaning in levels.items()}
+        if not self.codes and _are_iso_5218(there):
             self.codes = ISO_5218
             self.notes = [f"{table.path.name}: sex 1 was taken for M and 2 for F (ISO/IEC 5218)"]
         unknown = sorted(text for text in there if self._of(text) == "n/a")
         if unknown:
             self.notes.append(f"{table.path.name}: sex {', '.join(unknown[:5])} is not known, and taken for n/a")
 
+    def _text(self, row: dict[str, str]) -> str:
+        return value_of(row, self.column).removesuffix(".0")
+
     def _of(self, text: str) -> str:
         return self.codes.get(text) or sex_of(text)
 
     def __call__(self, row: dict[str, str]) -> str:
         """F, M or n/a."""
-        return self._of(value_of(row, self.column))
+        return self._of(self._text(row))
+
+
+def _are_iso_5218(there: Collection[str]) -> bool:
+    """Whether 1 and 2 are male and female, whatever other codes there are; not beside words, nor where 0 and 1 are."""
+    return not ISO_5218.keys().isdisjoint(there) and ("0" not in there or "2" in there) and not any(map(_is_sex, there))
+
+
+def _is_sex(text: str) -> bool:
+    return sex_of(text) != "n/a"
 
 
 class Ages:

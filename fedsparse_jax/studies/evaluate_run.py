@@ -2,7 +2,8 @@
 
 An error on people whom the model was trained on is no test, nor is one on people by whom it was chosen. They are marked
 in the table, by the run's own record, and their errors are given apart from that of all others. Of these others the
-error has intervals, is given site by site and, where the run has a validation, without the age bias, too.
+error has intervals, is given site by site and, where the run has a validation, without the age bias, too. Where only
+names agree, which proves nothing, a remark gives both errors.
 """
 
 from collections import Counter
@@ -15,7 +16,7 @@ import numpy as np
 
 from fedsparse_jax.config import checks
 from fedsparse_jax.config.saved_runs import load_run, with_other_scans
-from fedsparse_jax.config.scans import label_from_config, no_progress, people_of_scans, read_scans
+from fedsparse_jax.config.scans import label_from_config, list_scans, no_progress, people_of_scans, read_scans
 from fedsparse_jax.core.age_bias import AgeBias
 from fedsparse_jax.core.errors import UsageError
 from fedsparse_jax.core.tasks import Task
@@ -23,9 +24,10 @@ from fedsparse_jax.core.types import Model, ServerState
 from fedsparse_jax.data.image_sources import IMAGE_SOURCES
 from fedsparse_jax.data.labels import targets_of
 from fedsparse_jax.data.loading import predict_batches, streamed_reader
-from fedsparse_jax.data.roster import TEST, Roster, is_trained_on, is_validation, sets_of
+from fedsparse_jax.data.roster import TEST, Roster, is_same_cohort, is_trained_on, is_validation, sets_by_name, some_of
 from fedsparse_jax.data.scan_cache import ScanSet
 from fedsparse_jax.data.tables import Drop
+from fedsparse_jax.runs.console import quality_line
 from fedsparse_jax.runs.evaluation import models_for_strangers, predictions_table
 from fedsparse_jax.runs.metrics_log import read_records
 from fedsparse_jax.runs.quality import judge_predictions, judge_sites
@@ -79,13 +81,15 @@ def evaluate_run(
     trained_on = config.data.source
     if trained_on in IMAGE_SOURCES:
         raise UsageError(f"{workdir} was trained on images; only a run on scans can be given other scans.")
-    reading = with_other_scans(config, root, settings)
-    scan_set, task = read_scans(reading, progress), checks.check_task(config)
-    targets = targets_of(scan_set.scans, label_from_config(config), config.data.classes)
+    label = label_from_config(config)
+    reading = with_other_scans(config, root, settings, need_age=label.is_age)
+    scan_set, task = read_scans(reading, progress, trained=True), checks.check_task(config)
+    targets = targets_of(scan_set.scans, label, config.data.classes)
     predictions = predictions_of(config, network, server, scan_set)
-    people = people_of_scans(scan_set)
-    recorded = recorded_people(workdir)
-    sets = sets_of(people, targets, recorded)
+    people, recorded = people_of_scans(scan_set), recorded_people(workdir)
+    by_name = sets_by_name(people, recorded)
+    same = is_same_cohort(people, targets, recorded) or _has_same_files(config, reading, scan_set)
+    sets = by_name if same else [""] * len(people)
     trained, validating = (np.array([judge(name) for name in sets]) for judge in (is_trained_on, is_validation))
     bias, others = age_bias_of_round(workdir, int(server.round)), ~trained & ~validating
     names, sites = (np.array([person[key] for person in people]) for key in ("participant_id", "site"))
@@ -94,6 +98,7 @@ def evaluate_run(
         if rows.any()
         else None
     )
+    namesakes = () if same or trained_on == "phantom" else _of_namesakes(task, names, by_name, judge)
     challenge, refused = None, ""
     if task.of_age and predictions.ndim == 1:
         try:
@@ -110,7 +115,7 @@ def evaluate_run(
         trained_on=trained_on,
         read_as=_in_words(reading),
         dropped=scan_set.dropped,
-        remarks=(*_remarks(scan_set), *filter(None, [refused])),
+        remarks=(*namesakes, *_remarks(scan_set), *filter(None, [refused])),
         by_test_set={name: judge(rows) for name, rows in _test_sets(recorded, names, np.array(sets) == TEST).items()},
         sites=judge_sites(task, [predictions[others]], targets[others], sites[others]),
         age_bias=bias,
@@ -153,3 +158,29 @@ def _remarks(scan_set: ScanSet) -> tuple[str, ...]:
     """Warnings of quality with their counts, and notes of how tables were read."""
     counts = Counter(warning for quality in scan_set.quality for warning in quality.warnings)
     return (*(f"{count} x {warning}" for warning, count in counts.most_common()), *scan_set.notes)
+
+
+def _has_same_files(config, reading, scan_set: ScanSet) -> bool:
+    """Whether other scans lie where those of the run did, all of them or one."""
+    if not config.data.root:  # the phantom's own
+        return False
+    if Path(config.data.root).expanduser().resolve() == Path(reading.data.root).expanduser().resolve():
+        return True
+    try:
+        own = list_scans(config, Path(config.data.cache_dir), need_age=False).scans
+    except (UsageError, OSError):  # they lie there no more
+        return False
+    return not {scan.path.resolve() for scan in own}.isdisjoint(scan.path.resolve() for scan in scan_set.scans)
+
+
+def _of_namesakes(task: Task, names: np.ndarray, by_name: Sequence[str], judge: Callable[..., Any]) -> tuple[str, ...]:
+    """A remark on people who have the names of some who were trained on, with their error and that of all others."""
+    theirs = np.array([is_trained_on(name) for name in by_name])
+    if not theirs.any():
+        return ()
+    told = "; others: ".join(quality_line(judge(rows), task) if rows.any() else "nobody" for rows in (theirs, ~theirs))
+    shared = sorted(set(names[theirs].tolist()))
+    return (
+        f"{len(shared)} {'name is that of a person' if len(shared) == 1 else 'names are those of people'} whom the run "
+        f"trained on ({some_of(shared)}), and if they are the same people, this is no test of them: {told}",
+    )

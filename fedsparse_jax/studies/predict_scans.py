@@ -10,22 +10,23 @@ from scipy.special import softmax
 from fedsparse_jax.config.overrides import OPTIONS
 from fedsparse_jax.config.saved_runs import load_run, with_other_scans
 from fedsparse_jax.config.scans import (
-    has_people,
     ingest_scans,
     label_from_config,
     list_scans,
     no_progress,
     options_of_source,
     people_of_scans,
+    refused_argument,
 )
 from fedsparse_jax.core.errors import UsageError
 from fedsparse_jax.core.files import tsv_text
+from fedsparse_jax.data.bids import scans_of_nobody
 from fedsparse_jax.data.image_sources import IMAGE_SOURCES
 from fedsparse_jax.data.labels import targets_of
 from fedsparse_jax.data.loose_scans import is_image_file, list_loose
 from fedsparse_jax.data.roster import is_trained_on
 from fedsparse_jax.data.scan_cache import ScanSet
-from fedsparse_jax.data.tables import Drop, Listing
+from fedsparse_jax.data.tables import Drop, Listing, OtherLayout
 from fedsparse_jax.runs.evaluation import PREDICTED
 from fedsparse_jax.runs.likeness import TrainingLook, likeness, read_likeness
 from fedsparse_jax.runs.run_dir import recorded_people
@@ -68,9 +69,11 @@ def predict_scans(
     if config.data.source in IMAGE_SOURCES:
         raise UsageError(f"{workdir} was trained on images; only a run on scans can be given other scans.")
     readings = _readings(config, [place for place in places if not is_image_file(place)], settings)
-    like_the_run = with_other_scans(config, places[0], _split(settings)[0] if readings else settings)
-    known = lambda place: _people_in(readings[place])
-    scan_set = ingest_scans(like_the_run, lambda cache: list_loose(places, known), progress)
+    like_the_run = _other(config, places[0], _split(settings)[0] if readings else settings)
+    options = {**config.data.options, **like_the_run.data.options}
+    of_files = {name: options[name] for name in ("affine", "volumes") if options.get(name)}
+    known = lambda place: _known_in(readings[place])
+    scan_set = ingest_scans(like_the_run, lambda cache: list_loose(places, known, **of_files), progress, trained=True)
     predictions = predictions_of(config, network, server, scan_set)
     warnings, notes = look_at(workdir, config, scan_set, predictions)
     table = _table(config, scan_set, predictions, warnings)
@@ -83,13 +86,12 @@ def _readings(config, places: Sequence[str], settings: Settings) -> dict[str, An
     Each has those that no source takes, too, so that they are refused by name.
     """
     others, options = _split(settings)
-    plain = {place: with_other_scans(config, place, others) for place in places}
+    plain = {place: _other(config, place, others) for place in places}
     taken = {place: options_of_source(reading.data.source) for place, reading in plain.items()}
     everywhere, name = set().union(*taken.values()), lambda key: key.removeprefix(f"{OPTIONS}.")
     fitting = lambda key, place: name(key) in taken[place] or name(key) not in everywhere
     return {
-        place: with_other_scans(config, place, [*others, *(one for one in options if fitting(one[0], place))])
-        for place in places
+        place: _other(config, place, [*others, *(one for one in options if fitting(one[0], place))]) for place in places
     }
 
 
@@ -99,9 +101,19 @@ def _split(settings: Settings) -> tuple[Settings, Settings]:
     return [one for one in settings if not is_option(one)], [one for one in settings if is_option(one)]
 
 
-def _people_in(reading) -> Listing | None:
-    """A table, or a folder whose people are in one, as a config reads it; None for a folder without."""
-    return list_scans(reading, Path(reading.data.cache_dir), need_age=False) if has_people(reading) else None
+def _other(config, place: str, settings: Settings):
+    return with_other_scans(config, place, settings, need_age=False)
+
+
+def _known_in(reading) -> Listing | None:
+    """A table or a folder as a config reads it; None for a folder with neither a table of people nor BIDS names."""
+    if reading.data.source != "bids" or not isinstance(refused_argument(reading, need_age=False), OtherLayout):
+        return list_scans(reading, Path(reading.data.cache_dir), need_age=False)
+    options = {name: value for name, value in reading.data.options.items() if name in ("space", "desc", "suffixes")}
+    root = Path(reading.data.root).expanduser()
+    named = scans_of_nobody(root, **options)
+    named = named if named.scans else scans_of_nobody(root)
+    return named if named.scans else None
 
 
 def look_at(

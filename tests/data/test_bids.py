@@ -256,6 +256,6 @@ def test_refusals_point_to_the_other_ways_of_reading(tmp_path):
         bids.read_bids(root / "participants.tsv")
     (root / "participants.tsv").unlink()
     with pytest.raises(
-        UsageError, match="has no participants.tsv; .*or name another table by data.options.participants"
+        UsageError, match="^participants is None: .*has no participants.tsv; add one .*or set it to another table"
     ):
         bids.read_bids(root)

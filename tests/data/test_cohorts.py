@@ -199,7 +199,11 @@ def test_ixi_tells_sites_by_names_and_leaves_out_whose_age_is_missing_or_told_in
         "IXI300-IOP-0893-T1.nii.gz": "age is missing",
         "sub-IXI999": "no image",
     }
-    assert listing.notes == ("IXI.xlsx: 2 people have more than one row",)
+    assert listing.notes == (
+        "IXI.xlsx: sex 1 was taken for M and 2 for F (ISO/IEC 5218)",
+        "IXI.xlsx: sex 0 is not known, and taken for n/a",
+        "IXI.xlsx: 2 people have more than one row",
+    )
     with pytest.raises(UsageError, match="age differs between the rows of one person"):
         list_scans("ixi", root, strict=True)
 
@@ -370,6 +374,13 @@ def test_an_age_of_its_own_for_every_session(tmp_path):
     listing = join(tmp_path, files, "id,session,age", "1,ses-1,60", "1,2,61", session="session")
     assert [scan.age for scan in listing.scans] == [60.0, 61.0]
     assert [drop.reason for drop in listing.dropped] == ["no row of its session in t.csv"]
+
+
+def test_codes_of_sex_are_read_as_in_any_table(tmp_path):
+    listing = join(
+        tmp_path, found(tmp_path, ("1", ""), ("2", ""), ("3", "")), "id,age,sex", "1,60,2", "2,61,9", "3,62,1"
+    )
+    assert [scan.sex for scan in listing.scans] == ["F", "n/a", "M"] and "ISO/IEC 5218" in listing.notes[0]
 
 
 def test_ids_meet_without_prefix_zeros_and_endings(tmp_path):

@@ -183,12 +183,21 @@ def test_a_site_is_a_site_before_it_is_a_study(tmp_path):
 @pytest.mark.parametrize(("cells", "sexes", "note"), [
     (["1", "2", "n/a"], ["M", "F", "n/a"], "ISO/IEC 5218"), (["Male", "w", "F"], ["M", "F", "F"], ""),
     (["0", "1", "1"], ["n/a"] * 3, "sex 0, 1 is not known"), (["F", "2", "M"], ["F", "n/a", "M"], "sex 2 is not known"),
+    (["1", "2", "9"], ["M", "F", "n/a"], "ISO/IEC 5218"), (["1.0", "2.0", "0.0"], ["M", "F", "n/a"], "ISO/IEC 5218"),
+    (["2", "-9999", "3"], ["F", "n/a", "n/a"], "ISO/IEC 5218"), (["0", "1", "9"], ["n/a"] * 3, "sex 0, 1, 9 is not"),
 ])  # fmt: skip
 def test_codes_of_sex_are_read_or_told_of(tmp_path, cells, sexes, note):
     table = read_rows_of(tmp_path, "sex,n\n" + "".join(f"{cell},1\n" for cell in cells))
     of = Sexes(table, "sex")
     assert [of(row) for row in table.rows] == sexes
     assert (note in of.notes[0]) if note else of.notes == []
+
+
+def test_an_unusual_code_of_sex_is_named(tmp_path):
+    assert Sexes(read_rows_of(tmp_path, "sex,n\n1,1\n9,1\n2,1\n"), "sex").notes == [
+        "t.csv: sex 1 was taken for M and 2 for F (ISO/IEC 5218)",
+        "t.csv: sex 9 is not known, and taken for n/a",
+    ]
 
 
 def test_codes_of_sex_that_the_sidecar_explains_are_read_so(tmp_path):

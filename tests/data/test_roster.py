@@ -10,10 +10,11 @@ from fedsparse_jax.core.errors import UsageError
 from fedsparse_jax.data import federate, partitions
 from fedsparse_jax.data.roster import (
     federate_as_recorded,
+    is_same_cohort,
     read_roster,
     refuse_other_split,
     roster_of,
-    sets_of,
+    sets_by_name,
     write_roster,
 )
 
@@ -111,9 +112,19 @@ def test_another_split_is_refused(record):
 def test_who_was_where(record):
     where = {entry.participant_id: entry.set for entry in record}
     some = [("sub-03", "ses-1"), ("sub-09", "ses-7"), ("sub-88", "ses-1")]  # one scan agrees: the same cohort
-    assert sets_of(people(some), ages(some), record) == [where["sub-03"], where["sub-09"], ""]
-    assert set(sets_of(people(some), ages(some) + 1, record)) == {""}  # the same names in another cohort
-    assert set(sets_of(people(some), ages(some), ())) == {""}
+    assert sets_by_name(people(some), record) == [where["sub-03"], where["sub-09"], ""]
+    assert is_same_cohort(people(some), ages(some), record)
+    assert not is_same_cohort(people(some), ages(some) + 1, record)  # the same names in another cohort
+    assert not is_same_cohort(people(some), ages(some), ())
+
+
+def test_one_age_that_agrees_by_chance_makes_no_cohort(record):
+    other = ages() + 3
+    other[0] -= 3
+    assert not is_same_cohort(people(), other, record)
+    mended = ages()
+    mended[:9] += 1
+    assert is_same_cohort(people(), mended, record)
 
 
 def test_the_validation_is_recorded_by_name_and_comes_back(tmp_path):

@@ -1,5 +1,7 @@
 """A small dense run on the phantom, whose model other scans are given to."""
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -23,3 +25,18 @@ def dense_run(tmp_path_factory, phantom_cache, repository) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "run"
     run_experiment(experiment_from_config(config), folder, QUIET)
     return folder
+
+
+@pytest.fixture
+def trained_on(dense_run, tmp_path):
+    """The same run as if it had been trained on another source, by other options."""
+
+    def run(source, **data) -> Path:
+        folder = tmp_path / f"run-{source}"
+        shutil.copytree(dense_run, folder, dirs_exist_ok=True)
+        stored = json.loads((folder / "config.json").read_text())
+        stored["config"]["data"] |= dict(source=source, root="", options={}) | data
+        (folder / "config.json").write_text(json.dumps(stored))
+        return folder
+
+    return run

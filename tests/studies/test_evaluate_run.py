@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 from fedsparse_jax.config import chosen_round, experiment_from_config, load_config, load_run, override, saved_rounds
 from fedsparse_jax.config.saved_runs import with_other_scans
 from fedsparse_jax.core.errors import UsageError
-from fedsparse_jax.data.roster import write_roster
+from fedsparse_jax.data.roster import is_trained_on, write_roster
 from fedsparse_jax.data.tables import NothingLeft
 from fedsparse_jax.runs import read_records, run_experiment
 from fedsparse_jax.runs.run_dir import recorded_people
@@ -199,7 +200,7 @@ def two_images_a_person(root, people):
 
 
 @pytest.fixture(scope="module")
-def own(tmp_path_factory, cache):
+def own(tmp_path_factory, cache, workdir):
     """A run on one of two images, by one of two columns; and its folder."""
     root = two_images_a_person(
         tmp_path_factory.mktemp("own") / "bids", sorted(phantom_folder(cache).glob("sub-*/anat/*.nii.gz"))[:16]
@@ -244,6 +245,39 @@ def test_options_of_the_run_hold_for_other_folders_too_and_can_be_set_anew(own, 
     with pytest.raises(UsageError, match=r"^data.options.age_col is 'age_at_scan': .*participants.tsv has no column"):
         evaluate_run(run, str(tmp_path / "other"))
     assert evaluate_run(run, str(tmp_path / "other"), [("data.options.age_col", "")]).quality["n"] == 16
+
+
+def test_people_are_known_by_where_their_scans_lie_whatever_their_age_is_said_to_be(own, tmp_path):
+    """By another column of ages in the same folder, and by a table of its images."""
+    run, root = own
+    other_age = evaluate_run(run, str(root), [("data.options.age_col", "age")])
+    trained = sum(is_trained_on(entry.set) for entry in recorded_people(run))
+    assert other_age.trained_quality["n"] == trained and other_age.quality["n"] == 16 - trained
+    rows = [f"{path.parts[-3]},33,{path}" for path in sorted(root.glob("sub-*/anat/*_space-B_T1w.nii.gz"))]
+    (tmp_path / "t.csv").write_text("\n".join(["id,age_at_scan,path", *rows]) + "\n")
+    assert evaluate_run(run, str(tmp_path / "t.csv")).trained_quality["n"] == trained
+
+
+def test_where_names_alone_agree_both_errors_are_told(own, tmp_path):
+    """Follow-ups of two people trained on and of one tested, and a stranger, who come from somewhere else."""
+    run, root = own
+    trained = [e.participant_id for e in recorded_people(run) if is_trained_on(e.set)][:2]
+    tested = next(e.participant_id for e in recorded_people(run) if e.set == "test")
+    images = sorted(root.glob("sub-*/anat/*_space-B_T1w.nii.gz"))
+    rows = [
+        f"{name},ses-2,70,{shutil.copy(path, tmp_path)}" for name, path in zip([*trained, tested, "sub-99"], images)
+    ]
+    (tmp_path / "t.csv").write_text("\n".join(["id,session,age_at_scan,path", *rows]) + "\n")
+    scans = evaluate_run(run, str(tmp_path / "t.csv"))
+    assert scans.trained_quality is None and scans.quality["n"] == 4
+    table = columns(scans.table)
+    error = np.abs(np.array(table["error"], float))
+    like = np.isin(table["participant_id"], trained)
+    (told,) = [remark for remark in scans.remarks if "names are those of people" in remark]
+    assert told.startswith(f"2 names are those of people whom the run trained on ({', '.join(sorted(trained))})")
+    theirs, others = (float(part) for part in re.findall(r"MAE ([\d.]+) y[^,;]*, RMSE", told))
+    assert theirs == pytest.approx(error[like].mean(), abs=0.01)
+    assert others == pytest.approx(error[~like].mean(), abs=0.01)
 
 
 def test_files_of_the_runs_own_data_are_left_behind_where_the_data_are_others(own, tmp_path):

@@ -38,7 +38,7 @@ def read_abide(
     root = joining.check_folder(Path(root), "folder of ABIDE's scans")
     table = read_rows(joining.find_table(root, participants, "Phenotypic*.csv", "ABIDEII*.csv"))
     age = next((column for column in table.columns if column.startswith("age_at_scan")), None)
-    joining.need_rows(table, "sub_id", age or "age_at_scan", *(["dx_group"] if controls else []))
+    joining.need_rows(root, table, "sub_id", age or "age_at_scan", *(["dx_group"] if controls else []))
     autism = {_label(row["sub_id"]) for row in table.rows if controls and row["dx_group"] != "2"}
     for row in table.rows:
         row["sub_id"] = _label(row["sub_id"])
@@ -54,8 +54,7 @@ def read_abide(
         else:
             found.append(joining.Found(path, person))
     site = "site_id" if "site_id" in table.columns else None
-    sexes = {"1": "M", "2": "F"}
-    roles = joining.Roles(id="sub_id", age=age, site=site, sex="sex", sexes=sexes, missing=("-9999", "-9999.0", "`"))
+    roles = joining.Roles(id="sub_id", age=age, site=site, sex="sex", missing=("-9999", "-9999.0", "`"))
     return joining.join_table(
         root, found, table, roles, names="image with the number of a person in its path", strict=strict, dropped=dropped
     )

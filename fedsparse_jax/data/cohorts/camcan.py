@@ -7,10 +7,9 @@ make of it are read alike.
 import re
 from pathlib import Path
 
-from fedsparse_jax.core.errors import UsageError
 from fedsparse_jax.data.cohorts import joining
 from fedsparse_jax.data.table_files import read_rows
-from fedsparse_jax.data.tables import Listing
+from fedsparse_jax.data.tables import Listing, OtherLayout
 
 _CODE = re.compile(r"CC\d{6}")
 _IDS = ("participant_id", "ccid", "observations", "subject", "subject_id", "id")
@@ -34,13 +33,14 @@ def read_camcan(
     table = read_rows(joining.find_table(root, participants, "participants.tsv", "participant_data.csv"))
     id_ = next((column for column in _IDS if column in table.columns), None)
     if id_ is None:
-        raise UsageError(f"{table.path} has no column {_IDS[0]!r}, nor {' or '.join(_IDS[1:3])}; take Cam-CAN's table.")
-    joining.need_rows(table, "age")
+        rule = f"{table.path} has no column {_IDS[0]!r}, nor {' or '.join(_IDS[1:3])}; take Cam-CAN's table"
+        raise OtherLayout("root", str(root), rule)
+    joining.need_rows(root, table, "age")
     sex = next((column for column in ("gender_code", "gender_text") if column in table.columns), None)
     found = [
         joining.Found(path, match[0], site="CamCAN")
         for path in joining.files_below(root)
         if (match := _CODE.search(path.name)) and contains in path.name
     ]
-    roles = joining.Roles(id=id_, age="age", sex=sex, sexes={"1": "M", "2": "F"})
+    roles = joining.Roles(id=id_, age="age", sex=sex)
     return joining.join_table(root, found, table, roles, names="image such as sub-CC110033_T1w.nii.gz", strict=strict)

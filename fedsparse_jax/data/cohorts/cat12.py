@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from fedsparse_jax.data.cohorts import joining
-from fedsparse_jax.data.table_files import read_rows
 from fedsparse_jax.data.tables import Drop, Listing
 
 
@@ -18,6 +17,7 @@ def read_cat12(
     site_col: str | None = None,
     cap_89: bool = False,
     strict: bool = False,
+    need_age: bool = True,
 ) -> Listing:
     """The normalised images below a folder.
 
@@ -30,13 +30,13 @@ def read_cat12(
         id_pattern: a regular expression whose group is the id in the rest of the name; None for the ids of BIDS, or the
             whole rest.
         id_col, age_col, site_col: columns of the table, if not found by their usual names.
-        cap_89, strict: as in `scan_tables.read_table`.
+        cap_89, strict, need_age: as in `scan_tables.read_table`.
 
     Raises:
         UsageError: no such folder or table, or no such file.
     """
     root = joining.check_folder(Path(root), "folder of CAT12's or SPM's outputs")
-    table = read_rows(joining.find_table(root, participants, "participants.tsv", "participants.csv"))
+    table = joining.read_ages(root, participants, need_age)
     first, *others = (name.strip() for name in image.split(","))
     found, dropped = [], []
     for path in joining.files_below(root):
@@ -53,6 +53,5 @@ def read_cat12(
         else:
             found.append(joining.Found(path, *who, channels=channels))
     roles = joining.usual_roles(table, id_col, age_col, site_col)
-    return joining.join_table(
-        root, found, table, roles, names=f"{first}*.nii", cap_89=cap_89, strict=strict, dropped=dropped
-    )
+    how = dict(names=f"{first}*.nii", cap_89=cap_89, strict=strict, need_age=need_age, dropped=dropped)
+    return joining.join_table(root, found, table, roles, **how)  # type: ignore[arg-type]

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from fedsparse_jax.core.errors import ArgumentError
 from fedsparse_jax.data.cohorts import joining
-from fedsparse_jax.data.table_files import read_rows
 from fedsparse_jax.data.tables import Drop, Listing
 
 _STRIPPED = {"norm": (), "brain": (), "brainmask": (), "orig_nu": ("mask", "brainmask"), "nu": ("mask", "brainmask")}
@@ -24,6 +23,7 @@ def read_freesurfer(
     site_col: str | None = None,
     cap_89: bool = False,
     strict: bool = False,
+    need_age: bool = True,
 ) -> Listing:
     """The scans of a folder of subjects.
 
@@ -35,14 +35,14 @@ def read_freesurfer(
         id_pattern: a regular expression whose group is the id in a subject's name; None for the ids of BIDS, or the
             whole name.
         id_col, age_col, site_col: columns of the table, if not found by their usual names.
-        cap_89, strict: as in `scan_tables.read_table`.
+        cap_89, strict, need_age: as in `scan_tables.read_table`.
 
     Raises:
         UsageError: another option, no such folder or table, or no subject with that image.
     """
     joining.refuse_unknown("image", image, _STRIPPED)
     root = joining.check_folder(Path(root), "SUBJECTS_DIR, which holds a folder a subject")
-    table = read_rows(joining.find_table(root, participants, "participants.tsv", "participants.csv"))
+    table = joining.read_ages(root, participants, need_age)
     found: list[joining.Found] = []
     dropped: list[Drop] = []
     for outcome in _subjects(root, image, id_pattern):
@@ -53,9 +53,8 @@ def read_freesurfer(
         rule = f"no subject of {root} has mri/{image}.mgz; there is: {', '.join(others) or 'none of its kind'}"
         raise ArgumentError("image", image, rule)
     roles = joining.usual_roles(table, id_col, age_col, site_col)
-    return joining.join_table(
-        root, found, table, roles, names=f"<subject>/mri/{image}.mgz", cap_89=cap_89, strict=strict, dropped=dropped
-    )
+    how = dict(names=f"<subject>/mri/{image}.mgz", cap_89=cap_89, strict=strict, need_age=need_age, dropped=dropped)
+    return joining.join_table(root, found, table, roles, **how)  # type: ignore[arg-type]
 
 
 def _subjects(root: Path, image: str, id_pattern: str | None) -> Iterator[joining.Found | Drop]:

@@ -31,7 +31,7 @@ def read_ixi(
     """
     root = joining.check_folder(Path(root), "folder of IXI, which holds IXI002-Guys-0828-T1.nii.gz and the like")
     table = read_rows(joining.find_table(root, participants, "IXI.xls", "IXI.xlsx", "IXI.csv", "IXI.tsv"))
-    joining.need_rows(table, "ixi_id", "age")
+    joining.need_rows(root, table, "ixi_id", "age")
     sex = next((name for name in table.columns if name.startswith("sex")), None)
     for row in table.rows:
         number = row["ixi_id"].removeprefix("IXI")
@@ -41,5 +41,5 @@ def read_ixi(
         match = _NAME.search(path.name)
         if match and (not ending or joining.stem_of(path.name).endswith(ending)):
             found.append(joining.Found(path, f"IXI{int(match[1]):03d}", site=match[2]))
-    roles = joining.Roles(id="ixi_id", age="age", sex=sex, sexes={"1": "M", "2": "F"}, missing=("0", "0.0"))
+    roles = joining.Roles(id="ixi_id", age="age", sex=sex, missing=("0", "0.0"))
     return joining.join_table(root, found, table, roles, names="IXI002-Guys-0828-T1.nii.gz or the like", strict=strict)

@@ -6,27 +6,28 @@ without a file, an age that is missing, or one that differs between the rows of 
 
 import os
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fedsparse_jax.core.errors import ArgumentError, UsageError
+from fedsparse_jax.core.errors import ArgumentError
 from fedsparse_jax.data.bids import entities, first_session
 from fedsparse_jax.data.grids import Grid
-from fedsparse_jax.data.table_files import Rows
+from fedsparse_jax.data.table_files import Rows, read_rows
 from fedsparse_jax.data.tables import (
     MISSING,
     Ages,
     Drop,
     Listing,
+    OtherLayout,
     Scan,
+    Sexes,
     columns_of,
     count_reasons,
     find_column,
     finish_listing,
     participant_id,
     require_column,
-    sex_of,
     value_of,
     without_zeros,
 )
@@ -56,7 +57,6 @@ class Roles(NamedTuple):
     site: str | None = None
     sex: str | None = None
     session: str | None = None  # no session is looked for where it is None
-    sexes: Mapping[str, str] = {}  # codes, such as 1 for M
     missing: Collection[str] = ()  # what stands for a missing age
 
 
@@ -128,11 +128,21 @@ def find_table(root: Path, participants: str | None, *patterns: str) -> Path:
     usual = f" ({', '.join(patterns)})" if patterns else ""
     if not there:
         rule = f"{root} holds no table of ages{usual}; set it to one with the columns id and age"
-        raise ArgumentError("participants", participants, rule)
+        raise OtherLayout("participants", participants, rule)
     if len({path.stem for path in there}) > 1:
         several = ", ".join(path.name for path in there)
         raise ArgumentError("participants", participants, f"{root} holds several tables ({several}); set it to one")
     return there[0]
+
+
+def read_ages(root: Path, participants: str | None, need_age: bool) -> Rows:
+    """The table of ages of a layout that has none of its own; without rows where there is none and nobody needs it."""
+    try:
+        return read_rows(find_table(root, participants, "participants.tsv", "participants.csv"))
+    except OtherLayout:
+        if need_age:
+            raise
+        return Rows(root, ["id", "age"], [])
 
 
 def join_table(
@@ -144,6 +154,7 @@ def join_table(
     names: str,
     cap_89: bool = False,
     strict: bool = False,
+    need_age: bool = True,
     dropped: Iterable[Drop] = (),
 ) -> Listing:
     """The listing of files with the ages of a table.
@@ -157,7 +168,7 @@ def join_table(
         table: the table.
         roles: of its columns.
         names: how files of the layout are called, for the sentence that there are none.
-        cap_89, strict: as in `scan_tables.read_table`.
+        cap_89, strict, need_age: as in `scan_tables.read_table`.
         dropped: what was left out before.
 
     Raises:
@@ -166,8 +177,8 @@ def join_table(
     found, drops = list(found), list(dropped)
     if not found:
         left_out = f"; left out: {count_reasons(drops)}" if drops else ""
-        raise ArgumentError("root", str(root), f"it holds no {names} that could be read{left_out}")
-    reader = _People(table, roles, cap_89)
+        raise OtherLayout("root", str(root), f"it holds no {names} that could be read{left_out}")
+    reader = _People(table, roles, cap_89, need_age)
     scans: list[Scan] = []
     last = None
     sessions: dict[str, set[str]] = {}
@@ -191,66 +202,74 @@ def _key(person: str) -> str:
 class _People:
     """The rows of a table by person."""
 
-    def __init__(self, table: Rows, roles: Roles, cap_89: bool):
-        self.table, self.roles = table, roles
-        self.id, self.age = require_column(table, "id", roles.id), require_column(table, "age", roles.age)
-        self.sex, self.site = find_column(table, "sex", roles.sex), find_column(table, "site", roles.site)
+    def __init__(self, table: Rows, roles: Roles, cap_89: bool, need_age: bool):
+        self.table, self.roles, self.need_age = table, roles, need_age
+        self.id = require_column(table, "id", roles.id)
+        self.age = (require_column if need_age else find_column)(table, "age", roles.age)
+        self.site = find_column(table, "site", roles.site)
+        self.sexes = Sexes(table, find_column(table, "sex", roles.sex))
         self.rows: dict[str, list[dict[str, str]]] = {}
         self.nobody: list[Drop] = []
         for row in table.rows:
-            row[self.age] = "" if row[self.age] in roles.missing else row[self.age]
+            if self.age and row[self.age] in roles.missing:
+                row[self.age] = ""
             if row[self.id].lower() in MISSING:
                 self.nobody.append(Drop(table.path.name, "id is missing", ", ".join(row.values())))
             else:
                 row["_id"] = participant_id(stem_of(row[self.id]))
                 self.rows.setdefault(_key(row[self.id]), []).append(row)
-        self.ages = Ages(table, self.age, cap_89)
+        self.ages = Ages(table, self.age, cap_89) if self.age else None
 
     def scan(self, file: Found, sessions: Collection[str]) -> Scan | Drop:
         """A file as a scan, with the age of its person at its session."""
-        rows: list[dict[str, str]] = self.rows.get(_key(file.person), [])
-        if not rows:
-            return Drop(str(file.path), f"no row in {self.table.path.name}", file.person)
+        of_person: list[dict[str, str]] = self.rows.get(_key(file.person), [])
+        name = max((row["_id"] for row in of_person), key=len, default=participant_id(file.person))
+        rows = of_person
         if self.roles.session and file.session:
             label = lambda text: without_zeros(text.removeprefix("ses-") or "-")
             rows = [row for row in rows if label(row[self.roles.session]) == label(file.session)]
-            if not rows:
-                return Drop(str(file.path), f"no row of its session in {self.table.path.name}", file.session)
-        elif len(sessions) > 1:
+        age = self._age(file, rows, sessions)
+        if isinstance(age, Drop):
+            if self.need_age:
+                return age
+            age = float("nan")
+        session = f"ses-{file.session}" if file.session else ""
+        site = file.site if file.site != "n/a" else _agreed(value_of(row, self.site) for row in rows)
+        sex = _agreed(map(self.sexes, rows))
+        of: dict[str, Any] = dict(mask=file.mask, channels=file.channels, volumes=file.volumes, grid=file.grid)
+        of |= dict(test_set=file.test_set, columns=columns_of(*rows))
+        return Scan(file.path, name, session, age, sex, site, **of)
+
+    def _age(self, file: Found, rows: list[dict[str, str]], sessions: Collection[str]) -> float | Drop:
+        drop = lambda reason, detail: Drop(str(file.path), reason, detail)
+        if _key(file.person) not in self.rows:
+            return drop(f"no row in {self.table.path.name}", file.person)
+        if not rows:
+            return drop(f"no row of its session in {self.table.path.name}", file.session)
+        if not (self.roles.session and file.session) and len(sessions) > 1:
             first = first_session(sessions)
             if first is None:
-                return Drop(str(file.path), "age at which session is unknown", file.person)
+                return drop("age at which session is unknown", file.person)
             if file.session != first:
-                return Drop(str(file.path), "age at a later session is unknown", file.person)
-        ages = [self.ages(row) for row in rows]
+                return drop("age at a later session is unknown", file.person)
+        ages = [self.ages(row) if self.ages else "age is missing" for row in rows]
         known = {round(age, 2): age for age in ages if not isinstance(age, str)}
         if len(known) != 1:
             reason = "age differs between the rows of one person" if known else str(ages[0])
-            return Drop(str(file.path), reason, " and ".join(row[self.age] for row in rows))
-        session = f"ses-{file.session}" if file.session else ""
-        site = self._agreed(rows, self.site) if file.site == "n/a" else file.site
-        of: dict[str, Any] = dict(mask=file.mask, channels=file.channels, volumes=file.volumes, grid=file.grid)
-        of |= dict(test_set=file.test_set, columns=columns_of(*rows))
-        name = max((row["_id"] for row in self.rows[_key(file.person)]), key=len)
-        (age,) = known.values()
-        return Scan(file.path, name, session, age, self._sex(rows), site, **of)
-
-    def _sex(self, rows: list[dict[str, str]]) -> str:
-        known = [row for row in rows if self.sex and row[self.sex] != "0"]  # a code that stands for missing
-        text = self._agreed(known, self.sex)
-        return self.roles.sexes.get(text, sex_of(text))
-
-    @staticmethod
-    def _agreed(rows: list[dict[str, str]], column: str | None) -> str:
-        """What all rows that know it say; n/a where they say different things."""
-        told = {value_of(row, column) for row in rows} - {"n/a"}
-        return told.pop() if len(told) == 1 else "n/a"
+            return drop(reason, " and ".join(value_of(row, self.age) for row in rows))
+        return known.popitem()[1]
 
     def notes(self) -> list[str]:
         """What the user should know about the table."""
         several = 0 if self.roles.session else sum(len(rows) > 1 for rows in self.rows.values())
         notes = [f"{self.table.path.name}: {several} people have more than one row"] if several else []
-        return self.ages.notes(self.table.path) + notes
+        return [*(self.ages.notes(self.table.path) if self.ages else []), *self.sexes.notes, *notes]
+
+
+def _agreed(told: Iterable[str]) -> str:
+    """What all say who know it; n/a where they say different things."""
+    known = set(told) - {"n/a"}
+    return known.pop() if len(known) == 1 else "n/a"
 
 
 def usual_roles(table: Rows, id_col: str | None, age_col: str | None, site_col: str | None) -> Roles:
@@ -264,9 +283,10 @@ def refuse_unknown(argument: str, value: str, known: Iterable[str]) -> None:
         raise ArgumentError(argument, value, f"it must be one of {', '.join(names)}")
 
 
-def need_rows(table: Rows, *columns: str) -> None:
-    """Refuses a table that lacks columns of a cohort."""
+def need_rows(root: Path, table: Rows, *columns: str) -> None:
+    """Refuses the table of a folder that lacks columns of a cohort."""
     lacking = [name for name in columns if name not in table.columns]
     if lacking:
         there = ", ".join(table.columns[:12])
-        raise UsageError(f"{table.path} has no column {lacking[0]!r}; it has: {there}; take the table of the cohort.")
+        rule = f"{table.path} has no column {lacking[0]!r}; it has: {there}; take the table of the cohort"
+        raise OtherLayout("root", str(root), rule)

@@ -49,7 +49,7 @@ def read_oasis1(
         raise ArgumentError("images", images, "tissue maps and images lie in different spaces; choose of one")
     root = joining.check_folder(Path(root), "folder of OASIS-1, which holds OAS1_0001_MR1 and the like")
     table = read_rows(joining.find_table(root, participants, "oasis_cross-sectional*"))
-    joining.need_rows(table, "id", "age", "m/f", *(["cdr"] if healthy else []))
+    joining.need_rows(root, table, "id", "age", "m/f", *(["cdr"] if healthy else []))
     demented = {row["id"]: row["cdr"] for row in table.rows if healthy and _is_positive(row["cdr"])}
     table = table._replace(rows=[row for row in table.rows if row["id"] not in demented])
     for row in table.rows:

@@ -10,11 +10,11 @@ from typing import NamedTuple
 
 import nibabel as nib
 
-from fedsparse_jax.core.errors import ArgumentError, UsageError
+from fedsparse_jax.core.errors import UsageError
 from fedsparse_jax.data.cohorts import joining
 from fedsparse_jax.data.grids import GRIDS, Grid
 from fedsparse_jax.data.table_files import read_rows
-from fedsparse_jax.data.tables import Drop, Listing
+from fedsparse_jax.data.tables import Drop, Listing, OtherLayout
 
 
 class _Space(NamedTuple):
@@ -59,9 +59,9 @@ def read_openbhb(
     joining.refuse_unknown("site_col", site_col.lower(), _SITES)
     root = joining.check_folder(Path(root), "folder of OpenBHB, which holds participants.tsv")
     if not (root / "participants.tsv").is_file():
-        raise ArgumentError("root", str(root), "it holds no participants.tsv; set it to the folder of OpenBHB")
+        raise OtherLayout("root", str(root), "it holds no participants.tsv; set it to the folder of OpenBHB")
     table = read_rows(root / "participants.tsv")
-    joining.need_rows(table, "participant_id", "age", "split", site_col.lower())
+    joining.need_rows(root, table, "participant_id", "age", "split", site_col.lower())
     tested_of = {row["participant_id"].removeprefix("sub-"): _part(table.path, row["split"]) for row in table.rows}
     grid = _grid_of(root / "resource", _SPACES[space])
     found, dropped = [], []

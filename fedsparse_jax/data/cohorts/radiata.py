@@ -6,11 +6,11 @@ the table are added.
 
 from pathlib import Path
 
-from fedsparse_jax.core.errors import ArgumentError, UsageError
+from fedsparse_jax.core.errors import UsageError
 from fedsparse_jax.data.cohorts import joining
 from fedsparse_jax.data.scan_tables import read_table
 from fedsparse_jax.data.table_files import read_rows
-from fedsparse_jax.data.tables import Listing, Scan
+from fedsparse_jax.data.tables import Listing, OtherLayout, Scan
 
 _TESTS = ("own", "share")
 
@@ -33,9 +33,10 @@ def read_radiata(
     joining.refuse_unknown("test", test, _TESTS)
     path = Path(root) / "metadata.csv" if Path(root).is_dir() else Path(root)
     if not path.is_file():
-        raise ArgumentError("root", str(root), "it must be the folder that holds metadata.csv")
+        raise OtherLayout("root", str(root), "it must be the folder that holds metadata.csv")
     table = read_rows(path)
-    joining.need_rows(table, "t1_local_path", "participant_id", "age", "study", *(["split"] if test == "own" else []))
+    split = ["split"] if test == "own" else []
+    joining.need_rows(path.parent, table, "t1_local_path", "participant_id", "age", "study", *split)
     roles = dict(id_col="participant_id", age_col="age", path_col="t1_local_path", site_col=site_col)
     listing = read_table(path, **roles, cap_89=cap_89, strict=strict)  # type: ignore[arg-type]
     row_of = {str(path.parent / row["t1_local_path"]): row for row in table.rows}

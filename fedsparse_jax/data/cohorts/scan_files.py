@@ -7,7 +7,6 @@ from pathlib import Path
 from fedsparse_jax.core.errors import ArgumentError
 from fedsparse_jax.data.cohorts import joining
 from fedsparse_jax.data.grids import grid_of_option
-from fedsparse_jax.data.table_files import read_rows
 from fedsparse_jax.data.tables import Drop, Listing, check_volumes
 
 
@@ -23,6 +22,7 @@ def read_files(
     site_col: str | None = None,
     cap_89: bool = False,
     strict: bool = False,
+    need_age: bool = True,
 ) -> Listing:
     """The scans of a folder, or those that a pattern such as ``scans/*_brain.nii.gz`` names.
 
@@ -34,14 +34,14 @@ def read_files(
         affine: how arrays (``.npy``) lie: a member of ``grids.GRIDS``, or the numbers of the matrix.
         volumes: of a four-dimensional file, which are then its channels.
         id_col, age_col, site_col: columns of the table, if not found by their usual names.
-        cap_89, strict: as in `scan_tables.read_table`.
+        cap_89, strict, need_age: as in `scan_tables.read_table`.
 
     Raises:
         UsageError: no such folder or table, no file, or an array of which nobody says how it lies.
     """
     check_volumes(volumes)
     folder, paths = _files(str(root))
-    table = read_rows(joining.find_table(folder, participants, "participants.tsv", "participants.csv"))
+    table = joining.read_ages(folder, participants, need_age)
     found, dropped = [], []
     for path in paths:
         who = joining.person_and_session(joining.stem_of(path.name), id_pattern)
@@ -50,7 +50,8 @@ def read_files(
         else:
             found.append(joining.Found(path, *who, volumes=volumes, grid=grid_of_option(affine, path)))
     roles = joining.usual_roles(table, id_col, age_col, site_col)
-    return joining.join_table(folder, found, table, roles, names="image", cap_89=cap_89, strict=strict, dropped=dropped)
+    how = dict(names="image", cap_89=cap_89, strict=strict, need_age=need_age, dropped=dropped)
+    return joining.join_table(folder, found, table, roles, **how)  # type: ignore[arg-type]
 
 
 def _files(root: str) -> tuple[Path, list[Path]]:

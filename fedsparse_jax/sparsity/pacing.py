@@ -59,7 +59,7 @@ class Paced(NamedTuple):
         return jnp.maximum(earned, jnp.clip(due, 0, 1)).astype(jnp.float32)
 
 
-def paced(final=0.95, end=40, *, begin=1, steps=0.3, recover=0.2, power=3.0, learned=0.5) -> Paced:
+def paced(final=0.95, end=40, *, begin=1, steps=0.5, recover=0.2, power=3.0, learned=0.5) -> Paced:
     r"""Sparsity that waits until the federation learns, and pauses where pruning hurts.
 
     .. math:: s = s_f\,(1 - (1 - p)^n)

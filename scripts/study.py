@@ -15,7 +15,9 @@ from absl import flags
 
 from fedsparse_jax import cli
 
-STUDY = flags.DEFINE_string("study", "", "Python file whose get_study() returns the cells.")
+STUDY = flags.DEFINE_string(
+    "study", "", "Python file whose get_study(forms) returns the cells, and forms, as of a config."
+)
 CONFIGS = flags.DEFINE_list("configs", [], "Configs, such as configs/quickstart.py:dense, or @FILE.")
 VALUES = flags.DEFINE_multi_string("set", [], "KEY=VALUE,VALUE of the config; every combination is trained.")
 SEEDS = flags.DEFINE_list("seeds", [], "Seeds (default: those of the study, or 1,2,3).")
@@ -31,7 +33,7 @@ def main():
     if bool(STUDY.value) == bool(CONFIGS.value):
         raise UsageError("Say what to train: either --study=FILE, or --configs=CONFIG,CONFIG.")
     if STUDY.value:
-        study = grid.read_study(Path(STUDY.value))
+        study = grid.read_study(STUDY.value)
         if seeds:
             study = study._replace(cells=[cell._replace(seeds=seeds) for cell in study.cells])
     else:

@@ -59,18 +59,22 @@ class Run(NamedTuple):
     failure: str = ""  # a sentence; empty where the run is finished
 
 
-def read_study(path: Path) -> Study:
-    """What the ``get_study()`` of a Python file returns.
+def read_study(spec: str) -> Study:
+    """What the ``get_study(forms)`` of ``path.py`` or ``path.py:forms`` returns.
 
     Raises:
         UsageError: no such file, or no such function in it.
     """
+    file, _, forms = spec.partition(":")
+    path = Path(file)
     if not path.is_file():
         raise UsageError(f"There is no study {path}; give a path such as configs/studies/headline.py.")
     named = runpy.run_path(str(path))
     if "get_study" not in named:
-        raise UsageError(f"{path} has no function get_study(); write one that returns a fedsparse_jax.studies.Study.")
-    return named["get_study"]()
+        raise UsageError(
+            f"{path} has no function get_study(forms); write one that returns a fedsparse_jax.studies.Study."
+        )
+    return named["get_study"](forms)
 
 
 def study_of_configs(specs: Sequence[str], values: Iterable[str], seeds: Sequence[int]) -> Study:

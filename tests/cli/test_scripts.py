@@ -227,6 +227,9 @@ def test_methods_are_compared_in_a_table_and_a_picture(call, tmp_path):
     table = (tmp_path / "runs/study.md").read_text()
     assert "| configs/methods/snip.py:digits+smoke | 2 | 1 | 0.936 |" in table and table in done.stdout
     assert (tmp_path / "runs/study.png").read_bytes().startswith(b"\x89PNG")
+    typed = ("--study=configs/studies/headline.py:smoke", "--seeds=1", f"--workdir={tmp_path / 'headline'}")
+    headline = call("study", *typed)
+    assert headline.returncode == 0 and "| uniform, non-IID | Global, paced | 95 % | 1 | 0.95" in headline.stdout
     neither = call("study", f"--workdir={tmp_path / 'runs'}")
     assert neither.returncode == 2 and "either --study=FILE, or --configs=" in neither.stderr
 

@@ -13,6 +13,7 @@ from fedsparse_jax.studies.grid import (
     GridCell,
     Run,
     Study,
+    config_of_run,
     expand_lists,
     read_study,
     run_study,
@@ -192,12 +193,25 @@ def test_values_of_keys_are_combined():
         study_of_configs(["a.py"], ["rounds"], [7])
 
 
+def test_the_study_of_the_headline_has_dense_and_sparse_in_every_environment(repository, monkeypatch):
+    monkeypatch.chdir(repository)
+    study = read_study("configs/studies/headline.py")
+    assert len(study.cells) == 10 and all(len(cell.seeds) == 5 for cell in study.cells)
+    configs = [config_of_run(cell, 1) for cell in study.cells]
+    assert {config.partition.name for config in configs} >= {"skewed_iid", "uniform_noniid", "skewed_noniid"}
+    assert [config.partition.num_clients for config in configs] == [1] * 2 + [8] * 8
+    assert [config.pruning.placement for config in configs] == ["none", "server"] * 5
+    sparse = configs[1::2]
+    assert {(c.pruning.schedule.name, c.pruning.sparsity, c.rounds) for c in sparse} == {("paced", 0.95, 40)}
+    assert {config.rounds for config in configs} == {40} and task_of_study(study).headline == "mae"
+
+
 def test_what_is_no_study_is_said(tmp_path):
     with pytest.raises(UsageError, match="There is no study"):
-        read_study(tmp_path / "none.py")
+        read_study(f"{tmp_path}/none.py:smoke")
     (tmp_path / "empty.py").write_text("")
-    with pytest.raises(UsageError, match=r"empty.py has no function get_study\(\)"):
-        read_study(tmp_path / "empty.py")
+    with pytest.raises(UsageError, match=r"empty.py has no function get_study\(forms\)"):
+        read_study(f"{tmp_path}/empty.py")
     with pytest.raises(UsageError, match="Two cells of the study are called a"):
         run_study(Study("", [GridCell({"x": "a"}, "")] * 2), tmp_path)
 

@@ -102,7 +102,8 @@ METHODS = {
                                        swap=dict(dropped_may_return=True))),
     "set": sparse("init", constantly, "random", scope="erk", prunable=KERNELS,
                   regrow=dict(RETURNING, criterion="random", swap=dict(dropped_may_return=True, anneal=False))),
-    "feddip": sparse("init+server", from_half, prunable=KERNELS, feedback=lambda t: 1e-3 * ((t - 1) * 20 // 3) / 19),
+    "feddip": sparse("init+server", from_half, prunable=KERNELS, feedback=lambda t: 1e-3 * ((t - 1) * 20 // 3) / 19,
+                     rate=0.1),
     "flash": sparse("flash", constantly, prunable=KERNELS, aggregate=reference.keepers_mean, passes=5),
     "flash:budgets": sparse("flash", constantly, prunable=KERNELS, aggregate=reference.keepers_mean, passes=5,
                             budgets=(0.5, 0.75, 1.0)),
@@ -116,13 +117,17 @@ REGROW = ("feddst", "rigl", "rigl:fedtiny", "set", "feddip")
 SLOW = ("rigl:fedtiny", "set", "flash")  # whose parts are those of other rows
 
 
+def rate_of(name):
+    return METHODS[name].get("rate", RATE)
+
+
 def config_of(name):
     path, _, form = name.partition(":")
     config = load_config(f"configs/methods/{path}.py:" + "+".join(filter(None, ["digits", "smoke", "60", form])))
     config.client.loss, config.task = "squared", "regression"
     if config.hooks.name == "lottery_tickets":
         config.hooks.min_accuracy = 0.0
-    config.client.optimizer.learning_rate = RATE
+    config.client.optimizer.learning_rate = rate_of(name)
     config.regrowth.end = min(config.regrowth.end, 2)
     if config.regrowth.rule.name == "swap" and config.regrowth.placement != "none":
         config.regrowth.end = config.regrowth.rule.end = 2
@@ -189,7 +194,7 @@ def numpy_rounds(name, experiment, rounds):
     as_float = lambda tree: {name: np.asarray(leaf, float) for name, leaf in tree.items()}
     random_of = lambda t: as_float(random(initial, key=jax.random.fold_in(jax.random.fold_in(key, 1), t)))
     return reference.federated(
-        facts, as_float(initial), rounds, RATE, [len(m) for m in data.members], batches_of, probe_of, ids_of,
+        facts, as_float(initial), rounds, rate_of(name), [len(m) for m in data.members], batches_of, probe_of, ids_of,
         as_float(random_scores), random_of,
     )  # fmt: skip
 

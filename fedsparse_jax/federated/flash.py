@@ -6,8 +6,6 @@ clients, is the leaf's density; which weights, is drawn at random. From then on 
 below 1 trains the largest of these weights in each leaf, chosen anew in each round, and sends no others.
 """
 
-from collections.abc import Sequence
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -26,7 +24,7 @@ from fedsparse_jax.sparsity.scopes import keep_count, whole_counts
 from fedsparse_jax.sparsity.selection import share_of
 
 
-def flash(pruning: Pruning, *, passes: int = 5, budgets: Sequence[float] = ()) -> Hook:
+def flash(pruning: Pruning, *, passes: int = 5, budgets: tuple[float, ...] = ()) -> Hook:
     """Densities of the leaves from a warm-up before round 1, a random mask with them, and parts of it by budgets.
 
     Args:
@@ -41,7 +39,7 @@ def flash(pruning: Pruning, *, passes: int = 5, budgets: Sequence[float] = ()) -
     if passes < 1:
         raise ArgumentError("passes", passes, "it must be at least 1")
     if any(not 0 < budget <= 1 for budget in budgets):
-        raise ArgumentError("budgets", tuple(budgets), "each is a share of the mask's weights, above 0 and up to 1")
+        raise ArgumentError("budgets", budgets, "each is a share of the mask's weights, above 0 and up to 1")
 
     def at_init(context: HookContext, server: ServerState, data: Chunk, weights: Array) -> ServerState:
         left = lambda chunk: _counts_after_warm_up(context, pruning, server, chunk, passes)

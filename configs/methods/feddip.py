@@ -5,8 +5,8 @@ python scripts/train.py --config=configs/methods/feddip.py --workdir=runs/feddip
 
 Clients compute with the pruned model, but their steps also move what is pruned. Every few rounds they send all of it,
 dense, and the server prunes anew, from half to the final sparsity: a pruned weight that has grown large comes back,
-with its value. A penalty on each kernel's norm rises in twenty steps. Expect about what FedSparsify-Global reaches; a
-dense upload now and then is the price.
+with its value. A penalty on each kernel's norm rises in twenty steps. Expect about what FedSparsify-Global reaches, at
+about its bytes.
 
 Behind the file name forms may stand, joined by +: ``digits``, the second task, in seconds; a number, the sparsity in
 percent; ``smoke``, the smallest run. What to expect on the digits: docs/results/methods.md.

@@ -6,7 +6,7 @@ python scripts/train.py --config=configs/methods/sparsyfed.py --workdir=runs/spa
 
 A kernel's weight is sign(v) |v|^1.25, and SGD moves v. From round 1 on each client prunes to the final sparsity after
 its training; the server takes the mean, which is denser where clients differ. The pruning of activations in the paper's
-backward pass is left out. Expect masks that agree more than those of ``--config.hooks.exponent=1.0``.
+backward pass is left out. Expect masks that settle in few rounds, and the losses of a mask that is chosen early.
 
 Behind the file name forms may stand, joined by +: ``digits``, the second task, in seconds; a number, the sparsity in
 percent; ``smoke``, the smallest run. What to expect on the digits: docs/results/methods.md.

@@ -21,10 +21,12 @@ FORMS = {
     "fedsparsify_global": ["tuned"],
     "fedsparsify_local": ["keepers", "nnz", "mean"],
     "centralized": ["dense"],
+    "rigl": ["fedtiny"],
+    "flash": ["budgets"],
 }
 SLOW_FORMS = [pytest.param(f"{name}:{form}", marks=pytest.mark.slow) for name, forms in FORMS.items() for form in forms]
 DENSE = {"fedavg", "fedprox", "fedadam", "scaffold", "fedper", "cyclic", "travelling", "centralized:dense"}
-OUTCOME = {"prunefl", "lotteryfl", "fedsparsify_local"}  # whose sparsity is measured, not set
+OUTCOME = {"prunefl", "lotteryfl", "fedsparsify_local", "sparsyfed"}  # whose sparsity is measured, not set
 
 
 @pytest.fixture(scope="session")
@@ -79,9 +81,12 @@ def test_smoke_on_digits(name, tmp_path, undrawn):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["lotteryfl", "feddst", "prunefl", "salient_grads", "scaffold", "fedper", "cyclic"])
+@pytest.mark.parametrize(
+    "name",
+    ["lotteryfl", "feddst", "prunefl", "salient_grads", "scaffold", "fedper", "cyclic", "feddip", "flash:budgets"],
+)
 def test_a_stopped_run_goes_on_bit_for_bit(name, tmp_path):
-    config = load(f"methods/{name}", "digits", "smoke")
+    config = load("methods/" + name.partition(":")[0], "digits", "smoke", name.partition(":")[2])
     with config.unlocked():
         config.participation, config.client.optimizer_state = 0.5, "kept"
         config.client.optimizer = dict(name="sgd", learning_rate=0.1, momentum=0.9)

@@ -231,7 +231,7 @@ def test_client_maps_equal_a_python_loop(client_map):
 @pytest.mark.parametrize("name", HOOKS)
 def test_hooks(name):
     hook = HOOKS[name](Pruning(CRITERIA["magnitude"], global_, constant(0.5)))
-    assert isinstance(hook, Hook) and any(map(callable, (*hook[:4], hook.after_aggregation)))
+    assert isinstance(hook, Hook) and any(map(callable, (*hook[:4], hook.after_aggregation, hook.wrap_optimizer)))
     state = None if hook.init_state is None else hook.init_state(params())
     if hook.target_sparsity is not None:
         assert 0 <= float(hook.target_sparsity(1, state)) <= 1

@@ -62,9 +62,14 @@ def unweighted_keepers(params, masks, weights):
     return reference.keepers_mean(params, masks, weights, weighted=False)
 
 
+def from_half(t):
+    return reference.gradual(t, 0.5, 0.6, 0, ROUNDS)
+
+
 OFF = MessageSettings()
 DENSE = sparse("none", constantly)
 DUE = lambda end: lambda t: t <= end
+RETURNING = dict(place="server", fraction=0.3, due=DUE(2), end=2)
 METHODS = {
     "fedavg": DENSE,
     "fedprox": {**DENSE, "proximal": 0.01},
@@ -90,9 +95,30 @@ METHODS = {
     "scaffold": {**DENSE, "aggregate": unweighted_keepers, "scaffold": True},
     "fedper": {**DENSE, "personal": ("b", "v")},
     "cyclic": {**DENSE, "cyclic": True},
+    "rigl": sparse("init", constantly, "random", scope="erk", prunable=KERNELS,
+                   regrow=dict(RETURNING, criterion="signed_gradient", swap=dict(dropped_may_return=True))),
+    "rigl:fedtiny": sparse("init", constantly, scope="erk", prunable=KERNELS,
+                           regrow=dict(RETURNING, criterion="signed_gradient", fraction=0.2,
+                                       swap=dict(dropped_may_return=True))),
+    "set": sparse("init", constantly, "random", scope="erk", prunable=KERNELS,
+                  regrow=dict(RETURNING, criterion="random", swap=dict(dropped_may_return=True, anneal=False))),
+    "feddip": sparse("init+server", from_half, prunable=KERNELS, feedback=lambda t: 1e-3 * ((t - 1) * 20 // 3) / 19,
+                     rate=0.1),
+    "flash": sparse("flash", constantly, prunable=KERNELS, aggregate=reference.keepers_mean, passes=5),
+    "flash:budgets": sparse("flash", constantly, prunable=KERNELS, aggregate=reference.keepers_mean, passes=5,
+                            budgets=(0.5, 0.75, 1.0)),
+    "sparsyfed": sparse("client", constantly, prunable=KERNELS, exponent=1.25),
     "centralized": sparse("server", gradual),
     "centralized:dense": DENSE,
 }  # fmt: skip
+
+
+REGROW = ("feddst", "rigl", "rigl:fedtiny", "set", "feddip")
+SLOW = ("rigl:fedtiny", "set", "flash")  # whose parts are those of other rows
+
+
+def rate_of(name):
+    return METHODS[name].get("rate", RATE)
 
 
 def config_of(name):
@@ -101,7 +127,7 @@ def config_of(name):
     config.client.loss, config.task = "squared", "regression"
     if config.hooks.name == "lottery_tickets":
         config.hooks.min_accuracy = 0.0
-    config.client.optimizer.learning_rate = RATE
+    config.client.optimizer.learning_rate = rate_of(name)
     config.regrowth.end = min(config.regrowth.end, 2)
     if config.regrowth.rule.name == "swap" and config.regrowth.placement != "none":
         config.regrowth.end = config.regrowth.rule.end = 2
@@ -166,13 +192,14 @@ def numpy_rounds(name, experiment, rounds):
         return batching.sample_clients(SEED, 0, len(data.members), 1) if alone else everybody
 
     as_float = lambda tree: {name: np.asarray(leaf, float) for name, leaf in tree.items()}
+    random_of = lambda t: as_float(random(initial, key=jax.random.fold_in(jax.random.fold_in(key, 1), t)))
     return reference.federated(
-        facts, as_float(initial), rounds, RATE, [len(m) for m in data.members], batches_of, probe_of, ids_of,
-        as_float(random_scores),
+        facts, as_float(initial), rounds, rate_of(name), [len(m) for m in data.members], batches_of, probe_of, ids_of,
+        as_float(random_scores), random_of,
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in METHODS])
 def test_golden_rounds(name, repository, monkeypatch):
     monkeypatch.chdir(repository)
     one, _, states, infos = jax_rounds(name)
@@ -185,6 +212,8 @@ def test_golden_rounds(name, repository, monkeypatch):
             for k in own if server.memory.masks is not None else ():
                 np.testing.assert_array_equal(server.memory.masks[leaf][k], own[k][leaf])
     assert all(bool(info.finite) for info in infos)
+    came_back = [(new.masks[leaf] & ~old.masks[leaf]).any() for old, new in zip(states, states[1:]) for leaf in params]
+    assert any(came_back) == (name in REGROW)
 
 
 def test_every_config_has_a_golden_round(repository):
@@ -192,7 +221,7 @@ def test_every_config_has_a_golden_round(repository):
     assert files == {name.partition(":")[0] for name in METHODS}
 
 
-NESTED = [name for name, m in METHODS.items() if m["placement"] != ["none"] and name != "feddst"]
+NESTED = [name for name, m in METHODS.items() if m["placement"] != ["none"] and name not in REGROW]
 
 
 ADAM, MOMENTUM = optax.adam(0.05), optax.sgd(0.05, momentum=0.9)
@@ -353,10 +382,13 @@ def test_the_least_accuracy_of_lotteryfl_by_hand():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "name", ["fedavg", "fedsparsify_local", "feddst", "prunefl", "lotteryfl", "scaffold", "fedper", "cyclic"]
-)
+    "name",
+    ["fedavg", "fedsparsify_local", "feddst", "prunefl", "lotteryfl", "scaffold", "fedper", "cyclic", "feddip",
+     "flash:budgets"],
+)  # fmt: skip
 def test_through_messages_every_kind_of_method_ends_with_the_same_bits(name):
-    # Dense, masks of the clients, regrowth at the client, at the server (which asks for scores), masks of one's own.
+    # Dense, masks of the clients, regrowth at the client, at the server (which asks for scores), masks of one's own,
+    # dense uploads now and then, parts of the server's mask.
     states = [jax_rounds(name, MessageSettings(mode))[2] for mode in ("off", "measure", "transmit")]
     for other in states[1:]:
         jax.tree.map(np.testing.assert_array_equal, *([s[-1]._replace(key=0) for s in (states[0], other)]))

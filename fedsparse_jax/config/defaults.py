@@ -71,7 +71,8 @@ def defaults() -> ConfigDict:
         placement="none", criterion="squared_gradient", begin=1, every=1, end=0
     )
     config.regrowth.rule = dict(name="swap", fraction=0.5)
-    # A further hook, a member of HOOKS: none | scaffold | lottery_tickets (with min_accuracy, reset_to_initial).
+    # A further hook, a member of HOOKS: none | scaffold | lottery_tickets (with min_accuracy, reset_to_initial) |
+    # error_feedback (every, penalty, steps, end) | flash (passes, budgets) | powerpropagation (exponent).
     config.hooks = dict(name="none")
     _add_execution(config)
     return config.lock()

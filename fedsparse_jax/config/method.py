@@ -217,6 +217,11 @@ def _check_placement(config: ConfigDict, rule: Pruning) -> None:
         )
     if rules.floor > 0 and not places and config.hooks.name == "none":
         raise UsageError("pruning.floor guards against pruning, but pruning.placement is 'none'; set one of the two.")
+    if config.hooks.name == "error_feedback" and "server" not in places:
+        raise UsageError(
+            "hooks.name 'error_feedback' lets pruned weights come back, and nobody prunes them again; add 'server' to "
+            "pruning.placement."
+        )
     if config.hooks.get("min_accuracy", 0) and config.task != "classification":
         raise UsageError("hooks.min_accuracy is a share of right predictions; with task 'regression' set it to 0.")
 

@@ -56,7 +56,8 @@ def build_algorithm(recipe: Recipe) -> FedAlgorithm:
         if hook.wrap_optimizer:
             recipe = recipe._replace(client_tx=hook.wrap_optimizer(recipe.client_tx))
     objective = make_objective(recipe.model.apply, recipe.loss)
-    step = make_local_step(objective, recipe.client_tx, recipe.proximal, recipe.private, recipe.augment)
+    options = (recipe.proximal, recipe.private, recipe.augment, recipe.dense_gradient)
+    step = make_local_step(objective, recipe.client_tx, *options)
     return FedAlgorithm(
         init=partial(init_server, recipe),
         prune_at_init=partial(prune_before_round_1, recipe),

@@ -71,6 +71,7 @@ def make_local_step(
     proximal: float = 0.0,
     private: PrivateSteps | None = None,
     augment: Callable[[Key, Array], Array] | None = None,
+    dense_gradient: bool = False,
 ) -> Callable[[ClientState, Chunk], tuple[ClientState, StepInfo]]:
     """``(client, batch) -> (client, StepInfo)``: one masked step of stochastic gradient descent.
 
@@ -87,6 +88,7 @@ def make_local_step(
             post-processing.
         augment: ``(key, inputs [B, ...]) -> inputs``, each example by itself, so that private steps keep their bound;
             None for none. The key moves on in steps that have an example, so that padding changes nothing.
+        dense_gradient: whether the optimizer is given the gradients of pruned weights, too (error feedback).
     """
     noisy = private_loss_and_gradient(objective, private) if private else None
 
@@ -98,7 +100,7 @@ def make_local_step(
         if proximal:
             pull = lambda g, w, a: g + proximal * (w - a)
             gradient = jax.tree.map(pull, gradient, client.params, client.anchor)
-        return value, masks.apply(client.masks, gradient)
+        return value, gradient if dense_gradient else masks.apply(client.masks, gradient)
 
     def train(client: ClientState, batch: Chunk):
         key, step_key = jax.random.split(client.key) if noisy else (client.key, client.key)

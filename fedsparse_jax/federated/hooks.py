@@ -1,10 +1,10 @@
 """What a method does to masks, and where in a round: hooks, one for each place where a method may step in::
 
-    at_init            before round 1, on the server         SNIP, GraSP, SynFlow, SalientGrads, FedDST
-    before_training    a client, with the model it was sent  LotteryFL (`lottery`)
-    after_training     a client, before it uploads           FedSparsify-Local, FedDST
-    upload_scores      a client, what the server asks for    PruneFL
-    after_aggregation  the server, after its step            FedSparsify-Global, PruneFL, FedDST
+    at_init            before round 1, on the server         SNIP, GraSP, SynFlow, SalientGrads, FedDST, FLASH
+    before_training    a client, with the model it was sent  LotteryFL (`lottery`), SCAFFOLD, FLASH with budgets
+    after_training     a client, before it uploads           FedSparsify-Local, FedDST, FedDIP (`error_feedback`)
+    upload_scores      a client, what the server asks for    PruneFL, RigL
+    after_aggregation  the server, after its step            FedSparsify-Global, PruneFL, FedDST, RigL, SET
 
 A `Hook` is a bundle of such functions, each pure and each optional. A function of a client knows one client; the
 builder (`algorithm`) maps it over the cohort, keeps the order of the hooks, and hands over data only where a hook
@@ -75,6 +75,7 @@ class Hook(NamedTuple):
     init_server_state: Callable[[Params], Params] | None = None  # (params) -> state
     update_server_state: Callable[..., Params] | None = None  # (context, state, scores, present) -> state
     wrap_optimizer: Callable | None = None  # (tx) -> tx, of the clients
+    dense_gradient: bool = False  # whether that optimizer is given the gradients of pruned weights, too
     target_sparsity: Callable[..., Array] | None = None  # (t, state, pace) -> share of prunable weights, for the report
     prunable: Callable[[Params], object] | None = None  # which leaves that is a share of
     paced: Paced | None = None  # the schedule, where it looks at the training
@@ -175,7 +176,7 @@ def regrow_on_clients(pruning: Pruning, regrowth: Regrowth) -> Hook:
     """
 
     def after_training(context: HookContext, client: ClientState, chunk) -> ClientState:
-        scores = lambda: context.scorer(regrowth.criterion)(client.params, context.key, chunk)
+        scores = lambda: context.scorer(regrowth.criterion)(client.params, _key_of_round(context), chunk)
         mask = _regrow(pruning, regrowth, context, client.params, client.masks, scores)
         return client._replace(params=masks.apply(mask, client.params), masks=mask)
 
@@ -192,28 +193,37 @@ def regrow_on_clients(pruning: Pruning, regrowth: Regrowth) -> Hook:
 def regrow_on_server(pruning: Pruning, regrowth: Regrowth) -> Hook:
     """The server lets weights come back, by the mean of the clients' scores (PruneFL, arXiv 1909.12326).
 
+    A criterion without data, as the random one of SET, is scored by the server itself, and nobody sends scores.
+
     Args:
         pruning, regrowth: see `regrow_on_clients`.
     """
+    on_data = regrowth.criterion.needs_batch
 
     def upload_scores(context: HookContext, client: ClientState, chunk):
-        score = lambda: context.scorer(regrowth.criterion)(client.params, context.key, chunk)
+        score = lambda: context.scorer(regrowth.criterion)(client.params, _key_of_round(context), chunk)
         scores = jax.lax.cond(regrowth.due(context.t), score, lambda: tree.zeros_like(client.params))
         return _of_prunable(pruning, scores)
 
     def after_aggregation(context: HookContext, params, mask, votes, scores):
-        return _regrow(pruning, regrowth, context, params, mask, lambda: scores)
+        own = lambda: regrowth.criterion.score(params, key=_key_of_round(context))
+        return _regrow(pruning, regrowth, context, params, mask, (lambda: scores) if on_data else own)
 
     return Hook(
-        upload_scores=upload_scores,
+        upload_scores=upload_scores if on_data else None,
         scores_due=regrowth.due,
         after_aggregation=after_aggregation,
         target_sparsity=lambda t, state, pace=None: pruning.sparsity(t, pace),
         prunable=pruning.prunable,
         paced=pruning.paced,
-        needs=DataNeeds(after_training=regrowth.criterion.needs_batch),
+        needs=DataNeeds(after_training=on_data),
         regrows=True,
     )
+
+
+def _key_of_round(context: HookContext) -> Key:
+    """A key of the round's own, so that random scores grow other weights each time."""
+    return jax.random.fold_in(context.key, context.t)
 
 
 def _of_prunable(pruning: Pruning, scores):

@@ -12,8 +12,11 @@ from fedsparse_jax.core import losses, masks, tree
 from fedsparse_jax.core.errors import ArgumentError
 from fedsparse_jax.core.optimizers import mask_optimizer_state
 from fedsparse_jax.core.types import Array, Chunk, ClientState, DataNeeds, Params
+from fedsparse_jax.federated.error_feedback import error_feedback
+from fedsparse_jax.federated.flash import flash
 from fedsparse_jax.federated.hooks import Hook, HookContext
 from fedsparse_jax.federated.mask_ownership import CLIENTS_OWN
+from fedsparse_jax.federated.powerpropagation import powerpropagation
 from fedsparse_jax.federated.scaffold import scaffold
 from fedsparse_jax.sparsity.pruning import Pruning
 
@@ -73,4 +76,10 @@ def accuracy_on(apply, params: Params, chunk: Chunk) -> Array:
     return correct.sum() / jnp.maximum(valid.sum(), 1).astype(jnp.float32)
 
 
-HOOKS: dict[str, Callable[..., Hook]] = {"lottery_tickets": lottery_tickets, "scaffold": scaffold}
+HOOKS: dict[str, Callable[..., Hook]] = {
+    "lottery_tickets": lottery_tickets,
+    "scaffold": scaffold,
+    "error_feedback": error_feedback,
+    "flash": flash,
+    "powerpropagation": powerpropagation,
+}

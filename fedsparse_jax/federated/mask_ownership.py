@@ -1,7 +1,8 @@
 """Whose mask outlives a round: the server's, one for all clients, or each client's own.
 
-In most methods the global mask is the only one that is kept; what a client changes, it changes until the merge. In
-LotteryFL every client keeps a mask of its own, is sent the global model within it, and the global model stays dense.
+In most methods the global mask is the only one that is kept; what a client changes, it changes until the merge. Where
+clients take parts of it (FLASH with budgets), their parts end with the round, and the global mask stays as it is.
+In LotteryFL every client keeps a mask of its own, is sent the global model within it, and the global model stays dense.
 """
 
 from collections.abc import Callable
@@ -95,4 +96,5 @@ def _own_params_down(server: ServerState, clients: ClientState, client_map: Clie
 
 
 SERVER_OWNS = MaskOwnership(False, _download_shared, _merge_shared, _shared_change, _shared_params_down)
+CLIENTS_TAKE_PARTS = SERVER_OWNS._replace(merge=_merge_own)
 CLIENTS_OWN = MaskOwnership(True, _download_own, _merge_own, _own_change, _own_params_down)

@@ -59,7 +59,7 @@ class Recipe(NamedTuple):
     @property
     def mask_ownership(self) -> MaskOwnership:
         """Whose masks outlive a round."""
-        return next((hook.mask_ownership for hook in self.hooks if hook.mask_ownership.clients_keep), SERVER_OWNS)
+        return next((hook.mask_ownership for hook in self.hooks if hook.mask_ownership != SERVER_OWNS), SERVER_OWNS)
 
     @property
     def clients_change_masks(self) -> bool:
@@ -70,6 +70,11 @@ class Recipe(NamedTuple):
     def clients_may_regrow(self) -> bool:
         """Whether a client may send a weight that it was not sent."""
         return self.mask_ownership.clients_keep or any(hook.regrows and hook.after_training for hook in self.hooks)
+
+    @property
+    def dense_gradient(self) -> bool:
+        """Whether the optimizer of the local steps is given the gradients of pruned weights, too."""
+        return any(hook.dense_gradient for hook in self.hooks)
 
     def personal_flags(self, params: Params) -> object | None:
         """Which leaves stay with their client, as a tree of bool; None where all are sent."""
@@ -100,9 +105,9 @@ def check_recipe(recipe: Recipe) -> None:
 
     Raises:
         ArgumentError: an unknown anchor.
-        UsageError: private steps beside hooks that look at data, hooks of the server beside masks of the clients,
-            more than one hook that keeps a state, a hook's state at the server beside regrowth, or leaves that stay
-            with their client and are all there are, or may be pruned.
+        UsageError: private steps beside hooks that look at data or at gradients of pruned weights, hooks of the server
+            beside masks of the clients, more than one hook that keeps a state, a hook's state at the server beside
+            regrowth, or leaves that stay with their client and are all there are, or may be pruned.
     """
     if recipe.proximal_anchor not in ANCHORS:
         rule = f"it must be one of {', '.join(ANCHORS)}"
@@ -111,6 +116,11 @@ def check_recipe(recipe: Recipe) -> None:
         raise UsageError(
             "Private local steps hide what training does with data, but this method also looks at data when it prunes "
             "or grows; choose a criterion such as 'magnitude', or train without private steps."
+        )
+    if recipe.private and recipe.dense_gradient:
+        raise UsageError(
+            "Private local steps give out the gradients of kept weights alone, but error feedback needs those of "
+            "pruned ones; leave out one of the two."
         )
     if recipe.mask_ownership.clients_keep and any(hook.after_aggregation for hook in recipe.hooks):
         raise UsageError(

@@ -81,6 +81,12 @@ def squared_gradient(params: Params, *, objective: Callable, batch: Chunk, **unu
     return jax.tree.map(jnp.square, jax.grad(objective)(params, batch))
 
 
+def signed_gradient(params: Params, *, objective: Callable, batch: Chunk, **unused):
+    r"""Score :math:`\partial L/\partial w`, signed, also of pruned weights: over batches and clients the mean is the
+    gradient of the common loss, by whose size weights grow back (RigL, arXiv 1911.11134; see `regrowth.swap`)."""
+    return jax.grad(objective)(params, batch)
+
+
 CRITERIA: dict[str, Criterion] = {
     "magnitude": Criterion(magnitude),
     "random": Criterion(random),
@@ -89,4 +95,5 @@ CRITERIA: dict[str, Criterion] = {
     "grasp": Criterion(grasp, needs_batch=True, joined=True),
     "synflow": Criterion(synflow, needs_batch=True),
     "squared_gradient": Criterion(squared_gradient, needs_batch=True),
+    "signed_gradient": Criterion(signed_gradient, needs_batch=True),
 }

@@ -34,33 +34,40 @@ class Regrowth(NamedTuple):
         return (t >= self.begin) & (t <= self.end) & ((t - self.begin) % self.every == 0)
 
 
-def swap(*, fraction: float = 0.5, end: int = 20) -> RegrowthRule:
-    r"""As many back as dropped, leaf by leaf: the counts stay what they are (FedDST, arXiv 2112.09824).
+def swap(
+    *, fraction: float = 0.5, end: int = 20, anneal: bool = True, dropped_may_return: bool = False
+) -> RegrowthRule:
+    r"""As many back as dropped, leaf by leaf: the counts stay what they are (FedDST, arXiv 2112.09824; RigL, arXiv
+    1911.11134; with random scores and without annealing SET, arXiv 1707.04780).
 
     .. math:: \alpha_t = \tfrac{\alpha}{2} (1 + \cos(\pi t / T_{end}))
 
-    of the kept weights of a leaf, the smallest ones, are dropped, and as many of those that were pruned before, the
-    highest scores, grow. A full leaf stays as it is.
+    of the kept weights of a leaf, the smallest ones, are dropped, and as many of those that were pruned before grow,
+    the scores farthest from zero. A full leaf stays as it is.
 
     Args:
         fraction: alpha, share of the kept weights. (The published code multiplies by alpha twice: for its reading
             give the square.)
         end: T_end, the round in which the share reaches zero.
+        anneal: whether the share falls; else it is alpha in every round.
+        dropped_may_return: whether what was just dropped may grow as well; it then keeps its value.
     """
     _check_fraction(fraction)
 
     def rule(params: Params, masks: Masks, scores, t: Array, sparsity: Array, prunable) -> Masks:
         progress = jnp.clip(t / end, 0, 1)
-        share = fraction / 2 * (1 + jnp.cos(jnp.pi * progress))
+        share = fraction / 2 * (1 + jnp.cos(jnp.pi * progress)) if anneal else jnp.float32(fraction)
 
         def readjust(weight, mask, score, flag):
             if not flag:
                 return mask
             flat, alive = jnp.abs(weight).ravel(), mask.ravel()
             kept = alive.sum(dtype=jnp.int32)
-            count = jnp.minimum(share_of(share, kept), flat.size - kept)
+            count = share_of(share, kept)
+            count = count if dropped_may_return else jnp.minimum(count, flat.size - kept)
             stay = keep_largest(flat, alive, flat.size - kept + count)
-            grown = keep_largest(score.ravel(), ~alive, flat.size - count)
+            may_grow = ~stay if dropped_may_return else ~alive
+            grown = keep_largest(jnp.abs(score).ravel(), may_grow, flat.size - count)
             return (stay | grown).reshape(mask.shape)
 
         return jax.tree.map(readjust, params, masks, scores, prunable)

@@ -48,8 +48,7 @@ def per_layer(scores, masks: Masks, sparsity: Array, prunable) -> Masks:
     def prune(score, mask, flag):
         if not flag:
             return mask
-        keep = keep_largest(score.ravel(), mask.ravel(), share_of(sparsity, mask.size))
-        return keep.reshape(mask.shape)
+        return keep_count(score, mask, mask.size - share_of(sparsity, mask.size))
 
     return jax.tree.map(prune, scores, masks, prunable)
 
@@ -68,9 +67,13 @@ def erk(scores, masks: Masks, sparsity: Array, prunable) -> Masks:
     total = sum(leaves[i].size for i in chosen)
     counts = erk_counts([leaves[i].shape for i in chosen], total - share_of(sparsity, total))
     for i, count in zip(chosen, counts, strict=True):
-        score, leaf = jax.tree.leaves(scores)[i], leaves[i]
-        leaves[i] = keep_largest(score.ravel(), leaf.ravel(), leaf.size - count).reshape(leaf.shape)
+        leaves[i] = keep_count(jax.tree.leaves(scores)[i], leaves[i], count)
     return jax.tree.unflatten(treedef, leaves)
+
+
+def keep_count(score: Array, mask: Array, count: Array) -> Array:
+    """The mask of one leaf with only the ``count`` largest scores."""
+    return keep_largest(score.ravel(), mask.ravel(), mask.size - count).reshape(mask.shape)
 
 
 def erk_counts(shapes, total: Array) -> list[Array]:
@@ -87,7 +90,16 @@ def erk_counts(shapes, total: Array) -> list[Array]:
         left = (total - jnp.where(full, sizes, 0).sum()).astype(jnp.float32)
         scale = left / jnp.maximum(jnp.where(full, 0, raw).sum(), 1e-9)
         full = full | (scale * raw >= room)
-    ideal = jnp.where(full, room, scale * raw)
+    return whole_counts(jnp.where(full, room, scale * raw), sizes, total)
+
+
+def whole_counts(ideal: Array, sizes: np.ndarray, total: Array) -> list[Array]:
+    """Counts near ``ideal f32[L]``, ``i32[]`` each, at most ``sizes i32[L]``, that sum up to ``total`` exactly; the
+    largest remainders are rounded up.
+
+    >>> [int(count) for count in whole_counts(jnp.array([1.5, 2.25, 0.25]), np.array([4, 4, 4], np.int32), 4)]
+    [2, 2, 0]
+    """
     counts = jnp.clip(jnp.floor(ideal).astype(jnp.int32), 0, sizes)
     by_remainder = jnp.argsort(jnp.argsort(counts.astype(jnp.float32) - ideal))
     rounded_up = by_remainder < total - counts.sum()
@@ -113,11 +125,7 @@ def with_floor(scope: Scope, floor: float) -> Scope:
         return scope
 
     def floored(scores, masks, sparsity, prunable):
-        def best(score, mask):
-            return keep_largest(score.ravel(), mask.ravel(), mask.size - math.ceil(floor * mask.size)).reshape(
-                mask.shape
-            )
-
+        best = lambda score, mask: keep_count(score, mask, math.ceil(floor * mask.size))
         safe = jax.tree.map(best, scores, masks)
         lifted = jax.tree.map(lambda keep, score: jnp.where(keep, jnp.inf, score), safe, scores)
         kept = scope(lifted, masks, sparsity, prunable)

@@ -135,6 +135,8 @@ BAD = {
         dict(hooks=dict(name="lottery_tickets", min_accuracy=0.2)),
         r"hooks.min_accuracy is a share of right predictions",
     ),
+    "error feedback": (dict(hooks=dict(name="error_feedback")), r"add 'server' to pruning.placement"),
+    "budgets": (dict(hooks=dict(name="flash", budgets=(2.0,))), r"hooks.budgets is \(2.0,\)"),
     "iterations": (dict(pruning__iterations=0), r"pruning.iterations is 0"),
     "sparsity": (dict(pruning__sparsity=1.2), r"pruning.schedule.final is 1.2"),
     "regrowth": (dict(regrowth__placement="begin"), r"regrowth.placement is 'begin'"),

@@ -51,9 +51,12 @@ def erk_counts(shapes, total):
         if not over:
             break
         full |= over
-    ideal = [sizes[i] if i in full else scale * raw[i] for i in range(len(shapes))]
-    counts = [math.floor(value) for value in ideal]
-    by_remainder = sorted(range(len(shapes)), key=lambda i: (counts[i] - ideal[i], i))
+    return whole_counts([sizes[i] if i in full else scale * raw[i] for i in range(len(shapes))], total)
+
+
+def whole_counts(ideal, total):
+    counts = [math.floor(value + 1e-9) for value in ideal]
+    by_remainder = sorted(range(len(ideal)), key=lambda i: (counts[i] - ideal[i], i))
     for i in by_remainder[: total - sum(counts)]:
         counts[i] += 1
     return counts
@@ -217,6 +220,8 @@ def score(criterion, p, x, y):
     g = gradient(p, x, y)
     if criterion == "squared_gradient":
         return {n: g[n] ** 2 for n in p}
+    if criterion == "signed_gradient":
+        return g
     if criterion == "snip":
         return {n: np.abs(p[n] * g[n]) for n in p}
     if criterion == "grasp":
@@ -228,18 +233,20 @@ def score(criterion, p, x, y):
 # --- regrowth -----------------------------------------------------------------------------------
 
 
-def swap(p, masks, scores, t, prunable, fraction, end):
-    share = fraction / 2 * (1 + math.cos(math.pi * min(t / end, 1)))
+def swap(p, masks, scores, t, prunable, fraction, end, anneal=True, dropped_may_return=False):
+    share = fraction / 2 * (1 + math.cos(math.pi * min(t / end, 1))) if anneal else fraction
     out = dict(masks)
     for n in masks:
         alive = np.ravel(masks[n])
         kept = int(alive.sum())
-        count = min(share_of(share, kept), alive.size - kept)
+        count = share_of(share, kept)
+        count = count if dropped_may_return else min(count, alive.size - kept)
         if not prunable[n] or count == 0:
             continue
         active, idle = np.flatnonzero(alive), np.flatnonzero(~alive)
         dropped = sorted(active, key=lambda i: (abs(np.ravel(p[n])[i]), i))[:count]
-        grown = sorted(idle, key=lambda i: (np.ravel(scores[n])[i], i))[-count:]
+        idle = [*idle, *dropped] if dropped_may_return else idle
+        grown = sorted(idle, key=lambda i: (abs(np.ravel(scores[n])[i]), i))[-count:]
         new = alive.copy()
         new[dropped], new[grown] = False, True
         out[n] = new.reshape(masks[n].shape)
@@ -314,6 +321,51 @@ def weighted(trees, weights):
     return {n: sum(w * tree[n] for w, tree in zip(weights, trees)) for n in trees[0]}
 
 
+def train_whole(w, masks, batches, rate, penalty, prunable):
+    """FedDIP: the gradient is that of the pruned model, and moves all weights."""
+    for x, y in batches:
+        pruned = zeroed(masks, w)
+        g = gradient(pruned, x, y)
+        pull = {n: penalty * pruned[n] / np.linalg.norm(pruned[n]) if prunable[n] else 0 for n in w}
+        w = {n: w[n] - rate * (g[n] + pull[n]) for n in w}
+    return w
+
+
+def train_roots(w, masks, batches, rate, exponent, prunable):
+    """SparsyFed: steps on v, with w = sign(v) |v|^exponent, in the prunable leaves."""
+    power = lambda values, e: np.sign(values) * np.abs(values) ** e
+    of_roots = lambda v: {n: power(v[n], exponent) if prunable[n] else v[n] for n in v}
+    v = {n: power(w[n], 1 / exponent) if prunable[n] else w[n] for n in w}
+    for x, y in batches:
+        g = gradient(of_roots(v), x, y)
+        slope = {n: exponent * np.abs(v[n]) ** (exponent - 1) if prunable[n] else 1 for n in v}
+        v = {n: np.where(masks[n], v[n] - rate * g[n] * slope[n], 0.0) for n in v}
+    return of_roots(v)
+
+
+def flash_masks(method, initial, rate, sizes, probe_of, ids, random):
+    """FLASH before round 1: mean densities after a warm-up of each client, and a random mask with them."""
+    masks, kept = {n: np.ones(w.shape, bool) for n, w in initial.items()}, []
+    for k in ids:
+        trained = train(dict(initial), masks, probe_of(0, k) * method["passes"], rate)
+        kept.append({n: m.sum() for n, m in select(method, trained, masks, method["schedule"](0), [], None).items()})
+    mean_counts, names = weighted(kept, sizes), [n for n in sorted(masks) if method["prunable"][n]]
+    size = sum(masks[n].size for n in names)
+    counts = whole_counts([mean_counts[n] for n in names], size - share_of(method["schedule"](0), size))
+    for n, count in zip(names, counts):
+        masks[n] = keep_mask(np.ravel(random[n]), np.ravel(masks[n]), masks[n].size - count).reshape(masks[n].shape)
+    return masks
+
+
+def part_of(w, masks, budget, prunable):
+    """The largest weights of each leaf, a share of those that are there."""
+    part = dict(masks)
+    for n in filter(prunable.get, masks):
+        gone = masks[n].size - share_of(budget, int(masks[n].sum()))
+        part[n] = keep_mask(np.abs(np.ravel(w[n])), np.ravel(masks[n]), gone).reshape(masks[n].shape)
+    return part
+
+
 def train(p, masks, batches, rate, proximal=0.0, correction=None):
     """Masked SGD; the proximal term pulls towards where training began; a correction is added to each gradient."""
     start = p
@@ -324,7 +376,7 @@ def train(p, masks, batches, rate, proximal=0.0, correction=None):
     return p
 
 
-def federated(method, initial, rounds, rate, sizes, batches_of, probe_of, ids_of, random=None):
+def federated(method, initial, rounds, rate, sizes, batches_of, probe_of, ids_of, random=None, random_of=None):
     """Plays ``rounds`` rounds from the formulas.
 
     Args:
@@ -333,6 +385,7 @@ def federated(method, initial, rounds, rate, sizes, batches_of, probe_of, ids_of
         sizes: examples of every client.
         batches_of, probe_of: ``(round, client) -> [(x, y), ...]``.
         ids_of: ``round -> clients``; round 0 for pruning before training.
+        random, random_of: scores of random pruning, and ``round -> scores`` of random growth.
 
     Returns:
         ``(params, masks, the clients' own masks)``
@@ -342,7 +395,7 @@ def federated(method, initial, rounds, rate, sizes, batches_of, probe_of, ids_of
     if "init" in place:
         for i in range(1, method.get("iterations", 1) + 1):
             ids, s = ids_of(0), 1 - (1 - method["schedule"](0)) ** (i / method.get("iterations", 1))
-            if method["criterion"] == "magnitude":
+            if method["criterion"] in ("magnitude", "random"):
                 masks = select(method, zeroed(masks, p), masks, s, [], random)
             else:
                 each = [
@@ -351,6 +404,9 @@ def federated(method, initial, rounds, rate, sizes, batches_of, probe_of, ids_of
                 ]
                 merged = weighted(each, [sizes[k] for k in ids])
                 masks = SCOPES[method["scope"]](merged, masks, s, prunable)
+        p = zeroed(masks, p)
+    if "flash" in place:
+        masks = flash_masks(method, p, rate, sizes, probe_of, ids_of(0), random)
         p = zeroed(masks, p)
     own = {k: masks for k in range(len(sizes))}
     prunings = dict.fromkeys(own, 0)
@@ -369,7 +425,16 @@ def federated(method, initial, rounds, rate, sizes, batches_of, probe_of, ids_of
                     prunings[k], w = prunings[k] + 1, zeroed(m, initial)
                 own[k] = m
             correction = zeroed(m, {n: control[n] - controls[k][n] for n in p})
-            begun, w = w, train(w, m, batches_of(t, k), rate, method.get("proximal", 0.0), correction)
+            if method.get("budgets"):
+                m = part_of(w, m, method["budgets"][k % len(method["budgets"])], prunable)
+                w = zeroed(m, w)
+            if method.get("exponent"):
+                w = train_roots(w, m, batches_of(t, k), rate, method["exponent"], prunable)
+            elif method.get("feedback"):
+                w = train_whole(w, m, batches_of(t, k), rate, method["feedback"](t), prunable)
+                m = {n: np.ones(w[n].shape, bool) for n in w}
+            else:
+                begun, w = w, train(w, m, batches_of(t, k), rate, method.get("proximal", 0.0), correction)
             if method.get("scaffold"):  # option II, as the paper writes it
                 far = rate * len(batches_of(t, k))
                 changed[k] = zeroed(m, {n: controls[k][n] - control[n] + (begun[n] - w[n]) / far for n in p})
@@ -381,7 +446,8 @@ def federated(method, initial, rounds, rate, sizes, batches_of, probe_of, ids_of
                 w = zeroed(m, w)
             regrow = method.get("regrow")
             if regrow:
-                growing = weighted([score("squared_gradient", w, x, y) for x, y in probe_of(t, k)], [1])
+                by = regrow.get("criterion", "squared_gradient")
+                growing = random_of(t) if by == "random" else weighted([score(by, w, *b) for b in probe_of(t, k)], [1])
                 grow.append(growing)
                 if regrow["place"] == "client" and regrow["due"](t):
                     m = swap(w, m, growing, t, prunable, regrow["fraction"], regrow["end"])
@@ -399,7 +465,7 @@ def federated(method, initial, rounds, rate, sizes, batches_of, probe_of, ids_of
             for n in p
         }
         target, agreed = ({n: merged[n][i] for n in p} for i in (0, 1))
-        if "arrival" in place:
+        if "arrival" in place or method.get("budgets"):
             target, agreed = {n: np.where(agreed[n], target[n], p[n]) for n in p}, masks
         if server:
             change = server.step({n: p[n] - target[n] for n in p}, masks)
@@ -410,7 +476,10 @@ def federated(method, initial, rounds, rate, sizes, batches_of, probe_of, ids_of
             masks = select(method, p, masks, method["schedule"](t), [], random, votes)
         if regrow and regrow["place"] == "server" and regrow["due"](t):
             scores = weighted(grow, counts)
-            masks = greedy(p, masks, scores, t, method["schedule"](t), prunable, regrow["fraction"])
+            if "swap" in regrow:
+                masks = swap(p, masks, scores, t, prunable, regrow["fraction"], regrow["end"], **regrow["swap"])
+            else:
+                masks = greedy(p, masks, scores, t, method["schedule"](t), prunable, regrow["fraction"])
         p = zeroed(masks, p)
         if server:
             server.silence(masks)

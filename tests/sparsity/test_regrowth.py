@@ -28,6 +28,15 @@ def test_swap_by_hand():
     assert rule(WEIGHTS, KEPT, SCORES, jnp.int32(10), 0.5, ALL)["w"].tolist() == KEPT["w"].tolist()
 
 
+def test_swap_of_rigl_and_set_by_hand():
+    # Without annealing half of four goes at the end, too: -1 and 2. Their scores, 9, are the best two: nothing changes.
+    rule = regrowth.swap(fraction=0.5, end=10, anneal=False, dropped_may_return=True)
+    assert rule(WEIGHTS, KEPT, SCORES, jnp.int32(10), 0.5, ALL)["w"].tolist() == KEPT["w"].tolist()
+    # Of signed scores the size counts: -7 and 6 beat 5 and the dropped ones' 1.
+    signed = {"w": jnp.array([0.0, 1.0, 0.0, 1.0, -7.0, 5.0, 6.0, -3.0])}
+    assert rule(WEIGHTS, KEPT, signed, jnp.int32(10), 0.5, ALL)["w"].tolist() == [1, 0, 1, 0, 1, 0, 1, 0]
+
+
 def test_a_full_leaf_is_left_alone():
     full = {"w": jnp.ones(8, bool)}
     assert regrowth.swap(fraction=0.5)(WEIGHTS, full, SCORES, jnp.int32(0), 0.5, ALL)["w"].all()

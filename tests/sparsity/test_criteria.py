@@ -28,6 +28,7 @@ BATCH = Chunk(jnp.array([[2.0]]), jnp.array([4.0]), jnp.ones(1, bool))
         ("grasp", 3 * 8 * 8.0),
         ("synflow", 3 * 1.0),  # R = |w| for an input of one
         ("squared_gradient", 64.0),
+        ("signed_gradient", 8.0),
     ],
 )
 def test_scores_by_hand(name, expected):
@@ -67,10 +68,10 @@ def test_agrees_with_numpy(name, seed):
 
 def test_only_criteria_that_differentiate_need_a_batch():
     on_data = {name for name, criterion in criteria.CRITERIA.items() if criterion.needs_batch}
-    assert on_data == {"snip", "salient_grads", "grasp", "synflow", "squared_gradient"}
+    assert on_data == {"snip", "salient_grads", "grasp", "synflow", "squared_gradient", "signed_gradient"}
     assert {name for name, criterion in criteria.CRITERIA.items() if criterion.joined} == {"snip", "grasp"}
 
 
 def test_every_criterion_has_a_number_worked_by_hand():
-    named = {"magnitude", "snip", "salient_grads", "grasp", "synflow", "squared_gradient", "random"}
+    named = {"magnitude", "snip", "salient_grads", "grasp", "synflow", "squared_gradient", "signed_gradient", "random"}
     assert set(criteria.CRITERIA) == named

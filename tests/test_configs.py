@@ -56,7 +56,8 @@ def check(records, name):
 
 
 QUICK = {"quickstart"}
-SLOW = [pytest.param(name, marks=[pytest.mark.slow] * (name not in QUICK)) for name in CONFIGS]
+ON_SCANS = [name for name in CONFIGS if "/" not in name] + ["methods/centralized", "methods/fedsparsify_local"]
+SLOW = [pytest.param(name, marks=[pytest.mark.slow] * (name not in QUICK)) for name in ON_SCANS]  # all: on the digits
 
 
 @pytest.mark.parametrize("name", SLOW)

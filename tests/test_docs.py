@@ -49,6 +49,7 @@ def test_own_arrays_reach_95_percent_sparsity_and_beat_predicting_the_mean(repos
     assert float(last[1]) < 4  # predicting the mean of ages from 45 to 80 is off by 8.75 years
 
 
+@pytest.mark.slow
 def test_the_python_in_the_readme_runs_on_the_arrays_of_the_example(repository):
     (block,) = python_blocks(repository / "README.md")
     assert len(block.splitlines()) <= 15

@@ -24,6 +24,7 @@ def two(repository, tmp_path_factory):
     return config
 
 
+@pytest.mark.slow
 def test_two_channels_train_and_predict(two, tmp_path):
     experiment = experiment_from_config(two)
     assert experiment.federation.inputs.shape == (6, 16, 18, 16, 2)
@@ -36,6 +37,7 @@ def test_two_channels_train_and_predict(two, tmp_path):
         evaluate_run(tmp_path / "run", two.data.root, [("data.options.image", "mwp1")])
 
 
+@pytest.mark.slow
 def test_a_network_sees_both_channels(two):
     """Its answer depends on each channel, and not in the same way."""
     model, _ = model_from_config(two)

@@ -109,6 +109,7 @@ def test_without_a_file_the_root_is_refused(root):
         image_sources.npz_images(root)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "write"), [("medmnist3d", write_medmnist3d), ("cifar10", write_cifar10)])
 def test_a_round_on_each(name, write, repository, tmp_path):
     config = load_config(f"{repository}/configs/cohorts/{name}.py:smoke")

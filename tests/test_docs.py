@@ -50,6 +50,21 @@ def test_own_arrays_reach_95_percent_sparsity_and_beat_predicting_the_mean(repos
 
 
 @pytest.mark.slow
+def test_fedsparsify_by_hand_reaches_95_percent_sparsity_and_beats_the_commonest_class(repository):
+    script = repository / "docs/examples/fedsparsify_by_hand.py"
+    assert len(script.read_text().splitlines()) < 80 and "config" not in script.read_text()
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True)
+    lines = [
+        re.fullmatch(r"round ( \d|\d\d): sparsity (0\.\d+), test accuracy (0\.\d+)", line)
+        for line in done.stdout.splitlines()
+    ]
+    assert [int(line[1]) for line in lines] == list(range(1, 31))
+    sparsities = [float(line[2]) for line in lines]
+    assert sparsities == sorted(sparsities) and sparsities[3] == 0 and sparsities[-11:] == [0.95] * 11
+    assert float(lines[-1][3]) > 0.85  # ten classes: the commonest one is a tenth
+
+
+@pytest.mark.slow
 def test_the_python_in_the_readme_runs_on_the_arrays_of_the_example(repository):
     (block,) = python_blocks(repository / "README.md")
     assert len(block.splitlines()) <= 15

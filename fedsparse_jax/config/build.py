@@ -50,6 +50,7 @@ from fedsparse_jax.runs.experiment import (
 )
 from fedsparse_jax.runs.faults import Faults
 from fedsparse_jax.runs.run_dir import is_of_0_1, recorded_people
+from fedsparse_jax.runs.trackers import find_tracker
 
 
 def load_config(spec: str) -> ConfigDict:
@@ -152,6 +153,9 @@ def experiment_from_config(
     checks.check_early_stopping(config)
     checks.check_order(config)
     checks.check_log_of_leaks(config)
+    with argument_path("log"):
+        tracker = find_tracker(config.log.tracker)
+    output = Output(config.checkpoint.every, config.checkpoint.keep, config.log.tensorboard, tracker)
     task, source = checks.check_task(config), source_from_config(config)
     if source:
         config = with_numbers_of(config, source)
@@ -180,7 +184,7 @@ def experiment_from_config(
         cohorts=Cohorts(size, config.solo_rounds, config.order if config.order in TRAVELS else ""),
         batching=Batching(config.client.batch_size, config.client.epochs, config.pruning.batches),
         execution=_execution(config, data, size),
-        output=Output(config.checkpoint.every, config.checkpoint.keep, config.log.tensorboard),
+        output=output,
         messages=messages,
         faults=Faults(**{key: config.faults[key] for key in Faults._fields}),
         model_choice=ModelChoice(final_sparsity(config, recipe, params), config.early_stopping.patience),

@@ -141,3 +141,4 @@ def _add_execution(config: ConfigDict) -> None:
     config.early_stopping = dict(patience=0)
     # audit_every: rounds between two privacy audits by audit_attacks (membership_auc_* in the log); 0 for none.
     config.log = dict(tensorboard=True, report=True, audit_every=0, audit_attacks=("error_threshold",))
+    config.log.tracker = ""  # who is told of every round: wandb | mlflow | FILE.py:FUNCTION; "" for nobody

@@ -42,7 +42,7 @@ def saved_rounds(workdir: Path) -> list[int]:
 
 
 def upgrade_config(stored: dict) -> ConfigDict:
-    """The config of a run folder, with today's defaults for keys that it did not have yet; one device."""
+    """The config of a run folder, with today's defaults for keys that it did not have yet; one device, no tracker."""
     config = defaults()
     with config.unlocked():
         for key, value in stored.items():
@@ -50,6 +50,7 @@ def upgrade_config(stored: dict) -> ConfigDict:
             plain_keys = isinstance(section, ConfigDict) and "name" not in section
             config[key] = {**section.to_dict(), **value} if plain_keys else value
         config.execution.devices = 1
+        config.log.tracker = ""  # whoever opens a folder runs no code that it names
     return config
 
 

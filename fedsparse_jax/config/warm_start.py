@@ -1,11 +1,11 @@
-"""Where a run's weights come from, if not from the seed: another run, or a file that a user has downloaded.
+"""Where a run's weights come from, if not from the seed: another run, its sparse file, or a file from elsewhere.
 
 ``model.init_from`` names the place. A leaf that is there with the shape of the network's own is taken, with its mask;
 every other leaf is newly initialised, and named before round 1. The resolved config holds a hash of what was taken, so
 that a run goes on from the same weights or not at all.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,11 +19,13 @@ from fedsparse_jax.core.errors import UsageError
 from fedsparse_jax.core.types import Masks, Model, Params
 from fedsparse_jax.data.federation import Federation
 from fedsparse_jax.data.roster import is_trained_on
+from fedsparse_jax.export.sparse_file import read_sparse
 from fedsparse_jax.models import sfcn
 from fedsparse_jax.runs.checkpoint import digest_of_arrays
 from fedsparse_jax.runs.run_dir import recorded_people
 
 SEEN_BY_NETWORK = ("shape", "channels", "align", "normalise")  # keys of data
+OUTPUTS = ("output_mean", "output_scale")  # keys of model
 
 
 class Source(NamedTuple):
@@ -32,7 +34,8 @@ class Source(NamedTuple):
     params: Params  # may lack leaves of the network, and have others
     masks: Masks | None = None  # of the same leaves; None where nothing is pruned
     licence: str = ""  # what a user must be told
-    config: ConfigDict | None = None  # of the run they come from, if it is one
+    network: Mapping[str, Any] = {}  # of the section model of the run that they come from: its name and ``OUTPUTS``
+    seen: Mapping[str, Any] = {}  # keys of its section data, of ``SEEN_BY_NETWORK``
     trained_on: frozenset[str] = frozenset()  # ids of its people
 
 
@@ -49,7 +52,26 @@ def read_run(folder: Path, which: str) -> Source:
     """The model of a run, within its mask."""
     config, _, server = load_run(folder, chosen_round(folder, which))
     people = frozenset(entry.participant_id for entry in recorded_people(folder) if is_trained_on(entry.set))
-    return Source(masks.apply(server.masks, server.params), server.masks, config=config, trained_on=people)
+    seen = {key: config.data[key] for key in SEEN_BY_NETWORK}
+    params = masks.apply(server.masks, server.params)
+    return Source(params, server.masks, network=config.model.to_dict(), seen=seen, trained_on=people)
+
+
+def read_exported(file: Path, which: str) -> Source:
+    """The model in a sparse file, with what its card tells of the network, the scans and the licence."""
+    params, kept, card = read_sparse(file)
+    try:
+        _, *shape, channels = card["preprocessing"]["inputs"]
+        told = {**card["preprocessing"], "shape": shape, "channels": channels}
+        seen = {key: told[key] for key in SEEN_BY_NETWORK if key in told}
+        numbers = {key: float(card["network"][key]) for key in OUTPUTS if card["network"].get(key) is not None}
+        network = {"name": card["network"]["name"], **numbers}
+        return Source(params, kept, f"Licence of {file}: {card['licence']}.", network, seen)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UsageError(
+            f"The model card in {file} does not tell what a start needs to know; write the file anew by "
+            "scripts/export.py, or give the run folder as model.init_from."
+        ) from error
 
 
 def read_published_sfcn(file: Path, which: str) -> Source:
@@ -84,15 +106,15 @@ def with_numbers_of(config: ConfigDict, source: Source) -> ConfigDict:
     Raises:
         UsageError: the config asks for another scale.
     """
-    if source.config is None or source.config.model.name != config.model.name:
+    if source.network.get("name") != config.model.name:
         return config
     changed = config.copy_and_resolve_references()
     with changed.unlocked():
-        for key in ("output_mean", "output_scale"):
-            trained = source.config.model.get(key)
+        for key in OUTPUTS:
+            trained = source.network.get(key)
             if trained is not None and changed.model.get(key) is None:
                 changed.model[key] = trained
-    asked, trained = (one.model.get("output_scale") for one in (changed, source.config))
+    asked, trained = (one.get("output_scale") for one in (changed.model, source.network))
     if asked != trained:
         raise UsageError(
             f"model.output_scale is {asked}, but the weights of {config.model.init_from} were trained with "
@@ -155,9 +177,7 @@ def _taken(section: ConfigDict, fits: dict, there: dict, wanted: dict, sha256: s
 
 def _seen_otherwise(source: Source, data: ConfigDict) -> str:
     """What of the scans is other than it was for the run that the weights come from."""
-    if source.config is None:
-        return ""
-    pairs = ((key, source.config.data[key], data[key]) for key in SEEN_BY_NETWORK)
+    pairs = ((key, before, data[key]) for key, before in source.seen.items())
     plain = lambda value: tuple(value) if isinstance(value, list) else value
     differ = [f"data.{key} was {before!r} and is {now!r}" for key, before, now in pairs if plain(before) != plain(now)]
     return f"Note: the weights were trained on scans read otherwise: {'; '.join(differ)}." if differ else ""
@@ -175,6 +195,7 @@ def _known_people(source: Source, federation: Federation) -> str:
 # How each kind of place is read, by the end of its name: (path, which) -> Source.
 READERS: dict[str, Callable[[Path, str], Source]] = {
     "folder": read_run,
+    ".sparse": read_exported,
     ".p": read_published_sfcn,
     ".pth": read_published_sfcn,
     ".pt": read_published_sfcn,

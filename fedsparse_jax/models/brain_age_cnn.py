@@ -82,8 +82,9 @@ def brain_age_cnn(
     return from_nnx(lambda rngs: BrainAgeCNN(tuple(widths), channels, *how, rngs=rngs))
 
 
-def brain_age_chain(shape, *, widths=WIDTHS, output_scale=1.0, classes=0, **unused) -> LayerChain:
+def brain_age_chain(shape, *, widths=WIDTHS, output_scale=1.0, classes=0, norm="instance", **unused) -> LayerChain:
     """The network of `brain_age_cnn` with these options, taken apart."""
-    blocks = [Block(f"conv{i}", norm=True, pool=True) for i in range(1, len(widths))]
-    top = Block("top", norm=True, pool=False)
+    normed = norm == "instance"
+    blocks = [Block(f"conv{i}", normed, pool=True) for i in range(1, len(widths))]
+    top = Block("top", normed, pool=False)
     return LayerChain((*blocks, top), average=True, dense=("head",), scale=None if classes else output_scale)

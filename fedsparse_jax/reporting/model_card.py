@@ -48,6 +48,7 @@ def model_card(files: RunFiles, round_: int, kept: Mapping[str, tuple[int, int]]
         "predicts": _predicts(files),
         "round": round_,
         "rounds": config.get("rounds"),
+        "network": {key: value for key, value in config.get("model", {}).items() if not key.startswith("init_")},
         "data": _data(files),
         "split": {
             "partition": config.get("partition"),
@@ -172,6 +173,7 @@ def card_text(card: Mapping[str, Any]) -> str:
         f"# Model card: {_said(card['predicts'])} by {card['method']}": _about_it(card),
         "## Data": _about_data(card["data"]),
         "## Split": ["People are divided, and never their scans.", _facts(card["split"])],
+        "## Network": [_facts(card["network"])],
         "## Sparsity": _about_sparsity(card["sparsity"]),
         "## Errors": _about_errors(card["errors"]),
         "## Privacy": [_promise(card["privacy"]["epsilon"])],

@@ -46,6 +46,7 @@ class Output(NamedTuple):
     checkpoint_every: int = 1  # rounds between two
     checkpoints_kept: int = 5  # the newest
     tensorboard: bool = False
+    tracker: Callable | None = None  # who is told of every round, a `trackers.Tracker`
 
 
 class ModelChoice(NamedTuple):

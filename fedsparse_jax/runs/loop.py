@@ -7,7 +7,7 @@ checkpoint, log) while the device trains the next one.
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -31,6 +31,7 @@ from fedsparse_jax.runs.likeness import write_likeness
 from fedsparse_jax.runs.quality import write_quality
 from fedsparse_jax.runs.records import SICK, UNSENT, RoundRecord, make_record
 from fedsparse_jax.runs.round import RoundResult, Runner, initial_server, make_runner, play_round, sample_cohort
+from fedsparse_jax.runs.trackers import tracked
 
 VOLUMES = 5  # axes of scans and their channels
 Print = Callable[[str], None]
@@ -59,9 +60,14 @@ def _run(experiment: Experiment, workdir: Path, print_fn: Print) -> list[RoundRe
         manager = stack.enter_context(checkpoint.open_manager(workdir, output.checkpoints_kept, best_round))
         server, before = _resume(runner, manager, workdir, print_fn)
         records.extend(before)
-        plot = stack.enter_context(metrics_log.tensorboard(workdir, records)) if output.tensorboard else None
+        watchers = []
+        if output.tensorboard:
+            watchers.append(stack.enter_context(metrics_log.tensorboard(workdir, records)))
+        if output.tracker:
+            told = tracked(output.tracker, experiment.config, workdir, records, print_fn)
+            watchers.append(stack.enter_context(told))
         shared_masks = _load_client_records(runner, server, workdir, print_fn)
-        write_round = RoundWriter(runner, workdir, manager, records, shared_masks, plot, print_fn)
+        write_round = RoundWriter(runner, workdir, manager, records, shared_masks, watchers, print_fn)
         writer_thread = stack.enter_context(ThreadPoolExecutor(1))  # the first to leave: it finishes what it keeps
         pending: Future = writer_thread.submit(lambda: None)
         for result in () if write_round.ended else fold_rounds(runner, server, shared_masks):
@@ -111,12 +117,12 @@ class RoundWriter:
         manager,
         records: list[RoundRecord],
         shared_masks: SharedMasks,
-        plot: Callable[[RoundRecord], None] | None,
+        watchers: Sequence[Callable[[RoundRecord], None]],
         print_fn: Print,
     ):
         self.runner, self.workdir, self.manager = runner, workdir, manager
         self.records, self.shared_masks = records, shared_masks
-        self.plot, self.print_fn = plot, print_fn
+        self.watchers, self.print_fn = watchers, print_fn
         self.last = time.monotonic()
 
     @property
@@ -139,8 +145,8 @@ class RoundWriter:
         _refuse_divergence(experiment, records, self.workdir)
         metrics_log.append_record(self.workdir, record)
         self._save(record.round, result.server, traffic)
-        if self.plot:
-            self.plot(record)
+        for tell in self.watchers:
+            tell(record)
         left = console.seconds_left(records, experiment.rounds)
         self.print_fn(console.round_line(record, experiment.task, experiment.rounds, left))
         for sentence in console.warnings(record, before):

@@ -12,6 +12,7 @@ The files::
     likeness.npz        how scans of the training look (`likeness`)
     tensorboard/        the same numbers as metrics.jsonl           report.html       and figures/, by `reporting`
     attack.json         what an audit found, by `studies.audit_run`
+    tracker.json        what a service calls the run, where it is told of the rounds (`trackers`)
     noise_entropy.txt   of private training only, and secret: whoever knows it can take the noise away
 """
 

@@ -40,11 +40,17 @@ def export_run(workdir: Path, format_: str, round_: int | None = None, licence: 
         licence: of the model, for its card.
 
     Raises:
-        UsageError: no such run, round or format, a package is missing, or the file would predict otherwise.
+        UsageError: no such run, round or format, no whole model, a package is missing, or the file would predict
+            otherwise.
     """
     if format_ not in FORMATS:
         raise UsageError(f"--format is {format_!r}: it must be one of {', '.join(FORMATS)}.")
     config, _, server = load_run(workdir, round_)
+    if config.client.personal:
+        raise UsageError(
+            f"client.personal is {tuple(config.client.personal)}, so that there is no whole model that could be "
+            "exported; export a run that sends all leaves."
+        )
     network = _network(workdir, config, server, licence)
     content = FORMATS[format_].write(network)
     inputs = np.random.default_rng(0).normal(size=(CHECKED, *network.shape)).astype(np.float32)

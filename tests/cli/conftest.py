@@ -1,5 +1,6 @@
 """The scripts as processes, as a user starts them."""
 
+import contextlib
 import json
 import os
 import signal
@@ -33,11 +34,14 @@ def start(surroundings):
 
 
 @pytest.fixture(scope="session")
-def call(surroundings, tmp_path_factory):
-    """Runs a script in a fork of a process that has imported all packages; returns what it printed."""
-    folder = tmp_path_factory.mktemp("printed")
-    command = [sys.executable, "-m", "tests.helpers.script_server"]
-    with subprocess.Popen(command, stdin=PIPE, stdout=PIPE, **surroundings) as server:
+def scripts(tmp_path_factory):
+    """Starts a process that has imported all packages, in given surroundings, and runs scripts in forks of it."""
+
+    @contextlib.contextmanager
+    def serve(surroundings):
+        folder = tmp_path_factory.mktemp("printed")
+        command = [sys.executable, "-m", "tests.helpers.script_server"]
+        server = subprocess.Popen(command, stdin=PIPE, stdout=PIPE, **surroundings)
 
         def run(script, *flags):
             files = dict(out=str(folder / "out"), err=str(folder / "err"))
@@ -46,5 +50,15 @@ def call(surroundings, tmp_path_factory):
             code = int(server.stdout.readline())
             return CompletedProcess(flags, code, (folder / "out").read_text(), (folder / "err").read_text())
 
+        with server:
+            yield run
+            server.stdin.close()
+
+    return serve
+
+
+@pytest.fixture(scope="session")
+def call(surroundings, scripts):
+    """Runs a script in a fork of a process that has imported all packages; returns what it printed."""
+    with scripts(surroundings) as run:
         yield run
-        server.stdin.close()

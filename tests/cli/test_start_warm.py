@@ -26,19 +26,22 @@ def typed(call, tmp_path_factory):
     for command in re.findall(r"^ +python (.+)$", PAGE.read_text().replace("\\\n", ""), re.MULTILINE):
         small = re.sub(r"(--config=\S+\.py)(:?)", r"\1:smoke+", command).replace("+ ", " ")
         script, *flags = shlex.split(small.replace("runs/", f"{folder}/").replace(PUBLISHED, f"{folder / PUBLISHED}"))
-        more = NARROW if PUBLISHED in command else []
-        done = call(Path(script).stem, *flags, *more, "--config.log.tensorboard=False", "--config.log.report=False")
+        more = ["--config.log.tensorboard=False", "--config.log.report=False"] if "train" in script else []
+        more += NARROW if PUBLISHED in command else []
+        done = call(Path(script).stem, *flags, *more)
         assert done.returncode == 0, f"{command}\n{done.stderr}"
         printed.append(done.stdout)
     return printed, folder
 
 
 def test_a_run_is_pruned_and_tuned_from_the_weights_of_another(typed):
-    (_, pruned, tuned, _), folder = typed
+    (_, pruned, tuned, _, sent, _), folder = typed
     assert f"Weights from {folder / 'dense'}: 6 of 6 leaves" in pruned
     assert f"Weights from {folder / 'pruned'}: 6 of 6 leaves" in tuned
+    assert f"Weights from {folder / 'pruned.sparse'}: 6 of 6 leaves" in sent and "pruned.sparse: CC BY 4.0.\n" in sent
     assert [round(record.sparsity, 2) for record in read_records(folder / "pruned")][-4:] == [0.95] * 4
-    assert [round(record.sparsity, 2) for record in read_records(folder / "tuned")] == [0.95] * 4
+    for name in ("tuned", "sent"):
+        assert [round(record.sparsity, 2) for record in read_records(folder / name)] == [0.95] * 4
 
 
 def test_the_published_file_is_taken_with_its_licence(typed):

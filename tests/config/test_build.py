@@ -2,7 +2,15 @@
 
 import pytest
 
-from fedsparse_jax.config import defaults, experiment_from_config, load_config, read_scans, shrink_for_smoke_test
+from fedsparse_jax.config import (
+    defaults,
+    experiment_from_config,
+    load_config,
+    override,
+    read_scans,
+    shrink_for_smoke_test,
+    upgrade_config,
+)
 from fedsparse_jax.config.build import federation_from_config, model_from_config
 from fedsparse_jax.core.errors import UsageError
 
@@ -35,6 +43,7 @@ BAD = {
     "no patience": (dict(early_stopping__patience=-1), r"^early_stopping.patience is -1: it must not be negative"),
     "validation": (dict(data__validation_share=1.5), r"^data.validation_share is 1.5: it is a share of the people who"),
     "nobody validates": (dict(data__validation_share=1e-6), r"^data.validation_share is 1e-06: of 3\d people it puts 0"),
+    "tracker": (dict(log__tracker="nobody"), r"^log.tracker is 'nobody': it must be one of wandb, mlflow, or FILE.py"),
     "model": (dict(model=dict(name="resnet")), r"model.name is 'resnet': it must be one of brain_age_cnn, flat_cnn"),
     "option": (
         dict(model=dict(name="flat_cnn", widhts=(4,))),
@@ -235,3 +244,12 @@ def test_nobodys_home_is_one_sentence_that_names_the_key(monkeypatch):
         UsageError, match=r"^data.cache_dir is '~/.cache.*nobody knows your home folder; set --.*HOME\.$"
     ):
         read_scans(change(data__cache_dir="~/.cache/fedsparse_jax"))
+
+
+def test_a_run_is_told_by_the_tracker_that_is_named_and_whoever_opens_its_folder_is_not(tmp_path):
+    (tmp_path / "mine.py").write_text("def tell(config, workdir):\n    pass\n")
+    digits = load_config("configs/methods/fedavg.py:digits+smoke")
+    assert experiment_from_config(digits).output.tracker is None
+    config = override(digits, [("log.tracker", f"{tmp_path / 'mine.py'}:tell")])
+    assert experiment_from_config(config).output.tracker.__name__ == "tell"
+    assert upgrade_config(config.to_dict()).log.tracker == ""

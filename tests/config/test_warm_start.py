@@ -7,9 +7,11 @@ import pytest
 from fedsparse_jax.config import experiment_from_config, load_config, load_run, override
 from fedsparse_jax.core import masks
 from fedsparse_jax.core.errors import UsageError
+from fedsparse_jax.export import read_sparse, sparse_bytes
 from fedsparse_jax.models.sfcn import params_of_sfcn
 from fedsparse_jax.runs import run_experiment
 from fedsparse_jax.runs.checkpoint import state_digest
+from fedsparse_jax.studies import export_run
 from tests.helpers import torch_writer
 from tests.helpers.interrupted import QUIET, Killed, stop_after
 
@@ -119,6 +121,31 @@ def test_a_warm_run_that_was_stopped_goes_on_bit_for_bit_and_only_from_the_same_
     assert state_digest(whole) == state_digest(parts)
 
 
+def exported(run, file):
+    file.write_bytes(export_run(run, "sparse", licence="CC BY 4.0").content)
+    return file
+
+
+def test_a_sparse_file_is_as_good_a_start_as_its_run(source, tmp_path):
+    file, (_, network, last) = exported(source, tmp_path / "model.sparse"), load_run(source)
+    experiment, server = start_of(config_of("fedavg", ("model.init_from", str(file))))
+    from_run, _ = start_of(config_of("fedavg", ("model.init_from", str(source))))
+    same((server.params, server.masks), (last.params, last.masks))
+    inputs = experiment.federation.inputs[experiment.federation.test]
+    same(experiment.model.apply(server.params, inputs), network.apply(last.params, inputs))
+    assert experiment.config["model"]["init_sha256"] == from_run.config["model"]["init_sha256"]
+    assert experiment.remarks[1] == f"Licence of {file}: CC BY 4.0."
+
+
+@pytest.mark.parametrize("damage", [None, {}, {"network": []}, {"network": {"name": "mlp", "output_scale": "much"}}])
+def test_a_sparse_file_whose_card_tells_too_little_is_refused(source, tmp_path, damage):
+    model = read_sparse(exported(source, tmp_path / "model.sparse"))
+    card = damage and {**model.card, **damage}
+    (tmp_path / "other.sparse").write_bytes(sparse_bytes(model.params, model.masks, card))
+    with pytest.raises(UsageError, match=r"The model card in .*other\.sparse does not tell what a start needs to know"):
+        start_of(config_of("fedavg", ("model.init_from", str(tmp_path / "other.sparse"))))
+
+
 NARROW = (2, 3, 2)
 
 
@@ -169,16 +196,20 @@ def test_what_cannot_be_begun_from_is_refused(settings, message, source):
 
 
 @pytest.mark.slow
-def test_the_scale_of_the_outputs_comes_with_the_weights(tmp_path):
+def test_the_scale_of_the_outputs_comes_with_the_weights_of_a_run_and_of_its_file(tmp_path):
     cache = ("data.cache_dir", str(tmp_path / "cache"))
     base = [cache, ("log.report", "False"), ("log.tensorboard", "False"), ("rounds", "1")]
     small = override(load_config("configs/quickstart.py:dense+smoke"), base)
     run_experiment(experiment_from_config(small), tmp_path / "run", QUIET)
-    trained = load_run(tmp_path / "run")[0].model
-    begin = ("model.init_from", str(tmp_path / "run"))
-    experiment = experiment_from_config(override(small, [begin, ("seed", "7"), ("data.normalise", "brain")]))
-    resolved = experiment.config["model"]
-    assert (resolved["output_mean"], resolved["output_scale"]) == (trained.output_mean, trained.output_scale)
-    assert any("data.normalise was 'volume' and is 'brain'" in remark for remark in experiment.remarks)
-    with pytest.raises(UsageError, match=r"model.output_scale is 5.0, but the weights of .* leave it out"):
-        experiment_from_config(override(small, [begin, ("model.output_scale", "5.0")]))
+    config, network, last = load_run(tmp_path / "run")
+    for place in (tmp_path / "run", exported(tmp_path / "run", tmp_path / "model.sparse")):
+        begin = ("model.init_from", str(place))
+        experiment, server = start_of(override(small, [begin, ("seed", "7"), ("data.normalise", "brain")]))
+        for key in ("output_mean", "output_scale"):
+            assert experiment.config["model"][key] == config.model[key]
+        scans = experiment.federation.inputs[experiment.federation.test]
+        same(experiment.model.apply(server.params, scans), network.apply(last.params, scans))
+        notes = [remark for remark in experiment.remarks if remark.startswith("Note: the weights were trained on")]
+        assert [note.partition("otherwise: ")[2] for note in notes] == ["data.normalise was 'volume' and is 'brain'."]
+        with pytest.raises(UsageError, match=r"model.output_scale is 5.0, but the weights of .* leave it out"):
+            experiment_from_config(override(small, [begin, ("model.output_scale", "5.0")]))

@@ -19,10 +19,13 @@ def test_every_network_is_tried():
     assert CHAINS.keys() == MODELS.keys() == NETWORKS.keys()
 
 
-@pytest.mark.parametrize(("name", "classes"), [*((name, None) for name in NETWORKS), ("flat_cnn", 3)])
-def test_the_chain_computes_what_the_network_does(name, classes):
+VARIANTS = [*((name, {}) for name in NETWORKS), ("flat_cnn", {"classes": 3}), ("brain_age_cnn", {"norm": "none"})]
+
+
+@pytest.mark.parametrize(("name", "others"), VARIANTS)
+def test_the_chain_computes_what_the_network_does(name, others):
     shape, options = NETWORKS[name]
-    options = options if classes is None else {**options, "classes": classes}
+    options = {**options, **others}
     model, chain = MODELS[name](shape, **options), CHAINS[name](shape, **options)
     shapes, rng = jax.eval_shape(model.init, jax.random.key(0)), np.random.default_rng(1)
     params = jax.tree.map(lambda leaf: rng.normal(0, 0.3, leaf.shape).astype(np.float32), shapes)  # biases, too

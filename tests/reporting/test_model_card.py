@@ -14,7 +14,8 @@ KEPT = {"conv1/kernel": (5, 100), "head/kernel": (0, 20)}
 
 def put(folder, **changes):
     """A run of two rounds: five people of 41 to 49 years at site a and one of 63 at b, each 2 years too old."""
-    config = {"task": "regression", "rounds": 2, "seed": 7, "partition": {"name": "site"}, "data": {
+    config = {"task": "regression", "rounds": 2, "seed": 7, "partition": {"name": "site"}, "model": {
+        "name": "flat_cnn", "output_scale": 9.5, "init_from": "/home/me/run"}, "data": {
         "source": "bids", "shape": [91, 109, 91], "channels": 1, "align": "affine", "normalise": "volume",
         "label": "age", "options": {"desc": "brain", "participants": "/home/me/people.tsv"}, "test_share": 0.2}}  # fmt: skip
     lines = [{"round": t, "test_mae": 5.0 - t, "validation_mae": 4.0, "predict_mean_mae": 6.0} for t in (1, 2)]
@@ -49,6 +50,7 @@ def test_the_numbers_by_hand(tmp_path):
     ]
     assert [(row["group"], row["n"], row["mae"]) for row in errors["by_site"]] == [("a", 5, 2), ("b", 1, None)]
     assert card["preprocessing"]["voxel_mm"] == [2, 2, 2] and card["preprocessing"]["options"] == {"desc": "brain"}
+    assert card["network"] == {"name": "flat_cnn", "output_scale": 9.5}
     assert card["licence"] == "CC0" and json.loads(json.dumps(card)) == card
 
 
@@ -56,6 +58,7 @@ def test_what_is_written_names_no_person_and_no_path(tmp_path):
     text = card_text(model_card(put(tmp_path), 2, KEPT))
     assert "sub-" not in text and "/home" not in text and str(tmp_path) not in text
     assert "5 of 120 weights are kept, a sparsity of 0.9583." in text and "| conv1/kernel | 5 | 100 |" in text
+    assert "- output scale: 9.5" in text
     assert "| 60 to 70 | 1 | too few | too few |" in text and "- age is missing: 2" in text
     assert "Of the model: not stated." in text and "Training was not differentially private." in text
 

@@ -1,5 +1,7 @@
 """A run's model as a file: what is checked before it is handed out."""
 
+import importlib
+
 import jax
 import numpy as np
 import pytest
@@ -26,6 +28,15 @@ def test_a_file_that_would_predict_otherwise_is_refused(dense_run, monkeypatch):
     monkeypatch.setitem(CHAINS, "flat_cnn", lambda *args, **options: right(*args, **options)._replace(divisor=1.0))
     with pytest.raises(UsageError, match=r"^The onnx file would predict otherwise than flat_cnn; .*CHAINS"):
         export_run(dense_run, "onnx")
+
+
+def test_a_run_whose_leaves_stay_with_their_clients_is_refused(dense_run, monkeypatch):
+    config, network, server = load_run(dense_run)
+    config.client.personal = ("head/*",)
+    module = importlib.import_module("fedsparse_jax.studies.export_run")
+    monkeypatch.setattr(module, "load_run", lambda *_: (config, network, server))
+    with pytest.raises(UsageError, match=r"^client\.personal is \('head/\*',\), so that there is no whole model"):
+        export_run(dense_run, "sparse")
 
 
 def test_an_unknown_format_is_refused(dense_run):

@@ -27,7 +27,7 @@ LEFT_OUT_IF_EMPTY = ("clients", "sites", "age_bias", "left_out", "void", "may_be
 LEAKAGE = ("train_mae", "train_nll", "membership_auc_")  # beginnings of the keys that share a field
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class RoundRecord:
     """What is known of a finished round. A key that does not apply is left out of the line."""
 
@@ -111,6 +111,10 @@ class RoundRecord:
     )
     collapsed: Annotated[list[str], "kernels without any kept weight"] = dataclasses.field(default_factory=list)
     seconds: Annotated[float, "wall time since the round before"] = NAN
+
+    def __eq__(self, other: object) -> bool:
+        """Whether the lines are the same. NaN, which marks what is missing, would equal nothing."""
+        return isinstance(other, RoundRecord) and self.to_json() == other.to_json()
 
     def to_json(self) -> dict[str, Any]:
         """The line's object, in the order of the fields."""

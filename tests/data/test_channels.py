@@ -33,7 +33,9 @@ def test_two_channels_train_and_predict(two, tmp_path):
     params = experiment.model.init(jax.random.key(0))
     assert params["conv1"]["kernel"].shape == (3, 3, 3, 2, 4)
     assert len(evaluate_run(tmp_path / "run", two.data.root).table.splitlines()) == 7
-    with pytest.raises(UsageError, match="^data.channels is 2, but each head has 1 channel; set it to 1, or name its"):
+    with pytest.raises(
+        UsageError, match="^The network takes data.channels=2, but here each head has 1 channel; give a"
+    ):
         evaluate_run(tmp_path / "run", two.data.root, [("data.options.image", "mwp1")])
 
 

@@ -1,6 +1,7 @@
 """Every command that the documentation or a docstring tells the user to type: its flags are there, and it runs."""
 
 import ast
+import functools
 import json
 import re
 import shlex
@@ -28,6 +29,9 @@ SMALL = {
     " --config.rounds=2 --config.partition.num_clients=2",
 }
 SCANS = "tests/files/ds002748_small"  # six real people
+WRITTEN = {
+    "own_criterion.py:": "configs/methods/fedsparsify_global.py:"
+}  # a config that a page tells to write; its own test runs it
 
 
 def commands(text):
@@ -41,7 +45,7 @@ def documented():
     texts += [ast.get_docstring(ast.parse(file.read_text())) or "" for file in FILES]
     found = defaultdict(list)
     for command in (command for text in texts for command in commands(text)):
-        words = shlex.split(command)
+        words = shlex.split(functools.reduce(lambda text, pair: text.replace(*pair), WRITTEN.items(), command))
         found[words[0]].append(words)
     return found
 

@@ -59,8 +59,8 @@ class Hook(NamedTuple):
         chunk: a few batches ``[T, B, ...]`` of the client, or None where ``needs`` asks for none.
         votes: how many present clients keep each weight, ``i32`` leaves.
         scores: the size-weighted mean of what ``upload_scores`` gave, or None.
-        state: what this hook keeps for one client between rounds, from ``init_state`` on; in ``update_server_state``
-            the tree like params that it keeps at the server, and sends to every client (``client.sent``).
+        state: what this hook keeps for one client, from ``init_state`` on; in ``update_server_state`` what it keeps
+        at the server, a tree like params, and sends to every client (``client.sent``).
         present: ``bool[C]``, who counts in the round; the scores then have the client axis.
     """
 

@@ -231,11 +231,18 @@ def _comparable(config: dict, may_move: bool) -> dict[str, Any]:
     return numbers
 
 
-def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat = {}
+def _flat(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys by path, with lists for tuples, as in a config that was stored."""
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in by_path(config).items()}
+
+
+def by_path(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The keys of a config, nested ones as ``outer.inner``.
+
+    >>> by_path({"seed": 1, "client": {"batch_size": 4}})
+    {'seed': 1, 'client.batch_size': 4}
+    """
+    flat: dict[str, Any] = {}
     for key, value in config.items():
-        if isinstance(value, dict):
-            flat.update(_flat(value, f"{prefix}{key}."))
-        else:
-            flat[f"{prefix}{key}"] = list(value) if isinstance(value, tuple) else value
+        flat |= by_path(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
     return flat

@@ -19,6 +19,7 @@ from fedsparse_jax.core.errors import ArgumentError, UsageError
 from fedsparse_jax.core.files import read_json, write_json
 from fedsparse_jax.runs.metrics_log import scalars
 from fedsparse_jax.runs.records import RoundRecord
+from fedsparse_jax.runs.run_dir import by_path
 
 Tell = Callable[[int, dict[str, float]], None]
 Tracker = Callable[[dict[str, Any], Path], contextlib.AbstractContextManager[Tell]]
@@ -50,7 +51,7 @@ def to_mlflow(config: dict[str, Any], workdir: Path) -> Iterator[Tell]:
         id_ = run.info.run_id
         if "mlflow" not in known:
             write_json(workdir / IDS, {**known, "mlflow": id_})
-            params = list(_by_path(config).items())
+            params = list(by_path(config).items())
             for begin in range(0, len(params), PARAMS_AT_ONCE):
                 mlflow.log_params(dict(params[begin : begin + PARAMS_AT_ONCE]))
         told = max((one.step for one in mlflow.MlflowClient().get_metric_history(id_, "round")), default=0)
@@ -127,18 +128,6 @@ def tracked(
 
 def _known_ids(workdir: Path) -> dict[str, str]:
     return read_json(workdir / IDS) if (workdir / IDS).exists() else {}
-
-
-def _by_path(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """The keys of a config, nested ones as ``outer.inner``.
-
-    >>> _by_path({"seed": 1, "client": {"batch_size": 4}})
-    {'seed': 1, 'client.batch_size': 4}
-    """
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        flat |= _by_path(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return flat
 
 
 def _package(name: str) -> ModuleType:

@@ -51,7 +51,7 @@ def evaluate_server(runner: Runner, server: ServerState) -> Evaluation:
         return measured
     validated = [predict_rows(runner, params, rows) for params in models]
     by_global = validated[0] if len(models) == 1 else predict_as_server(runner, server, rows)
-    judged = [_by_own_clients(data, validated)] if personal else validated
+    judged = [np.concatenate(_by_own_clients(data, validated))] if personal else validated
     return measured._replace(
         validation=_mean_measures([task.measure(predictions, data.targets[rows]) for predictions in judged]),
         clients=_on_own_validation(data, task, of_clients(validated)),
@@ -74,19 +74,18 @@ def _by_site(data: Federation, task: Task, by_model: list[np.ndarray]) -> dict[s
     return {name: of_set for name, of_set in judged.items() if of_set}
 
 
-def _by_own_clients(data: Federation, by_client: list[np.ndarray]) -> np.ndarray:
-    """What everybody who validates is predicted by the model of the own client."""
+def _by_own_clients(data: Federation, by_client: list[np.ndarray]) -> list[np.ndarray]:
+    """What those who validate at each client are predicted by its model, of predictions of all who validate."""
     ends = np.cumsum([len(rows) for rows in data.validation])
-    own = [by_client[i][end - len(rows) : end] for i, (rows, end) in enumerate(zip(data.validation, ends, strict=True))]
-    return np.concatenate(own)
+    return [own[end - len(rows) : end] for own, rows, end in zip(by_client, data.validation, ends, strict=True)]
 
 
 def _on_own_validation(data: Federation, task: Task, by_client: list[np.ndarray]) -> dict[str, float]:
     """The headline measure on who validates the client's model, by that model; clients without anybody are left out."""
-    ends = np.cumsum([len(rows) for rows in data.validation])
+    own = zip(_by_own_clients(data, by_client), data.validation, strict=True)
     measured = {
-        client_name(i): task.measure(by_client[i][end - len(rows) : end], data.targets[rows])[task.headline]
-        for i, (rows, end) in enumerate(zip(data.validation, ends, strict=True))
+        client_name(i): task.measure(predictions, data.targets[rows])[task.headline]
+        for i, (predictions, rows) in enumerate(own)
         if len(rows)
     }
     return {name: value for name, value in measured.items() if np.isfinite(value)}

@@ -10,7 +10,7 @@ from fedsparse_jax.core.losses import LOSSES
 from fedsparse_jax.core.types import Chunk
 from fedsparse_jax.data import partitions
 from fedsparse_jax.federated import AGGREGATORS, Hook, make_objective, map_over_clients
-from fedsparse_jax.federated.lottery import HOOKS
+from fedsparse_jax.federated.named_hooks import HOOKS
 from fedsparse_jax.sparsity import (
     CRITERIA,
     PRUNABLE,

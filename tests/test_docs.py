@@ -9,7 +9,7 @@ import jax
 import pytest
 
 import fedsparse_jax as fs
-from fedsparse_jax.federated.lottery import HOOKS
+from fedsparse_jax.federated.named_hooks import HOOKS
 from fedsparse_jax.runs.records import describe_fields
 
 REGISTRIES = (

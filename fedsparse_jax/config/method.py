@@ -19,7 +19,7 @@ from fedsparse_jax.federated import hooks
 from fedsparse_jax.federated.aggregation import AGGREGATORS
 from fedsparse_jax.federated.client_step import PrivateSteps
 from fedsparse_jax.federated.hooks import Hook
-from fedsparse_jax.federated.lottery import HOOKS
+from fedsparse_jax.federated.named_hooks import HOOKS
 from fedsparse_jax.federated.personal import leaves_named
 from fedsparse_jax.federated.recipe import ANCHORS, Recipe
 from fedsparse_jax.federated.round_info import prunable_share

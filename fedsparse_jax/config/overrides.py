@@ -20,7 +20,7 @@ from fedsparse_jax.data.image_sources import IMAGE_SOURCES
 from fedsparse_jax.data.partitions import PARTITIONS
 from fedsparse_jax.data.scan_sources import SCAN_SOURCES
 from fedsparse_jax.federated.aggregation import AGGREGATORS
-from fedsparse_jax.federated.lottery import HOOKS
+from fedsparse_jax.federated.named_hooks import HOOKS
 from fedsparse_jax.models import MODELS
 from fedsparse_jax.runs.migrations import RENAMED_KEYS
 from fedsparse_jax.sparsity.regrowth import REGROWTH

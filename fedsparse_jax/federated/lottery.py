@@ -3,8 +3,6 @@
 The whole method is the hook in this file: masks that clients keep, and what a client does before it trains.
 """
 
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
 
@@ -12,12 +10,8 @@ from fedsparse_jax.core import losses, masks, tree
 from fedsparse_jax.core.errors import ArgumentError
 from fedsparse_jax.core.optimizers import mask_optimizer_state
 from fedsparse_jax.core.types import Array, Chunk, ClientState, DataNeeds, Params
-from fedsparse_jax.federated.error_feedback import error_feedback
-from fedsparse_jax.federated.flash import flash
 from fedsparse_jax.federated.hooks import Hook, HookContext
 from fedsparse_jax.federated.mask_ownership import CLIENTS_OWN
-from fedsparse_jax.federated.powerpropagation import powerpropagation
-from fedsparse_jax.federated.scaffold import scaffold
 from fedsparse_jax.sparsity.pruning import Pruning
 
 
@@ -74,12 +68,3 @@ def accuracy_on(apply, params: Params, chunk: Chunk) -> Array:
 
     _, (correct, valid) = jax.lax.scan(count, None, chunk)
     return correct.sum() / jnp.maximum(valid.sum(), 1).astype(jnp.float32)
-
-
-HOOKS: dict[str, Callable[..., Hook]] = {
-    "lottery_tickets": lottery_tickets,
-    "scaffold": scaffold,
-    "error_feedback": error_feedback,
-    "flash": flash,
-    "powerpropagation": powerpropagation,
-}

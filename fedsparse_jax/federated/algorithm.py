@@ -209,7 +209,10 @@ def update_server(
     counted = jnp.where(left_out == Absence.NONE, weights, 0)
     changed = _aggregate_round(recipe, server, clients, counted, received)
     if recipe.paced:
-        changed = changed._replace(pace=recipe.paced.update(server.pace, changed.round, _mean_loss(reports, counted)))
+        loss = (
+            jnp.float32(jnp.nan) if reports is None else tree.weighted_mean(reports.losses, counted)
+        )  # NaN for nobody
+        changed = changed._replace(pace=recipe.paced.update(server.pace, changed.round, loss))
     kept = server._replace(round=changed.round)
     keys_apart = lambda state: state._replace(key=None)  # `where` is for numbers
     new = tree.where(enough, keys_apart(changed), keys_apart(kept))._replace(key=server.key)
@@ -250,15 +253,6 @@ def _aggregate_round(
         hook_state=hook_state,
         pace=server.pace,
     )
-
-
-def _mean_loss(reports: Reports | None, weights: Array) -> Array:
-    """The training loss that the clients report, their mean by size; NaN if nobody does."""
-    if reports is None:
-        return jnp.float32(jnp.nan)
-    counts = weights > 0
-    total = jnp.where(counts, reports.losses * weights, 0).sum()
-    return jnp.where(counts.any(), total / jnp.maximum(weights.sum(), 1), jnp.nan)
 
 
 def _hooks_after_aggregation(recipe: Recipe, server, params, mask, votes, client_scores, weights: Array):

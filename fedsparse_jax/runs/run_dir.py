@@ -237,12 +237,12 @@ def _flat(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def by_path(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """The keys of a config, nested ones as ``outer.inner``.
+    """The keys of a config, nested ones as ``outer.inner``; keys that are numbers read as a stored config has them.
 
-    >>> by_path({"seed": 1, "client": {"batch_size": 4}})
-    {'seed': 1, 'client.batch_size': 4}
+    >>> by_path({"seed": 1, "rounds": {0: "dense"}, "client": {"batch_size": 4}})
+    {'seed': 1, 'rounds.0': 'dense', 'client.batch_size': 4}
     """
     flat: dict[str, Any] = {}
     for key, value in config.items():
-        flat |= by_path(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+        flat |= by_path(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
     return flat

@@ -6,7 +6,8 @@ python scripts/study.py --configs=configs/quickstart.py --set=client.optimizer.l
 python scripts/study.py --study=configs/studies/headline.py --workdir=runs/headline
 
 A name with @ before it is a file that lists configs, one a line: --configs=@configs/lists/comparison.txt. Without
---study, all rows are compared with the first config. Writes study.md, .csv, .tex, .png, .pdf and .html, and runs.csv.
+--study, all rows are compared with the first config. Writes study.md, .csv, .tex, .png, .pdf and .html, runs.csv, and
+runs.jsonl.gz with every run's log. A later study takes from such a file what it holds: --known=FILE.
 """
 
 from pathlib import Path
@@ -20,13 +21,14 @@ STUDY = flags.DEFINE_string(
 )
 CONFIGS = flags.DEFINE_list("configs", [], "Configs, such as configs/quickstart.py:dense, or @FILE.")
 VALUES = flags.DEFINE_multi_string("set", [], "KEY=VALUE,VALUE of the config; every combination is trained.")
+KNOWN = flags.DEFINE_string("known", "", "A runs.jsonl.gz, whose runs are not trained again.")
 SEEDS = flags.DEFINE_list("seeds", [], "Seeds (default: those of the study, or 1,2,3).")
 WORKDIR = cli.workdir_flag("Folder for the runs and the tables.")
 
 
 def main():
     from fedsparse_jax.core.errors import UsageError
-    from fedsparse_jax.studies import grid, grid_report
+    from fedsparse_jax.studies import grid, grid_report, kept_runs
 
     cli.cache_compilations()
     seeds = [int(seed) for seed in SEEDS.value]
@@ -39,7 +41,9 @@ def main():
     else:
         study = grid.study_of_configs(CONFIGS.value, VALUES.value, seeds or (1, 2, 3))
     workdir = Path(WORKDIR.value)
-    runs = grid.run_study(study, workdir)
+    known = kept_runs.read_kept(Path(KNOWN.value), study) if KNOWN.value else []
+    keep = lambda finished: kept_runs.write_kept(workdir / kept_runs.KEPT, finished)
+    runs = grid.run_study(study, workdir, known=known, keep=keep)
     print(grid_report.write_study(study, runs, workdir))
     print(f"Tables, figures and page: {workdir}")
 

@@ -26,7 +26,7 @@ CORE = ["core", "sparsity", "models", "communication", "federated", "export"]  #
 MAPS_OVER_CLIENTS = {"federated/client_map.py", "federated/client_step.py"}
 MAPS_OVER_EXAMPLES = {"attacks/features.py", "data/augmentation.py"}
 JITS = {
-    *("data/loading.py", "runs/round.py", "studies/evaluate_run.py"),
+    *("data/loading.py", "runs/round.py", "studies/evaluate_run.py", "studies/run_measures.py"),
     *("attacks/features.py", "attacks/feature_classifier.py"),
     *("export/formats.py", "export/stablehlo_file.py", "studies/export_run.py"),
 }

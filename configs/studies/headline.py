@@ -36,4 +36,5 @@ def get_study(forms=""):
     chosen, _ = parse_forms(forms, "smoke")
     environments = ["uniform, non-IID"] if chosen else list(ENVIRONMENTS)
     cells = [cell for environment in environments for cell in cells_of(environment, bool(chosen))]
-    return Study("95 % sparsity in every environment", cells, {"method": "dense", "sparsity": "0 %"})
+    reference = {"method": "dense", "sparsity": "0 %"}
+    return Study("95 % sparsity in every environment", cells, reference, ("errors", "gap", "saliency", "mask"))

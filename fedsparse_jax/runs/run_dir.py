@@ -31,6 +31,7 @@ import jax
 from fedsparse_jax.core import tree
 from fedsparse_jax.core.errors import UsageError
 from fedsparse_jax.core.files import forget_partial, lock, read_json, refuse_file, write_json
+from fedsparse_jax.core.machine import processor
 from fedsparse_jax.data import roster
 from fedsparse_jax.models.flops import flops_per_example
 from fedsparse_jax.runs.experiment import Experiment
@@ -142,6 +143,7 @@ def environment(seed: int) -> dict[str, Any]:
         "versions": versions,
         "python": platform.python_version(),
         "platform": platform.platform(),
+        "processor": processor(),
         "devices": [str(device) for device in jax.devices()],
         "seed": seed,
         "started": datetime.datetime.now().isoformat(timespec="seconds"),
@@ -193,17 +195,27 @@ def refuse_other_config(
     Raises:
         UsageError: keys that decide the numbers are others there; all of them are named.
     """
-    may_move = bool(recorded_people(workdir))
-    ours, theirs = (_flat(_comparable(one, may_move)) for one in (config, stored_config(workdir)))
+    differ = differing_keys(config, stored_config(workdir), defaults, may_move=bool(recorded_people(workdir)))
+    told = [f"there {key} is {there!r}, here it is {here!r}" for key, (here, there) in differ.items() if key not in but]
+    if told:
+        raise UsageError(f"{workdir} holds another experiment: {'; '.join(told)}; {remedy}.")
+
+
+def differing_keys(
+    config: dict, stored: dict, defaults: Mapping[str, Any] | None = None, *, may_move: bool = False
+) -> dict[str, tuple[Any, Any]]:
+    """The keys that decide the numbers and differ in two configs, by path and sorted, with the value in each.
+
+    Args:
+        config: one of them.
+        stored: the other, perhaps of an older version.
+        defaults: what a key is that the older version did not have yet.
+        may_move: whether the scans may lie elsewhere.
+    """
+    ours, theirs = (_flat(_comparable(one, may_move)) for one in (config, stored))
     theirs = {key: value for key, value in _flat(defaults or {}).items() if key in ours} | theirs
-    keys = sorted((ours.keys() | theirs.keys()).difference(but))
-    differ = [
-        f"there {key} is {theirs.get(key)!r}, here it is {ours.get(key)!r}"
-        for key in keys
-        if ours.get(key) != theirs.get(key)
-    ]
-    if differ:
-        raise UsageError(f"{workdir} holds another experiment: {'; '.join(differ)}; {remedy}.")
+    keys = sorted(ours.keys() | theirs.keys())
+    return {key: (ours.get(key), theirs.get(key)) for key in keys if ours.get(key) != theirs.get(key)}
 
 
 def _refuse_other_numbers(federation: dict[str, Any], workdir: Path) -> None:

@@ -11,20 +11,26 @@ import runpy
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from fedsparse_jax.config.build import experiment_from_config, load_config
 from fedsparse_jax.config.overrides import override
+from fedsparse_jax.config.registry import lookup
+from fedsparse_jax.config.saved_runs import load_run
 from fedsparse_jax.core.errors import UsageError
 from fedsparse_jax.core.files import read_json, write_json
 from fedsparse_jax.core.tasks import Task, task_for
 from fedsparse_jax.runs.console import duration
+from fedsparse_jax.runs.experiment import Experiment
 from fedsparse_jax.runs.loop import run_experiment
 from fedsparse_jax.runs.metrics_log import read_records
 from fedsparse_jax.runs.records import RoundRecord
+from fedsparse_jax.runs.round import make_runner
+from fedsparse_jax.studies.run_measures import MEASURES, FinishedRun
 
 ROUND_LINE = re.compile(r"round +\d")  # of a run, one of hundreds here
 FINISHED = "finished.json"  # in a run's folder: of which config it is, and that nothing is left to do
+MEASURED = "measures.json"  # in a run's folder: what the study measured of it
 
 
 class GridCell(NamedTuple):
@@ -47,6 +53,7 @@ class Study(NamedTuple):
     title: str
     cells: Sequence[GridCell]
     reference: Mapping[str, str] = {}  # labels of the cell that another one is compared with
+    measures: Sequence[str] = ()  # members of `run_measures.MEASURES`, taken of every finished run
 
 
 class Run(NamedTuple):
@@ -57,6 +64,8 @@ class Run(NamedTuple):
     folder: Path
     records: Sequence[RoundRecord]
     failure: str = ""  # a sentence; empty where the run is finished
+    measures: Mapping[str, Any] = {}  # by name, see `run_measures`
+    environment: Mapping[str, Any] = {}  # versions and machine
 
 
 def read_study(spec: str) -> Study:
@@ -153,51 +162,84 @@ def task_of_study(study: Study) -> Task:
     return task_for(*next(iter(kinds)))
 
 
-def run_study(study: Study, workdir: Path, print_fn: Callable[[str], None] = print) -> list[Run]:
+def run_study(
+    study: Study,
+    workdir: Path,
+    print_fn: Callable[[str], None] = print,
+    *,
+    known: Sequence[Run] = (),
+    keep: Callable[[list[Run]], None] = lambda finished: None,
+) -> list[Run]:
     """All runs, in the order of the cells; seed by seed, so that every cell has its first result early.
 
     What ``workdir`` holds is not run again.
 
+    Args:
+        study: what to train.
+        workdir: of the run folders.
+        print_fn: told what goes on.
+        known: runs whose results are there already, see `kept_runs.read_kept`.
+        keep: given all finished runs after each that was trained.
+
     Raises:
-        UsageError: cells of one name, or that predict different things.
+        UsageError: cells of one name, that predict different things, or a measure that there is not.
     """
     _refuse_same_names(study)
+    for name in study.measures:
+        lookup(MEASURES, name, "measures of the study")
     task_of_study(study)
     everything = sorted(
         ((place, cell, seed) for cell in study.cells for place, seed in enumerate(cell.seeds)), key=lambda one: one[0]
     )
-    runs: dict[tuple[str, int], Run] = {}
+    runs = {(run.cell.name, run.seed): run for run in known}
+    everything = [one for one in everything if (one[1].name, one[2]) not in runs]
     seconds: list[float] = []  # of the runs that were trained here
     for i, (_, cell, seed) in enumerate(everything):
         folder = workdir / f"{cell.name}-seed{seed}"
         left = f", about {duration(sum(seconds) / len(seconds) * (len(everything) - i))} left" if seconds else ""
         told = f"Run {i + 1} of {len(everything)}{left}: {', '.join(cell.labels.values())}, seed {seed}"
         began = time.monotonic()
-        run, trained = _run_cell(cell, seed, folder, lambda: print_fn(told), print_fn)  # noqa: B023
+        run, trained = _run_cell(study, cell, seed, folder, lambda: print_fn(told), print_fn)  # noqa: B023
         if trained:
             seconds.append(time.monotonic() - began)
             print_fn(f"  {_outcome(run)} ({duration(seconds[-1])})")
         runs[cell.name, seed] = run
+        if trained:
+            keep([one for one in runs.values() if not one.failure])
     return [runs[cell.name, seed] for cell in study.cells for seed in cell.seeds]
 
 
 def _run_cell(
-    cell: GridCell, seed: int, folder: Path, announce: Callable[[], None], print_fn: Callable[[str], None]
+    study: Study, cell: GridCell, seed: int, folder: Path, announce: Callable[[], None], print_fn: Callable[[str], None]
 ) -> tuple[Run, bool]:
     """A run, and whether anything was left to do for it."""
     try:
         config = config_of_run(cell, seed)
         digest = hashlib.sha256(config.to_json_best_effort(sort_keys=True).encode()).hexdigest()
-        if (folder / FINISHED).is_file() and read_json(folder / FINISHED) == digest:
-            return Run(cell, seed, folder, read_records(folder)), False
-        announce()
-        unless_a_round = lambda line: None if ROUND_LINE.match(line) else print_fn(f"  {line}")
-        records = run_experiment(experiment_from_config(config, workdir=folder), folder, unless_a_round)
-        write_json(folder / FINISHED, digest)
-        return Run(cell, seed, folder, records), True
+        measured = read_json(folder / MEASURED) if (folder / MEASURED).is_file() else {}
+        trained = (folder / FINISHED).is_file() and read_json(folder / FINISHED) == digest
+        done = trained and measured.keys() >= set(study.measures)
+        if not done:
+            announce()
+            unless_a_round = lambda line: None if ROUND_LINE.match(line) else print_fn(f"  {line}")
+            experiment = experiment_from_config(config, workdir=folder)
+            run_experiment(experiment, folder, unless_a_round)
+            measured = _measure(study, folder, config, experiment)
+            write_json(folder / MEASURED, measured)
+            write_json(folder / FINISHED, digest)
+        environment = read_json(folder / "environment.json")
+        return Run(cell, seed, folder, read_records(folder), "", measured, environment), not done
     except Exception as error:  # one cell must not cost the others
         sentence = str(error) if isinstance(error, UsageError) else f"{type(error).__name__}: {error}"
         return Run(cell, seed, folder, (), sentence), True
+
+
+def _measure(study: Study, folder: Path, config, experiment: Experiment) -> dict[str, Any]:
+    """The measures that the study asks for, by name."""
+    if not study.measures:
+        return {}
+    finished = FinishedRun(folder, config, make_runner(experiment), load_run(folder)[2])
+    return {name: MEASURES[name](finished) for name in study.measures}
 
 
 def _outcome(run: Run) -> str:

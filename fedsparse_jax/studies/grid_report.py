@@ -16,16 +16,21 @@ from fedsparse_jax.reporting.markdown import markdown_table
 from fedsparse_jax.reporting.plots_grid import Panel, Point, measure_by_level
 from fedsparse_jax.reporting.plots_run import compare_runs
 from fedsparse_jax.reporting.style import render_figure
-from fedsparse_jax.studies import grid_tables
+from fedsparse_jax.studies import grid_measures, grid_tables
 from fedsparse_jax.studies.grid import Run, Study, task_of_study
+from fedsparse_jax.studies.grid_measures import NamedTable
 from fedsparse_jax.studies.grid_tables import Row
 from fedsparse_jax.studies.intervals import half_width
+from fedsparse_jax.studies.kept_runs import KEPT, write_kept
 
 CURVES = 8  # cells in one picture of curves, at most
 
 
 def write_study(study: Study, runs: Sequence[Run], workdir: Path) -> str:
-    """Writes ``study.md``, ``.csv``, ``.tex``, ``.png``, ``.pdf``, ``.html`` and ``runs.csv``; returns the first.
+    """Writes ``study.md``, ``.csv``, ``.tex``, ``.png``, ``.pdf``, ``.html``, ``runs.csv`` and ``runs.jsonl.gz``.
+
+    Returns:
+        The table of the cells, as Markdown; ``study.md`` has those of the measures behind it.
 
     Raises:
         UsageError: no run is finished.
@@ -35,7 +40,8 @@ def write_study(study: Study, runs: Sequence[Run], workdir: Path) -> str:
         raise UsageError("No run of the study is finished; mend what the lines above say, and start it again.")
     head, cells = grid_tables.study_rows(rows, task)
     table = markdown_table(head, cells)
-    write_whole(workdir / "study.md", table)
+    write_whole(workdir / "study.md", _markdown(table, grid_measures.measure_tables(rows, task), runs))
+    write_kept(workdir / KEPT, [run for run in runs if not run.failure])
     write_whole(workdir / "study.csv", _csv(head, cells))
     write_whole(workdir / "runs.csv", _csv(*grid_tables.runs_table(runs)))
     write_whole(workdir / "study.tex", grid_tables.latex_table(head, cells))
@@ -66,6 +72,29 @@ def _three(labels: list[str]) -> list[str]:
     return {1: ["", labels[0], ""], 2: ["", *labels]}.get(len(labels), labels)
 
 
+def _markdown(table: str, measured: Sequence[NamedTable], runs: Sequence[Run]) -> str:
+    parts = [table, *(f"{made_on}\n" for made_on in origins(runs))]
+    parts += [f"## {one.title}\n\n{one.about}\n\n{markdown_table(one.head, one.rows)}" for one in measured]
+    return "\n".join(parts)
+
+
+def origins(runs: Sequence[Run]) -> list[str]:
+    """Which runs were made when, on which processor and with which versions, a sentence each."""
+    made: dict[tuple[str, str], list[str]] = {}
+    for run in runs:
+        if not run.environment:
+            continue
+        versions = run.environment["versions"]
+        told = ", ".join(f"{name} {versions[name]}" for name in ("fedsparse_jax", "jax", "flax", "numpy"))
+        place = (run.environment.get("processor", "an unnamed processor"), told)
+        made.setdefault(place, []).append(run.environment["started"][:10])
+    between = lambda days: min(days) if min(days) == max(days) else f"{min(days)} to {max(days)}"
+    return [
+        f"{len(days)} runs: {between(days)}, on {processor}; {versions}."
+        for (processor, versions), days in sorted(made.items())
+    ]
+
+
 def _page(study: Study, rows: Sequence[Row], task: Task) -> str:
     sections = []
     finished = sum(len(row.runs) for row in rows)
@@ -84,6 +113,10 @@ def _page(study: Study, rows: Sequence[Row], task: Task) -> str:
             drawn = compare_runs(curves[i : i + CURVES], task)
             figures[f"curves-{i}"] = (drawn, "Mean over the seeds, by round and by what was exchanged.")
         sections.append(Section(title or "All cells", [Table(head, cells)], figures))
+    for one in grid_measures.measure_tables(rows, task):
+        sections.append(Section(one.title, [Text(one.about, "note"), Table(one.head, one.rows)]))
+    if made := origins([run for row in rows for run in row.runs]):
+        sections.append(Section("Where the runs were made", [Text(line, "note") for line in made]))
     if failed:
         told = [Text(f"{run.folder.name}: {run.failure}", "warning") for run in failed]
         sections.insert(0, Section("Runs that failed", told))

@@ -22,6 +22,8 @@ from fedsparse_jax.studies.grid import (
 )
 from fedsparse_jax.studies.grid_report import write_study
 from fedsparse_jax.studies.grid_tables import excess, latex_table, mean_over_seeds, rows_of, runs_table, study_rows
+from fedsparse_jax.studies.kept_runs import KEPT, read_kept
+from fedsparse_jax.studies.run_measures import mask_of_text
 
 
 def records_of(*lines):
@@ -221,7 +223,7 @@ def test_a_study_runs_and_goes_on_where_it_stopped(repository, tmp_path):
     labels = [{"method": "dense", "sparsity": "0 %"}, {"method": "SNIP", "sparsity": "95 %"}]
     cells = [GridCell(label, spec, seeds=(1, 2)) for label, spec in zip(labels, specs)]
     broken = GridCell({"method": "broken", "sparsity": "–"}, specs[0], ["client.clip=none"], seeds=(1,))
-    study, lines = Study("Two", [*cells, broken], labels[0]), []
+    study, lines = Study("Two", [*cells, broken], labels[0], ("mask", "errors")), []
     runs = run_study(study, tmp_path, lines.append)
     assert lines[0] == "Run 1 of 5: dense, 0 %, seed 1" and lines[1].startswith("  sparsity 0.000, test accuracy 0.")
     assert [bool(run.failure) for run in runs] == [False] * 4 + [True] and "client.clip is 'none'" in runs[-1].failure
@@ -240,3 +242,12 @@ def test_a_study_runs_and_goes_on_where_it_stopped(repository, tmp_path):
     again = run_study(study, tmp_path, lines.append)
     assert [line for line in lines if line.startswith("Run")] == []  # nothing is left to do but what failed
     assert write_study(study, again, tmp_path) == text and runs_table(again) == runs_table(runs)
+    assert runs[0].measures["errors"] == {} and mask_of_text(runs[2].measures["mask"]["bits"]).sum() == 612
+    tables = (tmp_path / "study.md").read_text()
+    assert tables.startswith(text) and "## Agreement of masks" in tables and "4 runs: 20" in tables
+
+    known = read_kept(tmp_path / KEPT, study)
+    elsewhere = run_study(study, tmp_path / "elsewhere", lines.append, known=known)
+    assert len(known) == 4 and [line for line in lines if line.startswith("Run")] == []
+    assert write_study(study, elsewhere, tmp_path / "elsewhere") == text
+    assert (tmp_path / "elsewhere" / KEPT).read_bytes() == (tmp_path / KEPT).read_bytes()

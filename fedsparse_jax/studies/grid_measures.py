@@ -1,0 +1,139 @@
+"""What the measures of a study's runs say: errors by group of people, what the models look at, and which weights stay.
+
+The tables stand behind the main one. A measure that a study did not ask for has no table.
+"""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from fedsparse_jax.core.tasks import Task
+from fedsparse_jax.studies.grid import Run
+from fedsparse_jax.studies.grid_tables import Row
+from fedsparse_jax.studies.intervals import mean_with_interval
+from fedsparse_jax.studies.run_measures import mask_of_text
+
+SCANS_OF_A_COLUMN = 5  # scans of a group in every run, for it to have a column
+
+
+class NamedTable(NamedTuple):
+    """A table with the sentence that says how to read it."""
+
+    title: str
+    about: str
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+def measure_tables(rows: Sequence[Row], task: Task) -> list[NamedTable]:
+    """The tables of the measures that the runs have."""
+    found = [_of_groups(rows, task, kind) for kind in ("decade", "sex")]
+    found += [_of_sites(rows, task), _of_the_phantom(rows), _of_masks(rows)]
+    return [table for table in found if table.rows]
+
+
+def _table(title: str, about: str, rows: Sequence[tuple[Row, Mapping[str, str]]]) -> NamedTable:
+    """Rows of cells by column, behind the labels of their cell; rows without any cell are left out."""
+    lines = [{**row.cell.labels, **cells} for row, cells in rows if cells]
+    head = list(dict.fromkeys(key for line in lines for key in line))
+    return NamedTable(title, about, head, [[line.get(key, "–") for key in head] for line in lines])
+
+
+def _of_groups(rows: Sequence[Row], task: Task, kind: str) -> NamedTable:
+    """The error of each group of people, and how much worse than the reference it is, paired by seed."""
+    groups_of = lambda run: run.measures.get("errors", {}).get(kind, {})
+    everywhere = [groups_of(run) for row in rows for run in row.runs if groups_of(run)]
+    names = sorted({name for one in everywhere for name in one})
+    named = [name for name in names if all(one.get(name, {"n": 0})["n"] >= SCANS_OF_A_COLUMN for one in everywhere)]
+    cells = []
+    for row in rows:
+        by_seed = {run.seed: groups_of(run) for run in row.runs if groups_of(run)}
+        compared = {run.seed: groups_of(run) for run in row.reference if groups_of(run)}
+        shared = sorted(by_seed.keys() & compared.keys())
+        line = {}
+        for name in named if by_seed else ():
+            line[name] = mean_with_interval(np.array([one[name]["mae"] for one in by_seed.values()]), task.digits)
+            if len(shared) > 1 and row.cell.labels != row.reference_labels:
+                worse = np.array([by_seed[seed][name]["mae"] - compared[seed][name]["mae"] for seed in shared])
+                line[name] += f" ({mean_with_interval(worse, task.digits)})"
+        cells.append((row, line))
+    about = (
+        f"Mean absolute error{task.unit and f' ({task.unit.strip()})'} by {kind} with its 95 % interval over the "
+        "seeds; in brackets how much more than the reference, paired by seed."
+    )
+    return _table(f"Error by {kind}", about, cells)
+
+
+def _of_sites(rows: Sequence[Row], task: Task) -> NamedTable:
+    """The error at the median and the worst site of the test set."""
+    cells = []
+    for row in rows:
+        judged = [run.records[-1].sites.get("test", {}).get(task.headline) for run in row.runs]
+        spread = [one for one in judged if one]
+        if not task.lower_is_better or not spread:
+            continue
+        line = {
+            name: mean_with_interval(np.array([one[key] for one in spread]), task.digits)
+            for name, key in (("best site", "min"), ("median site", "median"), ("worst site", "max"))
+        }
+        cells.append((row, line))
+    return _table("Error by site", f"{task.label} of the sites of the test set, the mean over the seeds.", cells)
+
+
+def _of_the_phantom(rows: Sequence[Row]) -> NamedTable:
+    """What only a phantom can tell: whether the model looks where age shows, and finds the true gap."""
+    cells = []
+    for row in rows:
+        line = {}
+        for name, key, title in (
+            ("saliency", "spearman", "saliency and age signal (rank correlation)"),
+            ("gap", "r", "predicted and true gap (r)"),
+        ):
+            values = [run.measures[name][key] for run in row.runs if run.measures.get(name)]
+            if values:
+                line[title] = mean_with_interval(np.array(values), 2)
+        cells.append((row, line))
+    about = (
+        "Saliency is the prediction's absolute gradient by voxel, the age signal the phantom's own change a year. The "
+        "line of the gap over age is taken off before the gaps are compared."
+    )
+    return _table("What the models look at", about, cells)
+
+
+def _of_masks(rows: Sequence[Row]) -> NamedTable:
+    """How much of the kept weights two models share."""
+    cells = []
+    for row in rows:
+        masks = _masks(row.runs)
+        if not masks or all(run.records[-1].sparsity == 0 for run in row.runs):
+            continue
+        density = np.mean([1 - run.records[-1].sparsity for run in row.runs])
+        line = {"by chance": f"{density / (2 - density):.3f}"}
+        if len(masks) > 1:
+            overlaps = [jaccard(*pair) for pair in itertools.combinations(masks.values(), 2)]
+            line["between seeds"] = f"{np.mean(overlaps):.3f}"
+        for other in rows:
+            if other is row or list(other.cell.labels.values())[1:] != list(row.cell.labels.values())[1:]:
+                continue
+            theirs = _masks(other.runs)
+            shared = [jaccard(masks[seed], theirs[seed]) for seed in masks.keys() & theirs.keys()]
+            if shared:
+                line[f"with {next(iter(other.cell.labels.values()))}"] = f"{np.mean(shared):.3f}"
+        cells.append((row, line))
+    about = (
+        "Jaccard overlap of the final masks. Models of one seed begin with the same weights. Those of two seeds do "
+        "not, and their channels stand in another order. By chance is the overlap of two random masks of that density."
+    )
+    return _table("Agreement of masks", about, cells)
+
+
+def _masks(runs: Sequence[Run]) -> dict[int, np.ndarray]:
+    """The final mask of each seed, ``bool[W]``."""
+    return {run.seed: mask_of_text(run.measures["mask"]["bits"]) for run in runs if run.measures.get("mask")}
+
+
+def jaccard(a: np.ndarray, b: np.ndarray) -> float:
+    """Kept in both over kept in either, of two masks ``bool[W]``."""
+    return float((a & b).sum() / (a | b).sum())

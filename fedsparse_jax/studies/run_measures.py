@@ -1,0 +1,161 @@
+"""What a study measures of a finished run beside its log: whom the model errs on, what it looks at, what it keeps.
+
+Each measure is a function of a `FinishedRun` that returns what JSON can hold; a study names those that it wants
+(`grid.Study.measures`). A measure that does not apply to a run returns an empty dictionary.
+"""
+
+import base64
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy import stats
+
+from fedsparse_jax.communication.mask_codec import pack_bits
+from fedsparse_jax.config.scans import list_scans
+from fedsparse_jax.core.files import read_tsv
+from fedsparse_jax.core.types import Masks, Model, Params, ServerState
+from fedsparse_jax.data.phantom.signal import age_signal
+from fedsparse_jax.runs.evaluation import predict_test
+from fedsparse_jax.runs.round import Runner
+
+UNKNOWN = "n/a"
+SAME_YEARS = 1e-3  # gaps that differ by no more are one
+
+
+class FinishedRun(NamedTuple):
+    """A run with everything that a measure may ask for."""
+
+    folder: Path
+    config: Any  # the ConfigDict that the run was made of
+    runner: Runner
+    server: ServerState  # after the last round
+
+
+Measure = Callable[[FinishedRun], dict[str, Any]]
+
+
+def errors_by_group(run: FinishedRun) -> dict[str, Any]:
+    """Scans, mean absolute error and bias of the test set by decade of age and by sex; of ages only.
+
+    Returns:
+        ``{"decade": {"60 to 69": {"n", "mae", "bias"}, ...}, "sex": {"F": ..., "M": ...}}``.
+    """
+    data, task = run.runner.experiment.federation, run.runner.experiment.task
+    if not task.of_age or data.classes:
+        return {}
+    ages, errors = data.targets[data.test], _errors(run)
+    decades = [f"{int(age) // 10 * 10} to {int(age) // 10 * 10 + 9}" for age in ages]
+    sex_of = _sexes(run)
+    sexes = [sex_of.get(data.people[row]["participant_id"], UNKNOWN) for row in data.test]
+    return {"decade": _by_group(decades, errors), "sex": _by_group(sexes, errors)}
+
+
+def _errors(run: FinishedRun) -> np.ndarray:
+    """Predicted minus true, ``f32[T]``, of the test set."""
+    data = run.runner.experiment.federation
+    return predict_test(run.runner, run.server.params) - data.targets[data.test]
+
+
+def _sexes(run: FinishedRun) -> dict[str, str]:
+    """The sex of each person, by name."""
+    listing = list_scans(run.config, Path(run.config.data.cache_dir).expanduser())
+    return {scan.participant: scan.sex for scan in listing.scans}
+
+
+def _by_group(names: Iterable[str], errors: np.ndarray) -> dict[str, dict[str, float]]:
+    """Scans, mean absolute error and bias of each group but the unknown one, in the order of their names."""
+    groups = np.array(list(names))
+    return {
+        str(name): {
+            "n": int((groups == name).sum()),
+            "mae": float(np.abs(errors[groups == name]).mean()),
+            "bias": float(errors[groups == name].mean()),
+        }
+        for name in np.unique(groups)
+        if name != UNKNOWN
+    }
+
+
+def gap_correlation(run: FinishedRun) -> dict[str, float]:
+    """Pearson correlation of the brain-age gap with the phantom's true gap, over the test set.
+
+    The line of the predicted gap over age is taken off before, as is usual: the true gap knows no age.
+    """
+    data = run.runner.experiment.federation
+    if run.config.data.source != "phantom" or data.classes:
+        return {}
+    listing = list_scans(run.config, Path(run.config.data.cache_dir).expanduser())
+    root = next(folder for folder in listing.scans[0].path.parents if (folder / "participants.tsv").exists())
+    rows = read_tsv(root / "phenotype" / "latents.tsv")
+    true_gaps = {row["participant_id"]: float(row["true_gap"]) for row in rows}
+    true = np.array([true_gaps[data.people[row]["participant_id"]] for row in data.test])
+    ages, errors = data.targets[data.test], _errors(run)
+    corrected = errors - np.polyval(np.polyfit(ages, errors, 1), ages)
+    return _defined("r", stats.pearsonr, corrected, true, least=SAME_YEARS)
+
+
+def saliency_correlation(run: FinishedRun) -> dict[str, float]:
+    """Rank correlation of what the network looks at with where the phantom's age shows, over the voxels of the brain.
+
+    Saliency is the absolute gradient of the prediction by each voxel (Simonyan et al., arXiv 1312.6034), the mean over
+    the test set.
+    """
+    data = run.runner.experiment.federation
+    if run.config.data.source != "phantom" or data.classes:
+        return {}
+    signal, brain = age_signal(tuple(run.config.data.shape))
+    seen = saliency(run.runner.experiment.model, run.server.params, data.inputs, data.test)
+    return _defined("spearman", stats.spearmanr, seen[brain], signal[brain])
+
+
+def _defined(name: str, correlate: Callable, values, others, least: float = 0.0) -> dict[str, float]:
+    """A correlation by its name; nothing where one side varies no more than by ``least``."""
+    varies = all(np.ptp(side) > least for side in (values, others))
+    return {name: float(correlate(values, others).statistic)} if varies else {}
+
+
+def saliency(model: Model, params: Params, inputs, rows: np.ndarray, batch_size: int = 8) -> np.ndarray:
+    """The mean over some examples of the prediction's absolute gradient, ``f64[*space]``; channels are added up.
+
+    Args:
+        model: of a number, and not of classes.
+        params: its weights.
+        inputs: ``f32[N, *space, channels]``.
+        rows: the examples, ``i64[R]``.
+        batch_size: examples at a time.
+    """
+    gradient = jax.grad(lambda examples: model.apply(params, examples).sum())
+    by_voxel = jax.jit(lambda examples: jnp.abs(gradient(examples)).sum((0, -1)))
+    total = np.zeros(inputs.shape[1:-1])
+    for start in range(0, len(rows), batch_size):
+        total += np.asarray(by_voxel(jnp.asarray(inputs[rows[start : start + batch_size]])))
+    return total / len(rows)
+
+
+def kept_weights(run: FinishedRun) -> dict[str, str]:
+    """The global mask: the bits of all leaves in their order, as text; see `mask_of_text`."""
+    return {"bits": text_of_mask(run.server.masks)}
+
+
+def text_of_mask(masks: Masks) -> str:
+    """Masks as text: one bit a weight, in base 64."""
+    flat = np.concatenate([np.asarray(leaf, bool).ravel() for leaf in jax.tree.leaves(masks)])
+    return base64.b64encode(pack_bits(flat)).decode()
+
+
+def mask_of_text(text: str) -> np.ndarray:
+    """What `text_of_mask` was given, ``bool[W]``, with up to seven zeros behind."""
+    packed = np.frombuffer(base64.b64decode(text), np.uint8)
+    return np.unpackbits(packed, bitorder="little").astype(bool)
+
+
+MEASURES: dict[str, Measure] = {
+    "errors": errors_by_group,
+    "gap": gap_correlation,
+    "saliency": saliency_correlation,
+    "mask": kept_weights,
+}

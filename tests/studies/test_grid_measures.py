@@ -1,0 +1,61 @@
+"""Tables of measures, by hand."""
+
+import numpy as np
+import pytest
+
+from fedsparse_jax.core.tasks import REGRESSION
+from fedsparse_jax.runs import RoundRecord
+from fedsparse_jax.studies.grid import GridCell, Run, Study
+from fedsparse_jax.studies.grid_measures import jaccard, measure_tables
+from fedsparse_jax.studies.grid_tables import rows_of
+from fedsparse_jax.studies.run_measures import text_of_mask
+
+MASKS = {1: [1, 1, 0, 0, 0, 0, 0, 0], 2: [1, 0, 1, 0, 0, 0, 0, 0]}
+
+
+def run(cell, seed, maes, sparsity, mask, saliency):
+    errors = {"decade": {name: {"n": n, "mae": mae, "bias": 0.0} for name, (n, mae) in maes.items()}}
+    judged = {"test": {"mae": {"min": 1.0, "median": 2.0, "max": 3.0 + seed}}}
+    record = RoundRecord.from_json({"round": 1, "sparsity": sparsity, "test_mae": 4.0, "sites": judged})
+    mask = {"bits": text_of_mask({"a": np.array(mask, bool)})}
+    return Run(cell, seed, None, [record], "", {"errors": errors, "mask": mask, "saliency": saliency})
+
+
+@pytest.fixture
+def tables():
+    labels = [{"environment": where, "method": how} for where in ("A", "B") for how in ("dense", "sparse")]
+    cells = [GridCell(one, "x", seeds=(1, 2)) for one in labels]
+    runs = []
+    for cell in cells:
+        for seed in (1, 2):
+            sparse = cell.labels["method"] == "sparse"
+            maes = {"50 to 59": (9, 4.0 + seed * sparse), "60 to 69": (5, 3.0), "70 to 79": (4, 1.0)}
+            saliency = {"spearman": 0.5} if sparse else {}
+            runs.append(run(cell, seed, maes, 0.75 * sparse, MASKS[seed] if sparse else [1] * 8, saliency))
+    rows = rows_of(Study("", cells, {"method": "dense"}), runs)
+    return {one.title: [dict(zip(one.head, line)) for line in one.rows] for one in measure_tables(rows, REGRESSION)}
+
+
+def test_groups_are_compared_with_the_reference_by_seed(tables):
+    dense, sparse, *_ = tables["Error by decade"]
+    # Two seeds: 5 and 6, half width 12.706 * .7071 / sqrt(2) = 6.35; four scans are too few for a column.
+    assert dense["50 to 59"] == "4.00 ± 0.00" and sparse["50 to 59"] == "5.50 ± 6.35 (1.50 ± 6.35)"
+    assert sparse["60 to 69"] == "3.00 ± 0.00 (0.00 ± 0.00)" and "70 to 79" not in sparse
+
+
+def test_sites(tables):
+    assert tables["Error by site"][0]["worst site"] == "4.50 ± 6.35" and len(tables["Error by site"]) == 4
+
+
+def test_what_was_not_measured_has_no_table_and_no_row(tables):
+    assert list(tables) == ["Error by decade", "Error by site", "What the models look at", "Agreement of masks"]
+    (of_a, _) = tables["What the models look at"]
+    assert of_a["method"] == "sparse" and of_a["saliency and age signal (rank correlation)"] == "0.50 ± 0.00"
+
+
+def test_masks_agree_by_what_both_keep(tables):
+    in_a, in_b = tables["Agreement of masks"]
+    # One of three weights between the seeds; all of them between environments; a quarter of 1.75 quarters by chance.
+    assert (in_a["between seeds"], in_a["with B"], in_a["by chance"]) == ("0.333", "1.000", "0.143")
+    assert in_b["with A"] == "1.000" and "with A" in in_b and in_a["with A"] == "–"
+    assert jaccard(np.array([True, True, False]), np.array([False, True, True])) == pytest.approx(1 / 3)

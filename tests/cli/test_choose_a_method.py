@@ -18,7 +18,9 @@ def test_the_studies_of_the_page_train_every_cell(call, tmp_path):
         done = call("study", *shlex.split(small))
         assert done.returncode == 0, done.stderr
         tables.append(done.stdout)
-    methods, rates = tables
+    methods, rates, more = tables
+    assert len(re.findall("^Run ", methods, re.MULTILINE)) == 6
+    assert len(re.findall("^Run ", more, re.MULTILINE)) == 4  # of two more seeds
     assert "fedavg" in methods and "feddst" in methods
     cells = (tmp_path / "rates/runs.csv").read_text().splitlines()[1:]
     assert sorted(cell.split(",")[1] for cell in cells) == ["0.05", "0.05", "0.1", "0.1"]

@@ -224,8 +224,11 @@ def test_methods_are_compared_in_a_table_and_a_picture(call, tmp_path):
     specs = f"configs/methods/fedavg.py:digits+smoke,@{tmp_path / 'list.txt'}"
     done = call("study", f"--configs={specs}", "--seeds=1", "--set=rounds=1,2", f"--workdir={tmp_path / 'runs'}")
     assert done.returncode == 0, done.stderr
-    table = (tmp_path / "runs/study.md").read_text()
+    table = (tmp_path / "runs/study.md").read_text().partition("\n\n")[0]
     assert "| configs/methods/snip.py:digits+smoke | 2 | 1 | 0.936 |" in table and table in done.stdout
+    known = f"--known={tmp_path / 'runs/runs.jsonl.gz'}"
+    again = call("study", f"--configs={specs}", "--seeds=1", "--set=rounds=1,2", known, f"--workdir={tmp_path / 'new'}")
+    assert again.returncode == 0 and table in again.stdout and "Run 1" not in again.stdout
     assert (tmp_path / "runs/study.png").read_bytes().startswith(b"\x89PNG")
     typed = ("--study=configs/studies/headline.py:smoke", "--seeds=1", f"--workdir={tmp_path / 'headline'}")
     headline = call("study", *typed)

@@ -18,6 +18,7 @@ ENVIRONMENTS = {
     "skewed, non-IID": ("", ["partition.name=skewed_noniid"]),
 }
 ROUNDS, SEEDS = 40, (1, 2, 3, 4, 5)
+MEASURES = ("simple", "errors", "gap", "saliency", "mask")
 
 
 def cells_of(environment: str, smoke: bool) -> list[GridCell]:
@@ -37,4 +38,4 @@ def get_study(forms=""):
     environments = ["uniform, non-IID"] if chosen else list(ENVIRONMENTS)
     cells = [cell for environment in environments for cell in cells_of(environment, bool(chosen))]
     reference = {"method": "dense", "sparsity": "0 %"}
-    return Study("95 % sparsity in every environment", cells, reference, ("errors", "gap", "saliency", "mask"))
+    return Study("95 % sparsity in every environment", cells, reference, MEASURES)

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 
 from fedsparse_jax.core.tasks import REGRESSION
 from fedsparse_jax.reporting.plots_run import axis_label
@@ -19,6 +20,14 @@ class Point(NamedTuple):
     level: str  # on the horizontal axis
     mean: float
     half: float  # of the interval; NaN for none
+
+
+class DensityPanel(NamedTuple):
+    """A cell: the share of weights kept in each of its kernels, round by round."""
+
+    title: str  # a line or two
+    rounds: Sequence[int]
+    kernels: Mapping[str, Sequence[float]]  # by name
 
 
 class Panel(NamedTuple):
@@ -56,6 +65,33 @@ def measure_by_level(panels: Sequence[Panel], task=REGRESSION):
         ax.set_visible(False)
     for ax in axes[::columns]:
         ax.set_ylabel(axis_label(task))
+    handles = {label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
+    figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=min(len(handles), 4))
+    return figure
+
+
+@styled
+def density_by_round(panels: Sequence[DensityPanel]):
+    """A panel for each cell; in it a line for each kernel, the share of its weights that are kept over the rounds."""
+    columns = min(3, len(panels))
+    rows = -(-len(panels) // columns)
+    figure = Figure(figsize=(max(3.6, 2.4 * columns), 2.1 * rows + 0.4), layout="constrained")
+    axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
+    names = list(dict.fromkeys(name for panel in panels for name in panel.kernels))
+    for ax, panel in zip(axes, panels, strict=False):
+        for name, kept in panel.kernels.items():
+            colour = COLOURS[names.index(name) % len(COLOURS)]
+            ax.plot(panel.rounds, kept, color=colour, lw=1.3, label=clip_name(name, 24))
+        ax.set_title("\n".join(clip_name(line, 28) for line in panel.title.splitlines()))
+        ax.set_yscale("log")
+        ax.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g} %"))
+    for ax in axes[len(panels) :]:
+        ax.set_visible(False)
+    for i in range(0, len(panels), columns):
+        axes[i].set_ylabel("share kept")
+    for ax in axes[max(0, len(panels) - columns) : len(panels)]:
+        ax.set_xlabel("round")
+        ax.tick_params(labelbottom=True)
     handles = {label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
     figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=min(len(handles), 4))
     return figure

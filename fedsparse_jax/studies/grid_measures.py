@@ -29,7 +29,7 @@ class NamedTable(NamedTuple):
 
 def measure_tables(rows: Sequence[Row], task: Task) -> list[NamedTable]:
     """The tables of the measures that the runs have."""
-    found = [_of_groups(rows, task, kind) for kind in ("decade", "sex")]
+    found = [_of_simple_predictors(rows, task), *(_of_groups(rows, task, kind) for kind in ("decade", "sex"))]
     found += [_of_sites(rows, task), _of_the_phantom(rows), _of_masks(rows)]
     return [table for table in found if table.rows]
 
@@ -39,6 +39,27 @@ def _table(title: str, about: str, rows: Sequence[tuple[Row, Mapping[str, str]]]
     lines = [{**row.cell.labels, **cells} for row, cells in rows if cells]
     head = list(dict.fromkeys(key for line in lines for key in line))
     return NamedTable(title, about, head, [[line.get(key, "–") for key in head] for line in lines])
+
+
+def _of_simple_predictors(rows: Sequence[Row], task: Task) -> NamedTable:
+    """What simple predictors reach on the same test sets, a row for each environment."""
+    by_axis: dict[str, dict[int, Run]] = {}
+    for row in rows:
+        axis = next(iter(row.cell.labels.values()))
+        by_axis.setdefault(axis, {}).update({run.seed: run for run in row.runs if run.measures.get("simple")})
+    lines = []
+    for axis, runs in by_axis.items():
+        found = [run.measures["simple"] for run in runs.values()]
+        for name in dict.fromkeys(name for one in found for name in one):
+            values = lambda key: np.array([one[name][key] for one in found])  # noqa: B023
+            measured = (("MAE", "mae", task.digits), ("RMSE", "rmse", task.digits), ("r", "r", 2), ("R2", "r2", 2))
+            cells = {title: mean_with_interval(values(key), digits) for title, key, digits in measured}
+            lines.append([axis, name, *cells.values()])
+    about = (
+        "Ridge is a linear regression on the voxels of all clients together. The true brain age is what the phantom "
+        "made the scan of; no image tells more."
+    )
+    return NamedTable("Simple predictors", about, ["cells", "predictor", "MAE", "RMSE", "r", "R2"], lines)
 
 
 def _of_groups(rows: Sequence[Row], task: Task, kind: str) -> NamedTable:

@@ -13,7 +13,7 @@ from fedsparse_jax.core.files import write_whole
 from fedsparse_jax.core.tasks import Task
 from fedsparse_jax.reporting.html import Section, Table, Text, render_page
 from fedsparse_jax.reporting.markdown import markdown_table
-from fedsparse_jax.reporting.plots_grid import Panel, Point, measure_by_level
+from fedsparse_jax.reporting.plots_grid import DensityPanel, Panel, Point, density_by_round, measure_by_level
 from fedsparse_jax.reporting.plots_run import compare_runs
 from fedsparse_jax.reporting.style import render_figure
 from fedsparse_jax.studies import grid_measures, grid_tables
@@ -24,6 +24,7 @@ from fedsparse_jax.studies.intervals import half_width
 from fedsparse_jax.studies.kept_runs import KEPT, write_kept
 
 CURVES = 8  # cells in one picture of curves, at most
+PANELS = 9  # cells in the picture of densities, at most
 
 
 def write_study(study: Study, runs: Sequence[Run], workdir: Path) -> str:
@@ -113,6 +114,10 @@ def _page(study: Study, rows: Sequence[Row], task: Task) -> str:
             drawn = compare_runs(curves[i : i + CURVES], task)
             figures[f"curves-{i}"] = (drawn, "Mean over the seeds, by round and by what was exchanged.")
         sections.append(Section(title or "All cells", [Table(head, cells)], figures))
+    if densities := [panel for row in rows if (panel := _density_panel(row))]:
+        drawn = density_by_round(densities[:PANELS])
+        about = "Share of the weights of each kernel that the model keeps, the mean over the seeds."
+        sections.append(Section("Density by layer", [], {"density": (drawn, about)}))
     for one in grid_measures.measure_tables(rows, task):
         sections.append(Section(one.title, [Text(one.about, "note"), Table(one.head, one.rows)]))
     if made := origins([run for row in rows for run in row.runs]):
@@ -122,6 +127,18 @@ def _page(study: Study, rows: Sequence[Row], task: Task) -> str:
         sections.insert(0, Section("Runs that failed", told))
     tiles = [("runs", str(finished), f"{len(failed)} failed"), ("cells", str(len(rows)), "")]
     return render_page(study.title, tiles, sections)
+
+
+def _density_panel(row: Row) -> DensityPanel | None:
+    """The kernels of a cell that is pruned, the mean over its seeds; None of one that is not."""
+    records = [run.records for run in row.runs]
+    if not records or all(one[-1].sparsity == 0 for one in records):
+        return None
+    kernels = [name for name in records[0][-1].density if name.endswith("kernel")]
+    rounds = list(zip(*records, strict=False))  # as far as all were trained
+    kept = {name: [float(np.mean([one.density[name] for one in same])) for same in rounds] for name in kernels}
+    first, *others = row.cell.labels.values()
+    return DensityPanel(f"{first}\n{', '.join(others)}", [same[0].round for same in rounds], kept)
 
 
 def _by_first_label(rows: Sequence[Row]) -> dict[str, list[Row]]:

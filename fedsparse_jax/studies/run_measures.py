@@ -21,6 +21,7 @@ from fedsparse_jax.core.types import Masks, Model, Params, ServerState
 from fedsparse_jax.data.phantom.signal import age_signal
 from fedsparse_jax.runs.evaluation import predict_test
 from fedsparse_jax.runs.round import Runner
+from fedsparse_jax.studies.voxel_ridge import ridge_on_voxels
 
 UNKNOWN = "n/a"
 SAME_YEARS = 1e-3  # gaps that differ by no more are one
@@ -88,14 +89,35 @@ def gap_correlation(run: FinishedRun) -> dict[str, float]:
     data = run.runner.experiment.federation
     if run.config.data.source != "phantom" or data.classes:
         return {}
+    true = _true_gaps(run)
+    ages, errors = data.targets[data.test], _errors(run)
+    corrected = errors - np.polyval(np.polyfit(ages, errors, 1), ages)
+    return _defined("r", stats.pearsonr, corrected, true, least=SAME_YEARS)
+
+
+def _true_gaps(run: FinishedRun) -> np.ndarray:
+    """The phantom's own gap of everybody in the test set, years."""
+    data = run.runner.experiment.federation
     listing = list_scans(run.config, Path(run.config.data.cache_dir).expanduser())
     root = next(folder for folder in listing.scans[0].path.parents if (folder / "participants.tsv").exists())
     rows = read_tsv(root / "phenotype" / "latents.tsv")
     true_gaps = {row["participant_id"]: float(row["true_gap"]) for row in rows}
-    true = np.array([true_gaps[data.people[row]["participant_id"]] for row in data.test])
-    ages, errors = data.targets[data.test], _errors(run)
-    corrected = errors - np.polyval(np.polyfit(ages, errors, 1), ages)
-    return _defined("r", stats.pearsonr, corrected, true, least=SAME_YEARS)
+    return np.array([true_gaps[data.people[row]["participant_id"]] for row in data.test])
+
+
+def simple_predictors(run: FinishedRun) -> dict[str, dict[str, float]]:
+    """Measures on the test set of a ridge regression on the voxels of all clients together and, of a phantom, of
+    somebody who knows everybody's true brain age: no image tells more.
+    """
+    data, task = run.runner.experiment.federation, run.runner.experiment.task
+    if data.classes:
+        return {}
+    ridge = ridge_on_voxels(data.inputs, data.targets, np.concatenate(data.members), data.test)
+    found = {"ridge": task.measure(ridge, data.targets[data.test])}
+    if run.config.data.source == "phantom" and task.of_age:
+        ages = data.targets[data.test]
+        found["true brain age"] = task.measure(ages + _true_gaps(run), ages)
+    return found
 
 
 def saliency_correlation(run: FinishedRun) -> dict[str, float]:
@@ -158,4 +180,5 @@ MEASURES: dict[str, Measure] = {
     "gap": gap_correlation,
     "saliency": saliency_correlation,
     "mask": kept_weights,
+    "simple": simple_predictors,
 }

@@ -237,7 +237,7 @@ def test_a_study_runs_and_goes_on_where_it_stopped(repository, tmp_path):
     assert (tmp_path / "study.png").read_bytes().startswith(b"\x89PNG")
     assert (tmp_path / "study.pdf").read_bytes().startswith(b"%PDF")
     page = (tmp_path / "study.html").read_text()
-    assert "Runs that failed" in page and "SNIP" in page
+    assert "Runs that failed" in page and "SNIP" in page and "Density by layer" in page
     lines.clear()
     again = run_study(study, tmp_path, lines.append)
     assert [line for line in lines if line.startswith("Run")] == []  # nothing is left to do but what failed

@@ -18,7 +18,9 @@ def run(cell, seed, maes, sparsity, mask, saliency):
     judged = {"test": {"mae": {"min": 1.0, "median": 2.0, "max": 3.0 + seed}}}
     record = RoundRecord.from_json({"round": 1, "sparsity": sparsity, "test_mae": 4.0, "sites": judged})
     mask = {"bits": text_of_mask({"a": np.array(mask, bool)})}
-    return Run(cell, seed, None, [record], "", {"errors": errors, "mask": mask, "saliency": saliency})
+    simple = {"ridge": {"mae": 3.0 + seed, "rmse": 5.0, "r": 0.5, "r2": 0.25}}
+    measured = {"errors": errors, "mask": mask, "saliency": saliency, "simple": simple}
+    return Run(cell, seed, None, [record], "", measured)
 
 
 @pytest.fixture
@@ -43,12 +45,24 @@ def test_groups_are_compared_with_the_reference_by_seed(tables):
     assert sparse["60 to 69"] == "3.00 ± 0.00 (0.00 ± 0.00)" and "70 to 79" not in sparse
 
 
+def test_simple_predictors_have_a_row_in_each_environment(tables):
+    of_a, of_b = tables["Simple predictors"]
+    assert (of_a["cells"], of_a["predictor"], of_b["cells"]) == ("A", "ridge", "B")
+    assert (of_a["MAE"], of_a["r"]) == ("4.50 ± 6.35", "0.50 ± 0.00")
+
+
 def test_sites(tables):
     assert tables["Error by site"][0]["worst site"] == "4.50 ± 6.35" and len(tables["Error by site"]) == 4
 
 
 def test_what_was_not_measured_has_no_table_and_no_row(tables):
-    assert list(tables) == ["Error by decade", "Error by site", "What the models look at", "Agreement of masks"]
+    assert list(tables) == [
+        "Simple predictors",
+        "Error by decade",
+        "Error by site",
+        "What the models look at",
+        "Agreement of masks",
+    ]
     (of_a, _) = tables["What the models look at"]
     assert of_a["method"] == "sparse" and of_a["saliency and age signal (rank correlation)"] == "0.50 ± 0.00"
 

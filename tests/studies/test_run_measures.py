@@ -100,3 +100,11 @@ def test_age_shows_most_at_the_ventricles():
     place = np.unravel_index(np.argmax(signal), shape)
     assert abs(place[0] - 11.5) <= 3 and signal.max() > 5 * np.median(signal[brain])
     assert signal[brain].mean() > 5 * signal[~brain].mean()
+
+
+def test_simple_predictors_are_measured_as_the_model_is(untrained):
+    data, (_, latents) = untrained.runner.experiment.federation, tables_of(untrained)
+    found = run_measures.simple_predictors(untrained)
+    gaps = [abs(float(latents[data.people[row]["participant_id"]]["true_gap"])) for row in data.test]
+    assert found["true brain age"]["mae"] == pytest.approx(np.mean(gaps), abs=1e-4)
+    assert found["ridge"]["mae"] > found["true brain age"]["mae"]

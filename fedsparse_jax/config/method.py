@@ -298,11 +298,15 @@ def regrowth_from_config(config: ConfigDict) -> Regrowth:
 
 
 def fill_schedule_defaults(config: ConfigDict, section: Mapping, registry: Mapping[str, Callable], path: str) -> dict:
-    """The section with what it leaves out: ``final`` is pruning.sparsity; ``end``, and 0 for a round, the last one."""
+    """The section with what it leaves out: ``final`` is pruning.sparsity, ``rounds`` those of the run; ``end``, and 0
+    for a round, the last one.
+    """
     takes = inspect.signature(lookup(registry, section["name"], f"{path}.name")).parameters
     filled = dict(section)
     if "final" in takes:
         filled.setdefault("final", config.pruning.sparsity)
+    if "rounds" in takes:
+        filled["rounds"] = config.rounds
     if "end" in takes:
         filled.setdefault("end", 0)
     return {**filled, **{key: config.rounds for key in ("end", "at") if filled.get(key) == 0}}

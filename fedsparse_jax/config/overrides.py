@@ -47,7 +47,7 @@ CHOICES: dict[str, Choice] = {
     "server.optimizer": Choice(OPTIMIZERS),
     "server.learning_rate_schedule": Choice(RATE_SCHEDULES, may_be_none=True),
     "aggregation": Choice(AGGREGATORS, ("params", "masks", "weights")),
-    "pruning.schedule": Choice(SCHEDULES),
+    "pruning.schedule": Choice(SCHEDULES, ("rounds",)),
     "regrowth.rule": Choice(REGROWTH),
     "hooks": Choice(HOOKS, ("pruning",), may_be_none=True),
     "poison": Choice(POISONS, own=("clients",), may_be_none=True),

@@ -23,7 +23,6 @@ class Paced(NamedTuple):
     """A `Schedule` that a `Pace` drives; see `paced`. Called without one, it gives the least that it will ask for."""
 
     final: float
-    begin: int
     end: int  # the first round at the final sparsity, at the latest
     steps: int
     power: float
@@ -48,7 +47,7 @@ class Paced(NamedTuple):
             loss: ``f32[]``, mean training loss of the clients that counted; NaN where nobody reported one.
         """
         first = jnp.where(jnp.isnan(pace.first), loss, pace.first)
-        bears = (loss <= self.learned * first) & (t >= self.begin)  # no comparison holds with NaN
+        bears = loss <= self.learned * first  # no comparison holds with NaN
         progress = self._progress(t, pace) + jnp.where(bears, 1 / self.steps, 0)
         return Pace(first, jnp.minimum(progress, 1).astype(jnp.float32))
 
@@ -59,7 +58,7 @@ class Paced(NamedTuple):
         return jnp.maximum(earned, jnp.clip(due, 0, 1)).astype(jnp.float32)
 
 
-def paced(final=0.95, end=40, *, begin=1, steps=0.5, recover=0.2, power=3.0, learned=0.5) -> Paced:
+def paced(final=0.95, rounds=40, *, steps=0.5, recover=0.2, power=3.0, learned=0.5) -> Paced:
     r"""Sparsity that waits until the federation learns, and pauses where pruning hurts.
 
     .. math:: s = s_f\,(1 - (1 - p)^n)
@@ -70,14 +69,13 @@ def paced(final=0.95, end=40, *, begin=1, steps=0.5, recover=0.2, power=3.0, lea
 
     Args:
         final: s_f, share of prunable weights that are zero in the end.
-        end: the last round.
-        begin: the first round whose loss counts.
+        rounds: of the run; a config supplies them.
         steps: steps of p from 0 to 1, as a share of all rounds: as fast as that pruning may be.
         recover: share of all rounds, at least, that train at the final sparsity.
         power: n, 3 in FedSparsify.
         learned: share of the first loss.
 
-    >>> schedule = paced(0.8, end=10, steps=0.2, recover=0.1)
+    >>> schedule = paced(0.8, 10, steps=0.2, recover=0.1)
     >>> pace = schedule.update(schedule.init(), 1, 10.0)
     >>> for t, loss in ((2, 7.0), (3, 4.0), (4, 6.0), (5, 5.0)):
     ...     pace = schedule.update(pace, t, loss)
@@ -94,5 +92,5 @@ def paced(final=0.95, end=40, *, begin=1, steps=0.5, recover=0.2, power=3.0, lea
             raise ArgumentError(name, share, "it is a share of the rounds, from 0 up to, but not including, 1")
     if not learned > 0:
         raise ArgumentError("learned", learned, "it is a share of the first loss, above 0")
-    reached = max(1, end - round(recover * end))
-    return Paced(final, begin, reached, min(max(1, round(steps * end)), reached), power, learned)
+    reached = max(1, rounds - round(recover * rounds))
+    return Paced(final, reached, min(max(1, round(steps * rounds)), reached), power, learned)

@@ -37,7 +37,7 @@ def test_a_stopped_run_goes_on_bit_for_bit(tmp_path, placement):
 @pytest.mark.parametrize("placement", ["server", "client"])
 def test_a_paced_schedule_follows_the_losses_of_the_log_and_a_stopped_run_goes_on(tmp_path, placement):
     """Server and clients prune to what the losses of the rounds before ask for; masks and log say the same."""
-    schedule = paced(0.8, end=8, steps=0.3, learned=0.9)
+    schedule = paced(0.8, 8, steps=0.3, learned=0.9)
     algorithm = toy_federation.algorithm(schedule, placement)
     experiment = toy_federation.experiment(8, placement)._replace(algorithm=algorithm)
     records = run_experiment(experiment, tmp_path / "whole", print_fn=QUIET)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from fedsparse_jax.config import load_config
+from fedsparse_jax.config.method import pruning_from_config
 from fedsparse_jax.core.errors import UsageError
 from fedsparse_jax.core.tasks import CLASSIFICATION, REGRESSION
 from fedsparse_jax.runs import RoundRecord
@@ -205,6 +206,8 @@ def test_the_study_of_the_headline_has_dense_and_sparse_in_every_environment(rep
     assert [config.pruning.placement for config in configs] == ["none", "server"] * 5
     sparse = configs[1::2]
     assert {(c.pruning.schedule.name, c.pruning.sparsity, c.rounds) for c in sparse} == {("paced", 0.95, 40)}
+    # The quickstart's own schedule ends in round 18; the paced one is over the whole run.
+    assert {pruning_from_config(config).schedule.end for config in sparse} == {32}
     assert {config.rounds for config in configs} == {40} and task_of_study(study).headline == "mae"
 
 

@@ -11,21 +11,13 @@ which starts at zero, as a whole; rounds at the final sparsity at the end, becau
 What to expect stands in docs/results/quickstart.md.
 """
 
-from fedsparse_jax.config.defaults import defaults
-from fedsparse_jax.config.presets import parse_forms, shrink_for_smoke_test, sparsify
+from fedsparse_jax.config.presets import coarse_defaults, parse_forms, shrink_for_smoke_test, sparsify
 
 
 def get_config(forms=""):
     chosen, _ = parse_forms(forms, "smoke", "dense", "local", "centralized")
-    config = defaults()
+    config = coarse_defaults()
     config.rounds = 26
-    with config.unlocked():
-        config.data.options = dict(people=812, shape=(24, 28, 24), spread=0.6)
-        config.model = dict(name="flat_cnn")
-        config.client.optimizer = dict(name="adam", learning_rate=1.5e-3)
-    config.data.shape, config.data.test_share = (24, 28, 24), 300 / 812
-    config.client.batch_size, config.client.epochs = 4, 2
-    config.execution.eval_batch = 50
     config.method = "fedsparsify_global"
     sparsify(config, "server", begin=8, end=18)
     with config.unlocked():

@@ -104,6 +104,14 @@ def test_a_stopped_run_goes_on_bit_for_bit(name, tmp_path):
     assert digests[0] == digests[1]
 
 
+@pytest.mark.parametrize("name", [*METHODS, "one_shot:tuned"])
+def test_every_method_takes_the_coarse_phantom_of_the_quickstart(name):
+    method, _, form = name.partition(":")
+    config, quickstart = load(f"methods/{method}", "coarse", "90", form), load("quickstart", "dense")
+    assert (config.model.name, config.rounds, config.pruning.sparsity) == ("flat_cnn", 40, 0.9)
+    assert config.data == quickstart.data and config.client.batch_size == quickstart.client.batch_size
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("forms", ["digits+cnn", "digits+iid+90"])
 def test_forms_of_the_second_task(forms, tmp_path):

@@ -5,8 +5,9 @@ python scripts/train.py --config=configs/methods/centralized.py --workdir=runs/c
 
 The reference that a federation is measured against; in the form ``dense`` without pruning.
 
-Behind the file name forms may stand, joined by +: ``digits``, the second task, in seconds; a number, the sparsity in
-percent; ``dense``; ``smoke``, the smallest run. What to expect on the digits: docs/results/methods.md.
+Behind the file name forms may stand, joined by +: ``digits``, the second task, in seconds; ``coarse``, the phantom on a
+coarse grid, in minutes; a number, the sparsity in percent; ``dense``; ``smoke``, the smallest run. What to expect on
+the digits: docs/results/methods.md.
 """
 
 from fedsparse_jax.config.presets import base_config, sparsify

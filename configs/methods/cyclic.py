@@ -8,8 +8,9 @@ it has left, in the order of their numbers; ``--config.order=shuffled`` draws an
 FedAvg where sites have a handful of scans (docs/results/travelling.md, and docs/results/methods.md as a reference), and
 less where the last clients differ from the first. ``--config.pruning.placement=server`` prunes after each client.
 
-Behind the file name forms may stand, joined by +: ``digits``, the second task, in seconds; a number, the sparsity in
-percent; ``smoke``, the smallest run. What to expect on the digits: docs/results/methods.md.
+Behind the file name forms may stand, joined by +: ``digits``, the second task, in seconds; ``coarse``, the phantom on a
+coarse grid, in minutes; a number, the sparsity in percent; ``smoke``, the smallest run. What to expect on the digits:
+docs/results/methods.md.
 """
 
 from fedsparse_jax.config.presets import base_config

@@ -6,8 +6,9 @@ python scripts/train.py --config=configs/methods/fedadam.py --workdir=runs/fedad
 Any other optimizer of optax is one key away: ``--config.server.optimizer.name=yogi``. Expect faster early rounds than
 FedAvg where the server's learning rate suits the task, and a search for it where it does not.
 
-Behind the file name forms may stand, joined by +: ``digits``, the second task, in seconds; a number, the sparsity in
-percent; ``smoke``, the smallest run. What to expect on the digits: docs/results/methods.md.
+Behind the file name forms may stand, joined by +: ``digits``, the second task, in seconds; ``coarse``, the phantom on a
+coarse grid, in minutes; a number, the sparsity in percent; ``smoke``, the smallest run. What to expect on the digits:
+docs/results/methods.md.
 """
 
 from fedsparse_jax.config.presets import base_config

@@ -8,8 +8,9 @@ dense, and the server prunes anew, from half to the final sparsity: a pruned wei
 with its value. A penalty on each kernel's norm rises in twenty steps. Expect about what FedSparsify-Global reaches, at
 about its bytes.
 
-Behind the file name forms may stand, joined by +: ``digits``, the second task, in seconds; a number, the sparsity in
-percent; ``smoke``, the smallest run. What to expect on the digits: docs/results/methods.md.
+Behind the file name forms may stand, joined by +: ``digits``, the second task, in seconds; ``coarse``, the phantom on a
+coarse grid, in minutes; a number, the sparsity in percent; ``smoke``, the smallest run. What to expect on the digits:
+docs/results/methods.md.
 """
 
 from fedsparse_jax.config.presets import base_config

@@ -8,8 +8,9 @@ smallest weights after local training and grow as many by gradient; the server t
 back to the sparsity. Expect more than from pruning before training, and less than from progressive
 pruning, for a fraction of the bytes. For the share as coded see `regrowth.swap`.
 
-Behind the file name forms may stand, joined by +: ``digits``, the second task, in seconds; a number, the sparsity in
-percent; ``smoke``, the smallest run. What to expect on the digits: docs/results/methods.md.
+Behind the file name forms may stand, joined by +: ``digits``, the second task, in seconds; ``coarse``, the phantom on a
+coarse grid, in minutes; a number, the sparsity in percent; ``smoke``, the smallest run. What to expect on the digits:
+docs/results/methods.md.
 """
 
 from fedsparse_jax.config.presets import base_config

@@ -7,8 +7,9 @@ python scripts/train.py --config=configs/methods/fedper.py --workdir=runs/fedper
 all biases at home instead. Judged are the clients' own models. Expect much on a client's own classes and sites, and
 little on others. ``--config.pruning.placement=server`` prunes what is shared.
 
-Behind the file name forms may stand, joined by +: ``digits``, the second task, in seconds; a number, the sparsity in
-percent; ``smoke``, the smallest run. What to expect on the digits: docs/results/methods.md.
+Behind the file name forms may stand, joined by +: ``digits``, the second task, in seconds; ``coarse``, the phantom on a
+coarse grid, in minutes; a number, the sparsity in percent; ``smoke``, the smallest run. What to expect on the digits:
+docs/results/methods.md.
 """
 
 from fedsparse_jax.config.presets import base_config

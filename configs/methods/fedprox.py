@@ -6,8 +6,9 @@ python scripts/train.py --config=configs/methods/fedprox.py --workdir=runs/fedpr
 ``client.proximal`` is mu. Expect the accuracy of FedAvg where clients are alike, and a steadier run where they are not.
 ``--config.client.proximal_anchor=zero`` is the reading of a published port, which pulls towards zero: weight decay.
 
-Behind the file name forms may stand, joined by +: ``digits``, the second task, in seconds; a number, the sparsity in
-percent; ``smoke``, the smallest run. What to expect on the digits: docs/results/methods.md.
+Behind the file name forms may stand, joined by +: ``digits``, the second task, in seconds; ``coarse``, the phantom on a
+coarse grid, in minutes; a number, the sparsity in percent; ``smoke``, the smallest run. What to expect on the digits:
+docs/results/methods.md.
 """
 
 from fedsparse_jax.config.presets import base_config

@@ -7,8 +7,9 @@ The server prunes the aggregated model by magnitude, over all weights jointly; t
 within the mask it was sent. Expect the accuracy of FedAvg. The last round reaches the final sparsity, and nothing
 trains at it; in the form ``tuned`` the last fifth of the rounds does.
 
-Behind the file name forms may stand, joined by +: ``digits``, the second task, in seconds; a number, the sparsity in
-percent; ``tuned``; ``smoke``, the smallest run. What to expect on the digits: docs/results/methods.md.
+Behind the file name forms may stand, joined by +: ``digits``, the second task, in seconds; ``coarse``, the phantom on a
+coarse grid, in minutes; a number, the sparsity in percent; ``tuned``; ``smoke``, the smallest run. What to expect on
+the digits: docs/results/methods.md.
 """
 
 from fedsparse_jax.config.presets import base_config, sparsify

@@ -9,9 +9,9 @@ density that results is measured: it lies beside the one asked for where the cli
 ``mean``, FedAvg over the union. ``--config.aggregation.quorum=`` reads "majority": ``at_least_half`` (the default),
 ``strict_majority``, or ``as_coded``, the floor(n/2) of the published code.
 
-Behind the file name forms may stand, joined by +: ``digits``, the second task, in seconds; a number, the sparsity in
-percent; ``keepers``; ``nnz``; ``mean``; ``smoke``, the smallest run. What to expect on the digits:
-docs/results/methods.md.
+Behind the file name forms may stand, joined by +: ``digits``, the second task, in seconds; ``coarse``, the phantom on a
+coarse grid, in minutes; a number, the sparsity in percent; ``keepers``; ``nnz``; ``mean``; ``smoke``, the smallest run.
+What to expect on the digits: docs/results/methods.md.
 """
 
 from fedsparse_jax.config.presets import base_config, sparsify

@@ -9,8 +9,9 @@ a random mask with them is trained by all. With the form ``budgets`` clients hav
 weights in turn, the largest of each layer, and the server takes the mean over keepers. Expect more than from random
 pruning, and less than from masks that move.
 
-Behind the file name forms may stand, joined by +: ``budgets``; ``digits``, the second task, in seconds; a number, the
-sparsity in percent; ``smoke``, the smallest run. What to expect on the digits: docs/results/methods.md.
+Behind the file name forms may stand, joined by +: ``budgets``; ``digits``, the second task, in seconds; ``coarse``, the
+phantom on a coarse grid, in minutes; a number, the sparsity in percent; ``smoke``, the smallest run. What to expect on
+the digits: docs/results/methods.md.
 """
 
 from fedsparse_jax.config.presets import base_config

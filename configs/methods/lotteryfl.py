@@ -9,8 +9,9 @@ Judged are the clients' own models: ``own classes`` is the paper's setting, the 
 all classes; expect much of the first and little of the second. ``hooks.min_accuracy`` says how well is well enough;
 for ages it is 0, which is always.
 
-Behind the file name forms may stand, joined by +: ``digits``, the second task, in seconds; a number, the sparsity in
-percent; ``smoke``, the smallest run. What to expect on the digits: docs/results/methods.md.
+Behind the file name forms may stand, joined by +: ``digits``, the second task, in seconds; ``coarse``, the phantom on a
+coarse grid, in minutes; a number, the sparsity in percent; ``smoke``, the smallest run. What to expect on the digits:
+docs/results/methods.md.
 """
 
 from fedsparse_jax.config.presets import base_config

@@ -6,8 +6,9 @@ python scripts/train.py --config=configs/methods/one_shot.py --workdir=runs/one_
 Plain, the server prunes after the last round, and nothing follows: expect a large loss of accuracy at 95 %. In the form
 ``tuned`` it prunes after nine tenths of the rounds, and the rest train within the mask.
 
-Behind the file name forms may stand, joined by +: ``digits``, the second task, in seconds; a number, the sparsity in
-percent; ``tuned``; ``smoke``, the smallest run. What to expect on the digits: docs/results/methods.md.
+Behind the file name forms may stand, joined by +: ``digits``, the second task, in seconds; ``coarse``, the phantom on a
+coarse grid, in minutes; a number, the sparsity in percent; ``tuned``; ``smoke``, the smallest run. What to expect on
+the digits: docs/results/methods.md.
 """
 
 from fedsparse_jax.config.presets import base_config

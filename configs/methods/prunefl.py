@@ -7,8 +7,9 @@ Every few rounds each layer frees its smallest weights, and those come (back) wh
 clients, pays for their time; see `regrowth.greedy`. Density is an outcome in the paper; here ``pruning.sparsity``
 bounds it from above, the paper's optional limit (0 for none). Begins dense: at most 30 % of the weights go each time.
 
-Behind the file name forms may stand, joined by +: ``digits``, the second task, in seconds; a number, the sparsity in
-percent; ``smoke``, the smallest run. What to expect on the digits: docs/results/methods.md.
+Behind the file name forms may stand, joined by +: ``digits``, the second task, in seconds; ``coarse``, the phantom on a
+coarse grid, in minutes; a number, the sparsity in percent; ``smoke``, the smallest run. What to expect on the digits:
+docs/results/methods.md.
 """
 
 from fedsparse_jax.config.presets import base_config

@@ -8,8 +8,9 @@ drops the smallest weights of each layer and lets those grow that the clients' m
 send that gradient, of all weights, in such rounds. Expect about what FedDST brings. The form ``fedtiny`` begins with
 the largest weights and drops a fifth, as a published port of FedTiny does (Huang et al., ICDCS 2023, arXiv 2212.01977).
 
-Behind the file name forms may stand, joined by +: ``fedtiny``; ``digits``, the second task, in seconds; a number, the
-sparsity in percent; ``smoke``, the smallest run. What to expect on the digits: docs/results/methods.md.
+Behind the file name forms may stand, joined by +: ``fedtiny``; ``digits``, the second task, in seconds; ``coarse``, the
+phantom on a coarse grid, in minutes; a number, the sparsity in percent; ``smoke``, the smallest run. What to expect on
+the digits: docs/results/methods.md.
 """
 
 from fedsparse_jax.config.presets import base_config

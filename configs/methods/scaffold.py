@@ -7,8 +7,9 @@ Each client adds to its gradients the mean of all clients' usual gradients minus
 paper. Server and client send the control variates beside the model, so that every message is twice as long. Expect
 more than FedAvg of rounds with many local steps on clients that differ. ``--config.pruning.placement=server`` prunes.
 
-Behind the file name forms may stand, joined by +: ``digits``, the second task, in seconds; a number, the sparsity in
-percent; ``smoke``, the smallest run. What to expect on the digits: docs/results/methods.md.
+Behind the file name forms may stand, joined by +: ``digits``, the second task, in seconds; ``coarse``, the phantom on a
+coarse grid, in minutes; a number, the sparsity in percent; ``smoke``, the smallest run. What to expect on the digits:
+docs/results/methods.md.
 """
 
 from fedsparse_jax.config.presets import base_config

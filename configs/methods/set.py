@@ -7,8 +7,9 @@ python scripts/train.py --config=configs/methods/set.py --workdir=runs/set \
 As RigL, but what grows is drawn at random, so that nobody sends a gradient, and the same share is dropped until the
 end. Expect less than from RigL, at fewer bytes.
 
-Behind the file name forms may stand, joined by +: ``digits``, the second task, in seconds; a number, the sparsity in
-percent; ``smoke``, the smallest run. What to expect on the digits: docs/results/methods.md.
+Behind the file name forms may stand, joined by +: ``digits``, the second task, in seconds; ``coarse``, the phantom on a
+coarse grid, in minutes; a number, the sparsity in percent; ``smoke``, the smallest run. What to expect on the digits:
+docs/results/methods.md.
 """
 
 from fedsparse_jax.config.presets import base_config

@@ -8,8 +8,9 @@ A kernel's weight is sign(v) |v|^1.25, and SGD moves v. From round 1 on each cli
 its training; the server takes the mean, which is denser where clients differ. The pruning of activations in the paper's
 backward pass is left out. Expect masks that settle in few rounds, and the losses of a mask that is chosen early.
 
-Behind the file name forms may stand, joined by +: ``digits``, the second task, in seconds; a number, the sparsity in
-percent; ``smoke``, the smallest run. What to expect on the digits: docs/results/methods.md.
+Behind the file name forms may stand, joined by +: ``digits``, the second task, in seconds; ``coarse``, the phantom on a
+coarse grid, in minutes; a number, the sparsity in percent; ``smoke``, the smallest run. What to expect on the digits:
+docs/results/methods.md.
 """
 
 from fedsparse_jax.config.presets import base_config

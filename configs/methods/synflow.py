@@ -6,8 +6,9 @@ python scripts/train.py --config=configs/methods/synflow.py --workdir=runs/synfl
 Built against the collapse of layers: scores flow through the whole network. Instance norm, which the brain network has
 after every convolution, hides the flow from it; expect it to shine on networks without.
 
-Behind the file name forms may stand, joined by +: ``digits``, the second task, in seconds; a number, the sparsity in
-percent; ``smoke``, the smallest run. What to expect on the digits: docs/results/methods.md.
+Behind the file name forms may stand, joined by +: ``digits``, the second task, in seconds; ``coarse``, the phantom on a
+coarse grid, in minutes; a number, the sparsity in percent; ``smoke``, the smallest run. What to expect on the digits:
+docs/results/methods.md.
 """
 
 from fedsparse_jax.config.presets import base_config

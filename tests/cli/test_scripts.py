@@ -233,6 +233,8 @@ def test_methods_are_compared_in_a_table_and_a_picture(call, tmp_path):
     typed = ("--study=configs/studies/headline.py:smoke", "--seeds=1", f"--workdir={tmp_path / 'headline'}")
     headline = call("study", *typed)
     assert headline.returncode == 0 and "| uniform, non-IID | Global, paced | 95 % | 1 | 0.95" in headline.stdout
+    grid = call("study", "--study=configs/studies/grid.py:smoke", "--seeds=1", f"--workdir={tmp_path / 'grid'}")
+    assert grid.returncode == 0 and "| uniform, non-IID | Local, paced | 95 % | 1 | 0.95" in grid.stdout
     neither = call("study", f"--workdir={tmp_path / 'runs'}")
     assert neither.returncode == 2 and "either --study=FILE, or --configs=" in neither.stderr
 

@@ -211,6 +211,24 @@ def test_the_study_of_the_headline_has_dense_and_sparse_in_every_environment(rep
     assert {config.rounds for config in configs} == {40} and task_of_study(study).headline == "mae"
 
 
+def test_the_study_of_the_grid_has_every_method_at_every_sparsity(repository, monkeypatch):
+    monkeypatch.chdir(repository)
+    study = read_study("configs/studies/grid.py")
+    assert len(study.cells) == 5 * (1 + 6 * 5) and len({cell.name for cell in study.cells}) == 155
+    part = read_study("configs/studies/grid.py:uniform_noniid+centralized+98")
+    assert len(part.cells) == 2 * (1 + 6) and [part.cells[i].labels["environment"] for i in (0, 7)] == [
+        "centralized", "uniform, non-IID",
+    ]  # fmt: skip
+    configs = [config_of_run(cell, 1) for cell in part.cells]
+    assert {(c.rounds, c.model.name, c.data.test_share) for c in configs} == {(40, "flat_cnn", 300 / 812)}
+    assert [c.partition.num_clients for c in configs] == [1] * 7 + [8] * 7
+    assert {c.pruning.sparsity for c in configs if c.method not in ("fedavg",)} == {0.98}
+    asked = [float(pruning_from_config(c).schedule(c.rounds)) for c in configs if c.method != "fedavg"]
+    assert asked == pytest.approx([0.98] * 12) and task_of_study(part).headline == "mae"
+    with pytest.raises(UsageError, match="no form 'skewed'"):
+        read_study("configs/studies/grid.py:skewed")
+
+
 def test_what_is_no_study_is_said(tmp_path):
     with pytest.raises(UsageError, match="There is no study"):
         read_study(f"{tmp_path}/none.py:smoke")

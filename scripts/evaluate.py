@@ -32,10 +32,7 @@ def show_more(scans) -> None:
             f"so no accuracy: {told}"
         )
     elif scans.task.of_age and scans.task.lower_is_better:
-        print(
-            "Not corrected for the age bias, as this round of the run has no validation, or too small a one, to learn "
-            "it from; train with --config.data.validation_share=0.2."
-        )
+        print(f"Not corrected for the age bias, as {scans.uncorrected}.")
     if scans.sites:
         print(f"By site: {sites_line(scans.sites, scans.task)}")
     if scans.challenge:

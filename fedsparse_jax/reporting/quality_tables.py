@@ -6,7 +6,7 @@ from typing import Any
 from fedsparse_jax.core.tasks import Task
 from fedsparse_jax.reporting.html import Fold, Section, Table, Text, formatted
 from fedsparse_jax.reporting.run_files import RunFiles
-from fedsparse_jax.runs.quality import BIAS, QUANTILES
+from fedsparse_jax.runs.quality import BIAS, QUALITY, QUANTILES, why_no_age_bias
 from fedsparse_jax.runs.series import as_number
 
 MEASURE_LABELS = {
@@ -48,7 +48,7 @@ def age_bias_parts(run: RunFiles) -> list[Table | Text]:
     line, judged = run.quality.get("age_bias"), _of_set(run, "test")
     if not line or "corrected" not in judged:
         note = "The gap falls with age in every such model (regression to the mean). No correction for it is applied, "
-        return [Text(note + "as none was learned from people of a validation (data.validation_share).", "note")]
+        return [Text(f"{note}as {_why_uncorrected(run)}.", "note")]
     text = (
         f"The gap falls with age in every such model (regression to the mean). On the {line['scans']} scans of the "
         f"validation the predicted age is {line['slope']:.2f} times the true one plus {line['offset']:.1f} years. The "
@@ -64,6 +64,12 @@ def age_bias_parts(run: RunFiles) -> list[Table | Text]:
         for name in names
     ]
     return [Text(text, "note"), Table(("on the test set", "as predicted", INTERVAL, "corrected", INTERVAL), rows)]
+
+
+def _why_uncorrected(run: RunFiles) -> str:
+    if not _of_set(run, "test"):
+        return f"{QUALITY} is missing or not of the last round; give the command that trained the run once more"
+    return why_no_age_bias(run.federation.get("validation", {}).get("ages", []))
 
 
 def by_client_section(run: RunFiles) -> Section | None:

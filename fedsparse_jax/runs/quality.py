@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fedsparse_jax.core.age_bias import AgeBias, correct_age_bias
+from fedsparse_jax.core.age_bias import FEWEST, AgeBias, correct_age_bias
 from fedsparse_jax.core.files import write_json
 from fedsparse_jax.core.tasks import Task
 from fedsparse_jax.core.uncertainty import bootstrap_measures
@@ -46,6 +46,29 @@ def judge_predictions(
         return quality
     corrected = _with_intervals(task, correct_age_bias(bias, predictions, targets), targets, people)
     return {**quality, "corrected": corrected}
+
+
+def why_no_age_bias(ages: Sequence[float]) -> str:
+    """Why a model has no line of the age bias, and what mends that; half a sentence.
+
+    Args:
+        ages: of the scans of the run's validation.
+
+    >>> why_no_age_bias([])
+    'the run has no validation to learn it from; train anew with --config.data.validation_share=0.2'
+    """
+    if not len(ages):
+        return "the run has no validation to learn it from; train anew with --config.data.validation_share=0.2"
+    scans = f"{len(ages)} scan{'s' * (len(ages) > 1)}"
+    remedy = "train anew with a larger --config.data.validation_share, or with more people"
+    if len(ages) < FEWEST:
+        return f"the run's validation has {scans}, and to learn it takes {FEWEST}; {remedy}"
+    if np.ptp(ages) == 0:
+        return f"the {scans} of the run's validation are all of one age; {remedy}"
+    return (
+        f"the model predicts what is no number for the {scans} of the run's validation, or the log lacks its round; "
+        "evaluate another round (--which)"
+    )
 
 
 def _with_intervals(task: Task, predictions, targets, people) -> dict[str, Any]:

@@ -30,7 +30,7 @@ from fedsparse_jax.data.tables import Drop
 from fedsparse_jax.runs.console import quality_line
 from fedsparse_jax.runs.evaluation import models_for_strangers, predictions_table
 from fedsparse_jax.runs.metrics_log import read_records
-from fedsparse_jax.runs.quality import judge_predictions, judge_sites
+from fedsparse_jax.runs.quality import judge_predictions, judge_sites, why_no_age_bias
 from fedsparse_jax.runs.run_dir import is_of_0_1, recorded_people
 from fedsparse_jax.studies.site_predictability import ChallengeScore, score_challenge
 
@@ -52,8 +52,9 @@ class OtherScans(NamedTuple):
     validation_quality: dict[str, Any] | None = None  # errors on people of the run's validation; None for nobody
     by_test_set: dict[str, dict[str, Any]] = {}  # errors on each of the run's several test sets, by name  # noqa: RUF012
     sites: dict[str, Any] = {}  # the errors of `quality` by site; empty for fewer than two sites  # noqa: RUF012
-    age_bias: AgeBias | None = None  # of the model on the run's validation; None of what is no age, or of nobody there
+    age_bias: AgeBias | None = None  # of the model on the run's validation; None of what is no age, or of too few there
     challenge: ChallengeScore | None = None  # where there are sites that the model was trained on, and others
+    uncorrected: str = ""  # why there is no line of the age bias, and what mends that
 
 
 def evaluate_run(
@@ -120,6 +121,7 @@ def evaluate_run(
         sites=judge_sites(task, [predictions[others]], targets[others], sites[others]),
         age_bias=bias,
         challenge=challenge,
+        uncorrected="" if bias else why_no_age_bias([e.target for e in recorded if is_validation(e.set)]),
     )
 
 

@@ -44,7 +44,7 @@ def test_without_validation_evaluate_says_that_nothing_is_corrected(call, tmp_pa
     train = ["--config=configs/quickstart.py:smoke+dense", f"--workdir={tmp_path / 'run'}", *SMALL]
     assert call("train", *train).returncode == 0
     done = call("evaluate", f"--workdir={tmp_path / 'run'}", f"--root={SCANS}", f"--output={tmp_path / 't.tsv'}")
-    assert "Not corrected for the age bias, as this round of the run has no validation, or too small" in done.stdout
+    assert "Not corrected for the age bias, as the run has no validation to learn it from; train" in done.stdout
     assert "corrected" not in (tmp_path / "t.tsv").read_text()
 
 

@@ -71,7 +71,24 @@ def test_errors_stand_with_and_without_the_correction(run):
     assert "On the 9 scans of the validation the predicted age is 0.62 times the true one plus 23.4 years" in note.text
     assert table.rows == [("MAE", "2.50 y", "2.00 to 3.10", "1.50 y", "1.25 to 1.75")]
     (note,) = age_bias_parts(run._replace(quality={}))
-    assert "No correction for it is applied" in note.text
+    assert "No correction for it is applied, as quality.json is missing" in note.text
+
+
+@pytest.mark.parametrize(
+    ("federation", "why"),
+    [
+        ({}, "as the run has no validation to learn it from; train anew with --config.data.validation_share=0.2."),
+        (
+            {"validation": {"n": 2, "ages": [50.0, 60.0]}},
+            "as the run's validation has 2 scans, and to learn it takes 3",
+        ),
+    ],
+)
+def test_why_nothing_is_corrected_hangs_on_the_validation_of_the_run(run, federation, why):
+    of_test = {key: value for key, value in OF_TEST.items() if key != "corrected"}
+    quality = {"round": 2, "age_bias": None, "sets": {"test": of_test}}
+    (note,) = age_bias_parts(run._replace(quality=quality, federation=federation))
+    assert f"No correction for it is applied, {why}" in note.text
 
 
 def test_clients_of_the_last_round(run):

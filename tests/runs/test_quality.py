@@ -1,16 +1,17 @@
 """Errors by client and site, with intervals and without the age bias: by hand, and in the files of a run."""
 
 import json
+import re
 
 import jax
 import numpy as np
 import pytest
 
-from fedsparse_jax.core.age_bias import AgeBias
+from fedsparse_jax.core.age_bias import AgeBias, fit_age_bias
 from fedsparse_jax.core.tasks import CLASSIFICATION, REGRESSION
 from fedsparse_jax.runs import read_records, run_experiment
 from fedsparse_jax.runs.evaluation import evaluate_server, predict_rows, write_predictions
-from fedsparse_jax.runs.quality import judge_predictions, judge_sites
+from fedsparse_jax.runs.quality import judge_predictions, judge_sites, why_no_age_bias
 from fedsparse_jax.runs.round import make_runner
 from tests.helpers import toy_federation
 from tests.helpers.interrupted import QUIET
@@ -157,3 +158,18 @@ def test_without_validation_there_is_no_line_and_no_column(tmp_path):
     assert evaluation.age_bias is None and evaluation.clients == evaluation.sites == {}
     write_predictions(data, predict_rows(runner, server.params, data.test), tmp_path)
     assert "corrected" not in (tmp_path / "predictions.tsv").read_text()
+
+
+@pytest.mark.parametrize(
+    ("ages", "why"),
+    [
+        ([], r"the run has no validation .*; train anew with --config.data.validation_share=0.2"),
+        ([50.0], r"the run's validation has 1 scan, and to learn it takes 3; train anew with a larger --config.data"),
+        ([50.0, 60.0], r"the run's validation has 2 scans, .* a larger --config.data.validation_share, or with more"),
+        ([50.0, 50.0, 50.0], r"the 3 scans of the run's validation are all of one age; train anew with a larger"),
+        ([50.0, 60.0, 70.0], r"the model predicts what is no number for the 3 scans .*; evaluate another round"),
+    ],
+)
+def test_why_nothing_is_corrected_names_the_reason_that_holds(ages, why):
+    assert re.match(why, why_no_age_bias(ages))
+    assert fit_age_bias([np.nan] * len(ages), ages) is None  # in all of these cases there is no line

@@ -13,7 +13,7 @@ import pytest
 from fedsparse_jax.config import chosen_round, experiment_from_config, load_config, load_run, override, saved_rounds
 from fedsparse_jax.config.saved_runs import with_other_scans
 from fedsparse_jax.core.errors import UsageError
-from fedsparse_jax.data.roster import is_trained_on, write_roster
+from fedsparse_jax.data.roster import is_trained_on, is_validation, write_roster
 from fedsparse_jax.data.tables import NothingLeft
 from fedsparse_jax.runs import read_records, run_experiment
 from fedsparse_jax.runs.run_dir import recorded_people
@@ -68,6 +68,7 @@ def test_an_error_has_an_interval_and_is_given_by_site(workdir, cache):
     for site, found in scans.sites["sites"].items():
         assert found["mae"] == pytest.approx(np.abs(error[tested & (sites == site)]).mean(), abs=1e-3)
     assert scans.age_bias is None and "corrected" not in scans.quality  # nobody validated
+    assert scans.uncorrected.startswith("the run has no validation")
     known = np.isin(sites, sites[~tested])
     assert scans.challenge[3:] == (len(set(sites[~tested])), (tested & known).sum(), (tested & ~known).sum())
 
@@ -351,12 +352,24 @@ def test_the_age_bias_of_the_validation_corrects_whatever_is_evaluated(validated
     ages, predicted, corrected = (np.array(table[name], float) for name in ("age", "predicted_age", "corrected_error"))
     np.testing.assert_allclose(corrected, predicted - line["slope"] * ages - line["offset"], atol=0.01)
     assert scans.quality["corrected"]["mae"] == pytest.approx(np.abs(corrected).mean(), abs=1e-2)
+    assert scans.uncorrected == ""
     assert scans.age_bias._asdict() == line and line["scans"] == len(
         [entry for entry in recorded_people(validated) if entry.set.endswith("-validation")]
     )
     of_all = columns(evaluate_run(validated, str(phantom_folder(cache))).table)
     validating = np.char.endswith(np.array(of_all["set"]), "-validation")
     assert np.array(of_all["corrected_error"], float)[validating].mean() == pytest.approx(0, abs=1e-3)
+
+
+def test_too_small_a_validation_is_not_taken_for_none(validated, tmp_path):
+    few = shutil.copytree(validated, tmp_path / "few")
+    recorded = recorded_people(few)
+    spare = [entry for entry in recorded if is_validation(entry.set)][2:]
+    write_roster(few / "people.tsv", tuple(entry for entry in recorded if entry not in spare))
+    records = [record.to_json() for record in read_records(few)]
+    (few / "metrics.jsonl").write_text("".join(json.dumps(one | {"age_bias": {}}) + "\n" for one in records))
+    scans = evaluate_run(few, SCANS)
+    assert scans.age_bias is None and scans.uncorrected.startswith("the run's validation has 2 scans, and to learn it")
 
 
 def test_the_best_round_is_asked_for_by_name(validated, workdir):

@@ -69,6 +69,24 @@ def agreement(masks: Masks, present: Array) -> Array:
     return jnp.where(total > 0, sum(both) / jnp.maximum(total, 1), 1.0)
 
 
+def vote_margin(masks: Masks, present: Array) -> Array:
+    """How clear the clients' votes on the masks are: ``|keep - drop| / voters``, the mean over the weights that at
+    least one present client keeps.
+
+    Args:
+        masks: leaves ``bool[C, ...]``.
+        present: ``bool[C]``.
+
+    Returns:
+        ``f32[]`` in [0, 1]; 1 where all agree, and where nobody keeps anything.
+    """
+    voters = jnp.maximum(present.sum(), 1)
+    counts = jax.tree.leaves(votes(masks, present))
+    margins = sum(jnp.where(keep > 0, jnp.abs(2 * keep - voters), 0).astype(jnp.float32).sum() for keep in counts)
+    voted = sum((keep > 0).astype(jnp.float32).sum() for keep in counts)
+    return jnp.where(voted > 0, margins / (voters.astype(jnp.float32) * jnp.maximum(voted, 1)), 1.0)
+
+
 def votes(masks: Masks, present: Array):
     """How many present clients keep each weight: leaves ``[C, ...]`` and ``bool[C]`` to ``i32[...]``."""
 

@@ -97,6 +97,7 @@ class RoundInfo(NamedTuple):
     padding: Any = 0.0  # share of computed local steps that no client needed; filled in by the host, who plans them
     client_rate_factor: Array | None = None  # f32[], of the clients' learning rate; None without a schedule
     server_rate_factor: Array | None = None  # f32[], of the server's
+    vote_margin: Array | None = None  # f32[], of the clients' votes on the masks; None where they change none
 
 
 class Absence(enum.IntEnum):

@@ -34,11 +34,11 @@ def describe_round(
     asked = left_out != Absence.NO_DATA
     flags = recipe.personal_flags(server.params)
     unsent = masks.count_kept(own_part(flags, server.masks)).sum() if flags else 0
-    params_up, agreement = masks.count_kept(server.masks).sum(), jnp.float32(1)
+    params_up, agreement, margin = masks.count_kept(server.masks).sum(), jnp.float32(1), None
     if recipe.clients_change_masks:
         count = lambda mask: masks.count_kept(mask).sum()
         params_up = map_over_clients(count, recipe.client_map)(client_masks)
-        agreement = masks.agreement(client_masks, present)
+        agreement, margin = masks.agreement(client_masks, present), masks.vote_margin(client_masks, present)
     change = owner.changed(server, new, clients, present, recipe.client_map)
     trees = 1 if server.hook_state is None else 2  # what a hook keeps at the server has the mask of the model
     params_down = trees * (owner.params_down(server, clients, recipe.client_map) - unsent)
@@ -53,6 +53,7 @@ def describe_round(
         params_down=jnp.where(asked, params_down, 0),
         params_up=jnp.where(has_arrived(left_out), params_up + _num_scores(recipe, new), 0),
         agreement=agreement,
+        vote_margin=margin,
         finite=tree.all_finite(new.params),
         left_out=left_out,
         void=void,

@@ -244,12 +244,16 @@ def _density_bar(figure, ax, mesh, collapsed):
 
 @styled
 def mask_agreement(records):
-    """Overlap of the clients' masks with one another (Jaccard, pooled over pairs) over the rounds."""
+    """Overlap of the clients' masks with one another (Jaccard, pooled over pairs), and the margin of their votes."""
     figure = Figure(figsize=(7, 2.2), layout="constrained")
     ax = figure.subplots()
-    ax.plot(series(records, lambda r: r.round), series(records, lambda r: r.agreement), "o-", color=BLUE)
+    rounds, margins = series(records, lambda r: r.round), series(records, lambda r: r.vote_margin)
+    ax.plot(rounds, series(records, lambda r: r.agreement), "o-", color=BLUE, label="Jaccard overlap")
+    if np.isfinite(margins).any():
+        ax.plot(rounds, margins, "s-", color=ORANGE, label="vote margin")
+        ax.legend()
     ax.axhline(1, color=GREY, ls=":", lw=1.2)
-    ax.set(xlabel="round", ylabel="Jaccard overlap", title="Agreement of the clients' masks")
+    ax.set(xlabel="round", ylabel="agreement", title="Agreement of the clients' masks")
     ax.set_ylim(top=1.02)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     return figure

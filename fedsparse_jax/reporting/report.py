@@ -202,7 +202,10 @@ def layers_section(run: RunFiles) -> Section:
         caption = "Share of weights kept in each layer after each round."
         figures["density_by_layer"] = (plots_run.density_by_layer(run.records, sizes), caption)
     if (series(run.records, lambda r: r.agreement) < 1).any():
-        caption = "Overlap (Jaccard) of the clients' masks with one another, pooled over all pairs."
+        caption = (
+            "Overlap (Jaccard) of the clients' masks with one another, pooled over all pairs, and the margin of their "
+            "votes: |keep - drop| / voters, the mean over the weights that anybody keeps."
+        )
         figures["mask_agreement"] = (plots_run.mask_agreement(run.records), caption)
     return Section("Sparsity by layer", parts, figures)
 

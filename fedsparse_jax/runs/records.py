@@ -87,6 +87,11 @@ class RoundRecord:
     bytes_up: Annotated[list[int] | None, "length of the message from each client"] = None
     bytes_up_total: Annotated[float, "their sum since round 1"] = NAN
     agreement: Annotated[float, "Jaccard overlap of the clients' masks, pooled over all pairs"] = NAN
+    vote_margin: Annotated[
+        float,
+        "how clear the clients' votes on the masks are: how many more keep a weight than drop it, or drop than keep, "
+        "as a share of the voters; the mean over the weights that anybody keeps",
+    ] = NAN
     drift: Annotated[float, "weights whose mask changed in this round"] = NAN
     flops: Annotated[float | None, "floating-point operations of one prediction, on kept weights"] = None
     finite: Annotated[bool, "whether every weight is a number"] = True
@@ -207,6 +212,7 @@ def make_record(
         params_down_total=(before[-1].params_down_total if before else 0) + down,
         **(_bytes(traffic, before) if traffic else {}),
         agreement=float(info.agreement),
+        vote_margin=NAN if info.vote_margin is None else float(info.vote_margin),
         drift=int(info.drift),
         flops=flops_per_example(kept, experiment.multiply_adds),
         finite=bool(info.finite),

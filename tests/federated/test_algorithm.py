@@ -291,6 +291,10 @@ def test_agreement_dead_channels_and_drift_by_hand():
     assert float(masks.agreement(ballots, jnp.ones(3, bool))) == 0.5
     assert float(masks.agreement(ballots, jnp.array([True, False, True]))) == 1.0
     assert float(masks.agreement(ballots, jnp.array([True, False, False]))) == 1.0
+    # Weights are kept by 3, 2, 1 and 0 of three: the margins of the first three are 1, 1/3 and 1/3.
+    assert float(masks.vote_margin(ballots, jnp.ones(3, bool))) == pytest.approx(5 / 9)
+    assert float(masks.vote_margin(ballots, jnp.array([True, False, True]))) == 1.0
+    assert float(masks.vote_margin(ballots, jnp.zeros(3, bool))) == 1.0
     kernel = jnp.array([[[1, 0, 0], [0, 0, 1]]], bool)
     assert masks.dead_channels({"bias": jnp.zeros(3, bool), "kernel": kernel}).tolist() == [0, 1]
     assert int(masks.hamming({"a": kernel, "b": kernel}, {"a": ~kernel, "b": kernel})) == 6

@@ -26,6 +26,7 @@ REGRESSION = RoundRecord(
     bytes_up=[280, 290],
     bytes_up_total=1170,
     agreement=0.75,
+    vote_margin=0.5,
     drift=12,
     flops=180.0,
     padding=0.1,
@@ -39,8 +40,8 @@ REGRESSION = RoundRecord(
 KEYS = [
     "round", "target_sparsity", "sparsity", "train_loss", "test_mae", "test_rmse", "test_r", "test_r2", "train_mae",
     "membership_auc_error_threshold", "predict_mean_mae", "params_up", "params_down", "params_up_total",
-    "params_down_total", "bytes_down", "bytes_down_total", "bytes_up", "bytes_up_total", "agreement", "drift", "flops",
-    "finite", "padding", "cohort", "epsilon", "density", "dead_channels", "collapsed", "seconds",
+    "params_down_total", "bytes_down", "bytes_down_total", "bytes_up", "bytes_up_total", "agreement", "vote_margin", "drift",
+    "flops", "finite", "padding", "cohort", "epsilon", "density", "dead_channels", "collapsed", "seconds",
 ]  # fmt: skip
 CLASSIFICATION = RoundRecord(
     round=1, test={"accuracy": 0.75, "nll": 0.5}, own={"accuracy": 0.875}, baseline=0.125, cohort=[1]

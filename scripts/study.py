@@ -3,7 +3,7 @@
 python scripts/study.py --configs=configs/quickstart.py:dense,configs/quickstart.py --seeds=1,2,3 --workdir=runs/compare
 python scripts/study.py --configs=configs/quickstart.py --set=client.optimizer.learning_rate=1e-3,3e-3 \
     --workdir=runs/rates
-python scripts/study.py --study=configs/studies/headline.py --workdir=runs/headline
+python scripts/study.py --study=configs/studies/grid.py:headline --workdir=runs/headline
 
 A name with @ before it is a file that lists configs, one a line: --configs=@configs/lists/comparison.txt. Without
 --study, all rows are compared with the first config. Writes study.md, .csv, .tex, .png, .pdf and .html, runs.csv, and

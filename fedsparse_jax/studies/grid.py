@@ -77,7 +77,7 @@ def read_study(spec: str) -> Study:
     file, _, forms = spec.partition(":")
     path = Path(file)
     if not path.is_file():
-        raise UsageError(f"There is no study {path}; give a path such as configs/studies/headline.py.")
+        raise UsageError(f"There is no study {path}; give a path such as configs/studies/grid.py.")
     named = runpy.run_path(str(path))
     if "get_study" not in named:
         raise UsageError(

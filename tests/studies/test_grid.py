@@ -196,35 +196,32 @@ def test_values_of_keys_are_combined():
         study_of_configs(["a.py"], ["rounds"], [7])
 
 
-def test_the_study_of_the_headline_has_dense_and_sparse_in_every_environment(repository, monkeypatch):
+def test_the_headline_has_dense_and_sparse_in_every_environment(repository, monkeypatch):
     monkeypatch.chdir(repository)
-    study = read_study("configs/studies/headline.py")
+    study = read_study("configs/studies/grid.py:headline")
     assert len(study.cells) == 10 and all(len(cell.seeds) == 5 for cell in study.cells)
     configs = [config_of_run(cell, 1) for cell in study.cells]
-    assert {config.partition.name for config in configs} >= {"skewed_iid", "uniform_noniid", "skewed_noniid"}
     assert [config.partition.num_clients for config in configs] == [1] * 2 + [8] * 8
     assert [config.pruning.placement for config in configs] == ["none", "server"] * 5
-    sparse = configs[1::2]
-    assert {(c.pruning.schedule.name, c.pruning.sparsity, c.rounds) for c in sparse} == {("paced", 0.95, 40)}
-    # The quickstart's own schedule ends in round 18; the paced one is over the whole run.
-    assert {pruning_from_config(config).schedule.end for config in sparse} == {32}
-    assert {config.rounds for config in configs} == {40} and task_of_study(study).headline == "mae"
-
-
-def test_the_study_of_the_grid_has_every_method_at_every_sparsity(repository, monkeypatch):
-    monkeypatch.chdir(repository)
-    study = read_study("configs/studies/grid.py")
-    assert len(study.cells) == 5 * (1 + 6 * 5) and len({cell.name for cell in study.cells}) == 155
-    part = read_study("configs/studies/grid.py:uniform_noniid+centralized+98")
-    assert len(part.cells) == 2 * (1 + 6) and [part.cells[i].labels["environment"] for i in (0, 7)] == [
-        "centralized", "uniform, non-IID",
-    ]  # fmt: skip
-    configs = [config_of_run(cell, 1) for cell in part.cells]
+    names = ["uniform_iid"] * 2 + ["skewed_iid", "uniform_noniid", "skewed_noniid"]
+    assert [config.partition.name for config in configs[1::2]] == names
     assert {(c.rounds, c.model.name, c.data.test_share) for c in configs} == {(40, "flat_cnn", 300 / 812)}
-    assert [c.partition.num_clients for c in configs] == [1] * 7 + [8] * 7
-    assert {c.pruning.sparsity for c in configs if c.method not in ("fedavg",)} == {0.98}
-    asked = [float(pruning_from_config(c).schedule(c.rounds)) for c in configs if c.method != "fedavg"]
-    assert asked == pytest.approx([0.98] * 12) and task_of_study(part).headline == "mae"
+    assert {pruning_from_config(config).schedule[:2] for config in configs[1::2]} == {(0.95, 32)}
+    assert task_of_study(study).headline == "mae"
+    whole = {cell.name: cell for cell in read_study("configs/studies/grid.py").cells}
+    assert all(whole[cell.name]._replace(seeds=cell.seeds) == cell for cell in study.cells)  # so that runs are shared
+
+
+def test_the_grid_has_every_method_at_every_sparsity(repository, monkeypatch):
+    monkeypatch.chdir(repository)
+    cells = read_study("configs/studies/grid.py").cells
+    assert len(cells) == 5 * (1 + 6 * 5) and len({cell.name for cell in cells}) == 155
+    part = read_study("configs/studies/grid.py:uniform_noniid+centralized+98").cells
+    assert [cell.labels["environment"] for cell in part] == ["centralized"] * 7 + ["uniform, non-IID"] * 7
+    configs = [config_of_run(cell, 1) for cell in part if cell.labels["method"] != "dense"]
+    asked = [float(pruning_from_config(config).schedule(config.rounds)) for config in configs]
+    assert asked == pytest.approx([0.98] * 12)
+    assert [cell.labels["method"] for cell in read_study("configs/studies/grid.py:dense").cells] == ["dense"] * 5
     with pytest.raises(UsageError, match="no form 'skewed'"):
         read_study("configs/studies/grid.py:skewed")
 

@@ -4,8 +4,8 @@ python scripts/study.py --study=configs/studies/grid.py:headline --workdir=runs/
 
 The form ``headline`` asks whether pruning to 95 % costs accuracy: dense training and FedSparsify-Global, centralized
 and in four federations, five seeds each. These are 50 runs of one and a half to four minutes on two idle cores. Without
-it seven methods are trained at 80, 90, 95, 98 and 99 %, three seeds each: 465 runs, which is a day or more. A study goes
-on where it stopped, and takes from the file of another one the runs that both have (``--known``).
+it seven methods are trained at 80, 90, 95, 98 and 99 %, three seeds each: 465 runs, which is a day or more. A study
+goes on where it stopped, and takes from the file of another one the runs that both have (``--known``).
 
 Behind the file name forms may stand, joined by ``+``: ``headline``; ``dense``, nothing that is pruned; environments
 (``centralized``, ``uniform_iid``, ``skewed_iid``, ``uniform_noniid``, ``skewed_noniid``); a sparsity in percent;

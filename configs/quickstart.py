@@ -17,7 +17,7 @@ from fedsparse_jax.config.presets import coarse_defaults, parse_forms, shrink_fo
 def get_config(forms=""):
     chosen, _ = parse_forms(forms, "smoke", "dense", "local", "centralized")
     config = coarse_defaults()
-    config.rounds = 26
+    config.rounds, config.execution.eval_batch = 26, 50
     config.method = "fedsparsify_global"
     sparsify(config, "server", begin=8, end=18)
     with config.unlocked():

@@ -32,7 +32,6 @@ def coarse_defaults() -> ConfigDict:
         config.client.optimizer = dict(name="adam", learning_rate=1.5e-3)
     config.data.shape, config.data.test_share = (24, 28, 24), 300 / 812
     config.client.batch_size, config.client.epochs = 4, 2
-    config.execution.eval_batch = 50
     return config
 
 

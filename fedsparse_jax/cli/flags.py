@@ -62,8 +62,9 @@ def hear_stops() -> None:
     """Makes SIGTERM stop the process as Ctrl-C does, and both of them surely.
 
     An interrupt that comes while a destructor or a compiler's callback runs is lost there, as Python can only print it.
-    It is therefore raised again every second until it is on its way up.
+    It is therefore raised again every second until it is on its way up, and what is lost is not printed.
     """
+    sys.unraisablehook = _print_unless_interrupt
     signal.signal(signal.SIGTERM, _interrupt)
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a shell's background job ignores it
         signal.signal(signal.SIGINT, _interrupt)
@@ -78,6 +79,11 @@ def _interrupt(*_) -> None:
 def _interrupt_again(*_) -> None:
     if not isinstance(sys.exception(), KeyboardInterrupt):
         raise KeyboardInterrupt
+
+
+def _print_unless_interrupt(lost) -> None:
+    if not issubclass(lost.exc_type, KeyboardInterrupt):
+        sys.__unraisablehook__(lost)
 
 
 def parse_flags(argv: list[str]) -> None:

@@ -209,9 +209,8 @@ def update_server(
     counted = jnp.where(left_out == Absence.NONE, weights, 0)
     changed = _aggregate_round(recipe, server, clients, counted, received)
     if recipe.paced:
-        loss = (
-            jnp.float32(jnp.nan) if reports is None else tree.weighted_mean(reports.losses, counted)
-        )  # NaN for nobody
+        losses = jnp.full_like(counted, jnp.nan) if reports is None else reports.losses
+        loss = tree.weighted_mean(losses, counted)  # NaN for nobody
         changed = changed._replace(pace=recipe.paced.update(server.pace, changed.round, loss))
     kept = server._replace(round=changed.round)
     keys_apart = lambda state: state._replace(key=None)  # `where` is for numbers

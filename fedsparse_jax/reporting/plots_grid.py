@@ -11,6 +11,7 @@ from fedsparse_jax.core.tasks import REGRESSION
 from fedsparse_jax.reporting.plots_run import axis_label
 from fedsparse_jax.reporting.style import BLUE, GREEN, GREY, ORANGE, RED, SKY, clip_name, styled
 
+PANELS_IN_A_ROW = 3  # panels beside one another, at most
 COLOURS = ("black", BLUE, RED, GREEN, ORANGE, "#CC79A7", SKY, GREY)
 
 
@@ -41,10 +42,7 @@ class Panel(NamedTuple):
 @styled
 def measure_by_level(panels: Sequence[Panel], task=REGRESSION):
     """A panel for each environment; in it a line for each method, over the levels of the last axis."""
-    columns = min(3, len(panels))
-    rows = -(-len(panels) // columns)
-    figure = Figure(figsize=(max(3.6, 2.4 * columns), 2.3 * rows + 0.4), layout="constrained")
-    axes = np.atleast_1d(figure.subplots(rows, columns, sharey=True, squeeze=False)).ravel()
+    figure, axes = _panels(len(panels), 2.3)
     methods = list(dict.fromkeys(name for panel in panels for name in panel.lines))
     levels = list(dict.fromkeys(p.level for panel in panels for line in panel.lines.values() for p in line))
     for ax, panel in zip(axes, panels, strict=False):
@@ -61,10 +59,23 @@ def measure_by_level(panels: Sequence[Panel], task=REGRESSION):
         ax.set_title(panel.title)
         ax.set_xticks(range(len(levels)), [clip_name(level, 12) for level in levels])
         ax.set_xlim(-0.6, len(levels) - 0.4)
-    for ax in axes[len(panels) :]:
-        ax.set_visible(False)
-    for ax in axes[::columns]:
+    for ax in axes[::PANELS_IN_A_ROW]:
         ax.set_ylabel(axis_label(task))
+    return _with_one_legend(figure, axes)
+
+
+def _panels(count: int, height: float, **shared) -> tuple[Figure, np.ndarray]:
+    """A figure and the axes of so many panels, in rows of ``PANELS_IN_A_ROW``, each ``height`` inches high."""
+    columns, rows = min(PANELS_IN_A_ROW, count), -(-count // PANELS_IN_A_ROW)
+    figure = Figure(figsize=(max(3.6, 2.4 * columns), height * rows + 0.4), layout="constrained")
+    axes = figure.subplots(rows, columns, sharey=True, squeeze=False, **shared).ravel()
+    for ax in axes[count:]:
+        ax.set_visible(False)
+    return figure, axes[:count]
+
+
+def _with_one_legend(figure: Figure, axes: np.ndarray) -> Figure:
+    """The figure with the lines of all panels in one legend, each once."""
     handles = {label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
     figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=min(len(handles), 4))
     return figure
@@ -73,10 +84,7 @@ def measure_by_level(panels: Sequence[Panel], task=REGRESSION):
 @styled
 def density_by_round(panels: Sequence[DensityPanel]):
     """A panel for each cell; in it a line for each kernel, the share of its weights that are kept over the rounds."""
-    columns = min(3, len(panels))
-    rows = -(-len(panels) // columns)
-    figure = Figure(figsize=(max(3.6, 2.4 * columns), 2.1 * rows + 0.4), layout="constrained")
-    axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
+    figure, axes = _panels(len(panels), 2.1, sharex=True)
     names = list(dict.fromkeys(name for panel in panels for name in panel.kernels))
     for ax, panel in zip(axes, panels, strict=False):
         for name, kept in panel.kernels.items():
@@ -85,13 +93,9 @@ def density_by_round(panels: Sequence[DensityPanel]):
         ax.set_title("\n".join(clip_name(line, 28) for line in panel.title.splitlines()))
         ax.set_yscale("log")
         ax.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g} %"))
-    for ax in axes[len(panels) :]:
-        ax.set_visible(False)
-    for i in range(0, len(panels), columns):
-        axes[i].set_ylabel("share kept")
-    for ax in axes[max(0, len(panels) - columns) : len(panels)]:
+    for ax in axes[::PANELS_IN_A_ROW]:
+        ax.set_ylabel("share kept")
+    for ax in axes[-PANELS_IN_A_ROW:]:
         ax.set_xlabel("round")
         ax.tick_params(labelbottom=True)
-    handles = {label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
-    figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=min(len(handles), 4))
-    return figure
+    return _with_one_legend(figure, axes)

@@ -21,6 +21,7 @@ from fedsparse_jax.core.errors import UsageError
 from fedsparse_jax.core.files import read_json, write_json
 from fedsparse_jax.core.tasks import Task, task_for
 from fedsparse_jax.runs.console import duration
+from fedsparse_jax.runs.evaluation import predict_test
 from fedsparse_jax.runs.experiment import Experiment
 from fedsparse_jax.runs.loop import run_experiment
 from fedsparse_jax.runs.metrics_log import read_records
@@ -46,6 +47,14 @@ class GridCell(NamedTuple):
         """The labels as the name of a folder."""
         return "_".join(re.sub(r"[^\w.+=-]+", "-", label).strip("-") for label in self.labels.values())
 
+    @property
+    def three_labels(self) -> list[str]:
+        """At least three labels: the first is a panel, the last a place on its axis, and those between are a line. A
+        cell with one or two of them stands in a panel of no name, or on a line of its own.
+        """
+        labels = list(self.labels.values())
+        return {1: ["", labels[0], ""], 2: ["", *labels]}.get(len(labels), labels)
+
 
 class Study(NamedTuple):
     """A question to many runs."""
@@ -66,6 +75,7 @@ class Run(NamedTuple):
     failure: str = ""  # a sentence; empty where the run is finished
     measures: Mapping[str, Any] = {}  # by name, see `run_measures`
     environment: Mapping[str, Any] = {}  # versions and machine
+    config: Mapping[str, Any] = {}  # that it was made of, with plain dictionaries
 
 
 def read_study(spec: str) -> Study:
@@ -228,7 +238,7 @@ def _run_cell(
             write_json(folder / MEASURED, measured)
             write_json(folder / FINISHED, digest)
         environment = read_json(folder / "environment.json")
-        return Run(cell, seed, folder, read_records(folder), "", measured, environment), not done
+        return Run(cell, seed, folder, read_records(folder), "", measured, environment, config.to_dict()), not done
     except Exception as error:  # one cell must not cost the others
         sentence = str(error) if isinstance(error, UsageError) else f"{type(error).__name__}: {error}"
         return Run(cell, seed, folder, (), sentence), True
@@ -238,7 +248,9 @@ def _measure(study: Study, folder: Path, config, experiment: Experiment) -> dict
     """The measures that the study asks for, by name."""
     if not study.measures:
         return {}
-    finished = FinishedRun(folder, config, make_runner(experiment), load_run(folder)[2])
+    server = load_run(folder)[2]
+    predictions = predict_test(make_runner(experiment), server.params)
+    finished = FinishedRun(config, experiment, server, predictions)
     return {name: MEASURES[name](finished) for name in study.measures}
 
 

@@ -45,7 +45,7 @@ def _of_simple_predictors(rows: Sequence[Row], task: Task) -> NamedTable:
     """What simple predictors reach on the same test sets, a row for each environment."""
     by_axis: dict[str, dict[int, Run]] = {}
     for row in rows:
-        axis = next(iter(row.cell.labels.values()))
+        axis = row.cell.three_labels[0]
         by_axis.setdefault(axis, {}).update({run.seed: run for run in row.runs if run.measures.get("simple")})
     lines = []
     for axis, runs in by_axis.items():
@@ -54,7 +54,7 @@ def _of_simple_predictors(rows: Sequence[Row], task: Task) -> NamedTable:
             values = lambda key: np.array([one[name][key] for one in found])  # noqa: B023
             measured = (("MAE", "mae", task.digits), ("RMSE", "rmse", task.digits), ("r", "r", 2), ("R2", "r2", 2))
             cells = {title: mean_with_interval(values(key), digits) for title, key, digits in measured}
-            lines.append([axis, name, *cells.values()])
+            lines.append([axis or "all", name, *cells.values()])
     about = (
         "Ridge is a linear regression on the voxels of all clients together. The true brain age is what the phantom "
         "made the scan of; no image tells more."
@@ -125,9 +125,8 @@ def _of_the_phantom(rows: Sequence[Row]) -> NamedTable:
 
 def _of_masks(rows: Sequence[Row]) -> NamedTable:
     """How much of the kept weights two models share."""
-    cells = []
-    for row in rows:
-        masks = _masks(row.runs)
+    cells, decoded = [], [_masks(row.runs) for row in rows]
+    for row, masks in zip(rows, decoded, strict=True):
         if not masks or all(run.records[-1].sparsity == 0 for run in row.runs):
             continue
         density = np.mean([1 - run.records[-1].sparsity for run in row.runs])
@@ -135,13 +134,12 @@ def _of_masks(rows: Sequence[Row]) -> NamedTable:
         if len(masks) > 1:
             overlaps = [jaccard(*pair) for pair in itertools.combinations(masks.values(), 2)]
             line["between seeds"] = f"{np.mean(overlaps):.3f}"
-        for other in rows:
-            if other is row or list(other.cell.labels.values())[1:] != list(row.cell.labels.values())[1:]:
+        for other, theirs in zip(rows, decoded, strict=True):
+            if other is row or other.cell.three_labels[1:] != row.cell.three_labels[1:]:
                 continue
-            theirs = _masks(other.runs)
             shared = [jaccard(masks[seed], theirs[seed]) for seed in masks.keys() & theirs.keys()]
             if shared:
-                line[f"with {next(iter(other.cell.labels.values()))}"] = f"{np.mean(shared):.3f}"
+                line[f"with {other.cell.three_labels[0]}"] = f"{np.mean(shared):.3f}"
         cells.append((row, line))
     about = (
         "Jaccard overlap of the final masks. Models of one seed begin with the same weights. Those of two seeds do "

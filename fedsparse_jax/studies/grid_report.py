@@ -41,7 +41,8 @@ def write_study(study: Study, runs: Sequence[Run], workdir: Path) -> str:
         raise UsageError("No run of the study is finished; mend what the lines above say, and start it again.")
     head, cells = grid_tables.study_rows(rows, task)
     table = markdown_table(head, cells)
-    write_whole(workdir / "study.md", _markdown(table, grid_measures.measure_tables(rows, task), runs))
+    measured = grid_measures.measure_tables(rows, task)
+    write_whole(workdir / "study.md", _markdown(table, measured, runs))
     write_kept(workdir / KEPT, [run for run in runs if not run.failure])
     write_whole(workdir / "study.csv", _csv(head, cells))
     write_whole(workdir / "runs.csv", _csv(*grid_tables.runs_table(runs)))
@@ -49,7 +50,7 @@ def write_study(study: Study, runs: Sequence[Run], workdir: Path) -> str:
     figure = measure_by_level(panels_of(rows, task), task)
     for kind in ("png", "pdf"):
         write_whole(workdir / f"study.{kind}", render_figure(figure, kind))
-    write_whole(workdir / "study.html", _page(study, rows, task))
+    write_whole(workdir / "study.html", _page(study, rows, task, measured))
     return table
 
 
@@ -60,17 +61,12 @@ def panels_of(rows: Sequence[Row], task: Task) -> list[Panel]:
     for row in rows:
         if not row.runs:
             continue
-        first, *between, last = _three(list(row.cell.labels.values()))
+        first, *between, last = row.cell.three_labels
         values = row.values(task.headline)
         lines = panels.setdefault(first, {})
         lines.setdefault(", ".join(between), []).append(Point(last, float(values.mean()), half_width(values)))
         baselines.setdefault(first, []).extend(run.records[-1].baseline for run in row.runs)
     return [Panel(title, lines, float(np.mean(baselines[title]))) for title, lines in panels.items()]
-
-
-def _three(labels: list[str]) -> list[str]:
-    """At least three labels: a cell with one or two of them stands in a panel of no name, or on a line of its own."""
-    return {1: ["", labels[0], ""], 2: ["", *labels]}.get(len(labels), labels)
 
 
 def _markdown(table: str, measured: Sequence[NamedTable], runs: Sequence[Run]) -> str:
@@ -96,7 +92,7 @@ def origins(runs: Sequence[Run]) -> list[str]:
     ]
 
 
-def _page(study: Study, rows: Sequence[Row], task: Task) -> str:
+def _page(study: Study, rows: Sequence[Row], task: Task, measured: Sequence[NamedTable]) -> str:
     sections = []
     finished = sum(len(row.runs) for row in rows)
     failed = [run for row in rows for run in row.failed]
@@ -114,11 +110,11 @@ def _page(study: Study, rows: Sequence[Row], task: Task) -> str:
             drawn = compare_runs(curves[i : i + CURVES], task)
             figures[f"curves-{i}"] = (drawn, "Mean over the seeds, by round and by what was exchanged.")
         sections.append(Section(title or "All cells", [Table(head, cells)], figures))
-    if densities := [panel for row in rows if (panel := _density_panel(row))]:
+    if densities := [panel for row in rows if (panel := _density_panel(row, task))]:
         drawn = density_by_round(densities[:PANELS])
         about = "Share of the weights of each kernel that the model keeps, the mean over the seeds."
         sections.append(Section("Density by layer", [], {"density": (drawn, about)}))
-    for one in grid_measures.measure_tables(rows, task):
+    for one in measured:
         sections.append(Section(one.title, [Text(one.about, "note"), Table(one.head, one.rows)]))
     if made := origins([run for row in rows for run in row.runs]):
         sections.append(Section("Where the runs were made", [Text(line, "note") for line in made]))
@@ -129,22 +125,21 @@ def _page(study: Study, rows: Sequence[Row], task: Task) -> str:
     return render_page(study.title, tiles, sections)
 
 
-def _density_panel(row: Row) -> DensityPanel | None:
+def _density_panel(row: Row, task: Task) -> DensityPanel | None:
     """The kernels of a cell that is pruned, the mean over its seeds; None of one that is not."""
-    records = [run.records for run in row.runs]
-    if not records or all(one[-1].sparsity == 0 for one in records):
+    if all(run.records[-1].sparsity == 0 for run in row.runs):
         return None
-    kernels = [name for name in records[0][-1].density if name.endswith("kernel")]
-    rounds = list(zip(*records, strict=False))  # as far as all were trained
-    kept = {name: [float(np.mean([one.density[name] for one in same])) for same in rounds] for name in kernels}
+    records = grid_tables.mean_over_seeds(row.runs, task)
+    kernels = [name for name in records[-1].density if name.endswith("kernel")]
+    kept = {name: [record.density[name] for record in records] for name in kernels}
     first, *others = row.cell.labels.values()
-    return DensityPanel(f"{first}\n{', '.join(others)}", [same[0].round for same in rounds], kept)
+    return DensityPanel(f"{first}\n{', '.join(others)}", [record.round for record in records], kept)
 
 
 def _by_first_label(rows: Sequence[Row]) -> dict[str, list[Row]]:
     groups: dict[str, list[Row]] = {}
     for row in rows:
-        groups.setdefault(_three(list(row.cell.labels.values()))[0], []).append(row)
+        groups.setdefault(row.cell.three_labels[0], []).append(row)
     return groups
 
 

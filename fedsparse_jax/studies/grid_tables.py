@@ -182,6 +182,7 @@ def mean_over_seeds(runs: Sequence[Run], task: Task) -> list[RoundRecord]:
             params_down_total=mean(same, lambda r: r.params_down_total),
             bytes_up_total=mean(same, lambda r: r.bytes_up_total),
             bytes_down_total=mean(same, lambda r: r.bytes_down_total),
+            density={leaf: mean(same, lambda r: r.density[leaf]) for leaf in same[0].density},  # noqa: B023
         )
         for same in zip(*(run.records for run in runs), strict=False)  # a run may have ended early
     ]

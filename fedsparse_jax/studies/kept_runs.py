@@ -35,15 +35,11 @@ def _line(run: Run) -> dict[str, Any]:
     return {
         "labels": dict(run.cell.labels),
         "seed": run.seed,
-        "config": _as_json(config_of_run(run.cell, run.seed)),
+        "config": dict(run.config),
         "environment": dict(run.environment),
         "measures": dict(run.measures),
         "records": [*shortened, last],
     }
-
-
-def _as_json(config) -> dict[str, Any]:
-    return json.loads(config.to_json_best_effort())
 
 
 def read_kept(path: Path, study: Study) -> list[Run]:
@@ -63,15 +59,15 @@ def read_kept(path: Path, study: Study) -> list[Run]:
         raise UsageError(
             f"{path} is damaged ({error}); put a sound copy in its place, or leave --known away."
         ) from error
-    standard, runs = _as_json(defaults()), list[Run]()
+    standard, runs = defaults().to_dict(), list[Run]()
     for cell in study.cells:
         for seed in cell.seeds:
             try:
-                config = _as_json(config_of_run(cell, seed))
+                config = config_of_run(cell, seed).to_dict()
             except UsageError:
                 continue  # the cell fails by itself
             same = [
-                Run(cell, seed, path.parent, records, "", line["measures"], line["environment"])
+                Run(cell, seed, path.parent, records, "", line["measures"], line["environment"], line["config"])
                 for line, records in kept
                 if line["seed"] == seed
                 and line["measures"].keys() >= set(study.measures)

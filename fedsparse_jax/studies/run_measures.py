@@ -5,7 +5,7 @@ Each measure is a function of a `FinishedRun` that returns what JSON can hold; a
 """
 
 import base64
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,47 +18,57 @@ from fedsparse_jax.communication.mask_codec import pack_bits
 from fedsparse_jax.config.scans import list_scans
 from fedsparse_jax.core.files import read_tsv
 from fedsparse_jax.core.types import Masks, Model, Params, ServerState
-from fedsparse_jax.data.phantom.signal import age_signal
-from fedsparse_jax.runs.evaluation import predict_test
-from fedsparse_jax.runs.round import Runner
+from fedsparse_jax.data.phantom.age_signal import age_signal
+from fedsparse_jax.runs.experiment import Experiment
+from fedsparse_jax.runs.quality import judge_sites
 from fedsparse_jax.studies.voxel_ridge import ridge_on_voxels
 
-UNKNOWN = "n/a"
 SAME_YEARS = 1e-3  # gaps that differ by no more are one
 
 
 class FinishedRun(NamedTuple):
     """A run with everything that a measure may ask for."""
 
-    folder: Path
     config: Any  # the ConfigDict that the run was made of
-    runner: Runner
+    experiment: Experiment
     server: ServerState  # after the last round
+    predictions: np.ndarray  # of the test set by the global model: f32[T], or logits f32[T, K]
 
 
 Measure = Callable[[FinishedRun], dict[str, Any]]
 
 
+def _predicts_age(run: FinishedRun) -> bool:
+    return run.experiment.task.of_age and not run.experiment.federation.classes
+
+
+def _predicts_age_of_a_phantom(run: FinishedRun) -> bool:
+    return _predicts_age(run) and run.config.data.source == "phantom"
+
+
 def errors_by_group(run: FinishedRun) -> dict[str, Any]:
-    """Scans, mean absolute error and bias of the test set by decade of age and by sex; of ages only.
+    """Scans, mean absolute error and bias of the test set by decade of age and by sex; of ages only, and of groups
+    only where there are two.
 
     Returns:
         ``{"decade": {"60 to 69": {"n", "mae", "bias"}, ...}, "sex": {"F": ..., "M": ...}}``.
     """
-    data, task = run.runner.experiment.federation, run.runner.experiment.task
-    if not task.of_age or data.classes:
+    if not _predicts_age(run):
         return {}
-    ages, errors = data.targets[data.test], _errors(run)
-    decades = [f"{int(age) // 10 * 10} to {int(age) // 10 * 10 + 9}" for age in ages]
-    sex_of = _sexes(run)
-    sexes = [sex_of.get(data.people[row]["participant_id"], UNKNOWN) for row in data.test]
-    return {"decade": _by_group(decades, errors), "sex": _by_group(sexes, errors)}
+    data = run.experiment.federation
+    ages, sex_of = data.targets[data.test], _sexes(run)
+    groups = {
+        "decade": [f"{int(age) // 10 * 10} to {int(age) // 10 * 10 + 9}" for age in ages],
+        "sex": [sex_of.get(data.people[row]["participant_id"], "") for row in data.test],
+    }
+    judge = lambda names: judge_sites(run.experiment.task, [run.predictions], ages, names).get("sites", {})
+    return {kind: judge(names) for kind, names in groups.items()}
 
 
 def _errors(run: FinishedRun) -> np.ndarray:
     """Predicted minus true, ``f32[T]``, of the test set."""
-    data = run.runner.experiment.federation
-    return predict_test(run.runner, run.server.params) - data.targets[data.test]
+    data = run.experiment.federation
+    return run.predictions - data.targets[data.test]
 
 
 def _sexes(run: FinishedRun) -> dict[str, str]:
@@ -67,29 +77,14 @@ def _sexes(run: FinishedRun) -> dict[str, str]:
     return {scan.participant: scan.sex for scan in listing.scans}
 
 
-def _by_group(names: Iterable[str], errors: np.ndarray) -> dict[str, dict[str, float]]:
-    """Scans, mean absolute error and bias of each group but the unknown one, in the order of their names."""
-    groups = np.array(list(names))
-    return {
-        str(name): {
-            "n": int((groups == name).sum()),
-            "mae": float(np.abs(errors[groups == name]).mean()),
-            "bias": float(errors[groups == name].mean()),
-        }
-        for name in np.unique(groups)
-        if name != UNKNOWN
-    }
-
-
 def gap_correlation(run: FinishedRun) -> dict[str, float]:
     """Pearson correlation of the brain-age gap with the phantom's true gap, over the test set.
 
     The line of the predicted gap over age is taken off before, as is usual: the true gap knows no age.
     """
-    data = run.runner.experiment.federation
-    if run.config.data.source != "phantom" or data.classes:
+    if not _predicts_age_of_a_phantom(run):
         return {}
-    true = _true_gaps(run)
+    data, true = run.experiment.federation, _true_gaps(run)
     ages, errors = data.targets[data.test], _errors(run)
     corrected = errors - np.polyval(np.polyfit(ages, errors, 1), ages)
     return _defined("r", stats.pearsonr, corrected, true, least=SAME_YEARS)
@@ -97,7 +92,7 @@ def gap_correlation(run: FinishedRun) -> dict[str, float]:
 
 def _true_gaps(run: FinishedRun) -> np.ndarray:
     """The phantom's own gap of everybody in the test set, years."""
-    data = run.runner.experiment.federation
+    data = run.experiment.federation
     listing = list_scans(run.config, Path(run.config.data.cache_dir).expanduser())
     root = next(folder for folder in listing.scans[0].path.parents if (folder / "participants.tsv").exists())
     rows = read_tsv(root / "phenotype" / "latents.tsv")
@@ -109,12 +104,12 @@ def simple_predictors(run: FinishedRun) -> dict[str, dict[str, float]]:
     """Measures on the test set of a ridge regression on the voxels of all clients together and, of a phantom, of
     somebody who knows everybody's true brain age: no image tells more.
     """
-    data, task = run.runner.experiment.federation, run.runner.experiment.task
+    data, task = run.experiment.federation, run.experiment.task
     if data.classes:
         return {}
     ridge = ridge_on_voxels(data.inputs, data.targets, np.concatenate(data.members), data.test)
     found = {"ridge": task.measure(ridge, data.targets[data.test])}
-    if run.config.data.source == "phantom" and task.of_age:
+    if _predicts_age_of_a_phantom(run):
         ages = data.targets[data.test]
         found["true brain age"] = task.measure(ages + _true_gaps(run), ages)
     return found
@@ -126,11 +121,11 @@ def saliency_correlation(run: FinishedRun) -> dict[str, float]:
     Saliency is the absolute gradient of the prediction by each voxel (Simonyan et al., arXiv 1312.6034), the mean over
     the test set.
     """
-    data = run.runner.experiment.federation
-    if run.config.data.source != "phantom" or data.classes:
+    if not _predicts_age_of_a_phantom(run):
         return {}
+    data = run.experiment.federation
     signal, brain = age_signal(tuple(run.config.data.shape))
-    seen = saliency(run.runner.experiment.model, run.server.params, data.inputs, data.test)
+    seen = saliency(run.experiment.model, run.server.params, data.inputs, data.test)
     return _defined("spearman", stats.spearmanr, seen[brain], signal[brain])
 
 

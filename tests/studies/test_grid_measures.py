@@ -1,5 +1,7 @@
 """Tables of measures, by hand."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -23,9 +25,10 @@ def run(cell, seed, maes, sparsity, mask, saliency):
     return Run(cell, seed, None, [record], "", measured)
 
 
-@pytest.fixture
-def tables():
-    labels = [{"environment": where, "method": how} for where in ("A", "B") for how in ("dense", "sparse")]
+LEVELS = {"dense": "0 %", "sparse": "75 %"}
+
+
+def tables_of(labels, reference):
     cells = [GridCell(one, "x", seeds=(1, 2)) for one in labels]
     runs = []
     for cell in cells:
@@ -34,8 +37,23 @@ def tables():
             maes = {"50 to 59": (9, 4.0 + seed * sparse), "60 to 69": (5, 3.0), "70 to 79": (4, 1.0)}
             saliency = {"spearman": 0.5} if sparse else {}
             runs.append(run(cell, seed, maes, 0.75 * sparse, MASKS[seed] if sparse else [1] * 8, saliency))
-    rows = rows_of(Study("", cells, {"method": "dense"}), runs)
+    rows = rows_of(Study("", cells, reference), runs)
     return {one.title: [dict(zip(one.head, line)) for line in one.rows] for one in measure_tables(rows, REGRESSION)}
+
+
+@pytest.fixture
+def tables():
+    pairs = itertools.product("AB", LEVELS.items())
+    labels = [{"environment": where, "method": how, "sparsity": level} for where, (how, level) in pairs]
+    return tables_of(labels, {"method": "dense", "sparsity": "0 %"})
+
+
+def test_without_environments_methods_are_none():
+    found = tables_of([{"method": "dense"}, {"method": "sparse"}], {"method": "dense"})
+    (of_all,) = found["Simple predictors"]
+    assert (of_all["cells"], of_all["predictor"]) == ("all", "ridge")
+    (masks,) = found["Agreement of masks"]
+    assert masks == {"method": "sparse", "by chance": "0.143", "between seeds": "0.333"}
 
 
 def test_groups_are_compared_with_the_reference_by_seed(tables):

@@ -7,7 +7,7 @@ import pytest
 
 from fedsparse_jax.core.errors import UsageError
 from fedsparse_jax.runs import RoundRecord
-from fedsparse_jax.studies.grid import GridCell, Run, Study
+from fedsparse_jax.studies.grid import GridCell, Run, Study, config_of_run
 from fedsparse_jax.studies.kept_runs import KEPT, read_kept, write_kept
 
 SITES = {"test": {"sites": {"A": {"n": 3}}}}
@@ -17,8 +17,11 @@ SITES = {"test": {"sites": {"A": {"n": 3}}}}
 def kept(repository, tmp_path):
     """A study of one cell, and a file with one of its runs."""
     cell = GridCell({"method": "dense"}, f"{repository}/configs/methods/fedavg.py:digits+smoke", ["rounds=2"], (1, 2))
+    config = config_of_run(cell, 1).to_dict()
     records = [RoundRecord.from_json({"round": i, "test_accuracy": 0.5, "sites": SITES}) for i in (1, 2)]
-    write_kept(tmp_path / KEPT, [Run(cell, 1, tmp_path, records, "", {"mask": {"bits": "/w=="}}, {"python": "3"})])
+    write_kept(
+        tmp_path / KEPT, [Run(cell, 1, tmp_path, records, "", {"mask": {"bits": "/w=="}}, {"python": "3"}, config)]
+    )
     return Study("", [cell]), tmp_path / KEPT
 
 

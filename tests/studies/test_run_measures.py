@@ -9,7 +9,8 @@ from fedsparse_jax.config import experiment_from_config, load_config
 from fedsparse_jax.config.scans import list_scans
 from fedsparse_jax.core.files import read_tsv
 from fedsparse_jax.core.types import Model
-from fedsparse_jax.data.phantom.signal import age_signal
+from fedsparse_jax.data.phantom.age_signal import age_signal
+from fedsparse_jax.runs.evaluation import predict_test
 from fedsparse_jax.runs.round import make_runner
 from fedsparse_jax.studies import run_measures
 from fedsparse_jax.studies.run_measures import FinishedRun
@@ -23,7 +24,8 @@ def untrained(repository, tmp_path_factory):
     config.data.cache_dir = str(tmp_path_factory.mktemp("cache"))
     experiment = experiment_from_config(config)
     server = experiment.algorithm.init(jax.random.key(0))
-    return FinishedRun(tmp_path_factory.mktemp("run"), config, make_runner(experiment), server)
+    predictions = predict_test(make_runner(experiment), server.params)
+    return FinishedRun(config, experiment, server, predictions)
 
 
 def tables_of(run):
@@ -37,7 +39,7 @@ def tables_of(run):
 
 
 def test_errors_by_decade_and_sex(untrained):
-    data, (participants, _) = untrained.runner.experiment.federation, tables_of(untrained)
+    data, (participants, _) = untrained.experiment.federation, tables_of(untrained)
     mean = data.train_targets.mean()
     tested = [participants[data.people[row]["participant_id"]] for row in data.test]
     found = run_measures.errors_by_group(untrained)
@@ -56,7 +58,7 @@ def test_errors_by_decade_and_sex(untrained):
 
 
 def test_a_gap_that_is_the_true_one_correlates_fully_whatever_its_slope_over_age(untrained, monkeypatch):
-    data, (_, latents) = untrained.runner.experiment.federation, tables_of(untrained)
+    data, (_, latents) = untrained.experiment.federation, tables_of(untrained)
     true = np.array([float(latents[data.people[row]["participant_id"]]["true_gap"]) for row in data.test])
     ages = data.targets[data.test]
     monkeypatch.setattr(
@@ -103,7 +105,7 @@ def test_age_shows_most_at_the_ventricles():
 
 
 def test_simple_predictors_are_measured_as_the_model_is(untrained):
-    data, (_, latents) = untrained.runner.experiment.federation, tables_of(untrained)
+    data, (_, latents) = untrained.experiment.federation, tables_of(untrained)
     found = run_measures.simple_predictors(untrained)
     gaps = [abs(float(latents[data.people[row]["participant_id"]]["true_gap"])) for row in data.test]
     assert found["true brain age"]["mae"] == pytest.approx(np.mean(gaps), abs=1e-4)

@@ -8,6 +8,7 @@ What can be measured, and of what (--work):
   scaling, skewed                   1 to 64 clients, width, volume; clients of unlike size          W, W2 or W3
   overhead, merge                   a round beyond its local steps; aggregation                     W, W2 or W3
   input, large                      streamed or resident; a cohort larger than memory               W3; gigabytes
+  cohort                            a hundred clients a round, of ever more                         clients
   select                            the exact threshold                                             weights
   messages                          encode and decode the paper's network at a density              0.05
   export                            models as files: bytes, a prediction, memory (made if missing)      a folder

@@ -52,17 +52,15 @@ class Federation(NamedTuple):
         """Examples on which models are chosen, those of all clients in their order, ``i64[V]``."""
         return np.concatenate([np.zeros(0, np.int64), *self.validation])
 
-    def test_of_own_classes(self, client: int) -> np.ndarray:
-        """Which places of the test set are of classes that the client holds, ``i64[..]``; all, without classes."""
-        if not self.classes:
-            return np.arange(len(self.test))
-        return np.flatnonzero(np.isin(self.targets[self.test], self.targets[self.members[client]]))
-
-    def test_of_own_sites(self, client: int) -> np.ndarray:
-        """Which places of the test set are of sites that the client holds, ``i64[..]``; none where none are told."""
-        sites = np.array([row["site"] for row in self.people])
-        of_client = sorted({*sites[self.members[client]].tolist()} - {"", "n/a"})
-        return np.flatnonzero(np.isin(sites[self.test], of_client))
+    def own_tests(self) -> list[np.ndarray]:
+        """For each client the places of the test set that are like its own examples, ``i64[..]``: of classes that it
+        holds or, without classes, of its sites (none where none are told). Clients with the same places share an array.
+        """
+        kinds = self.targets if self.classes else np.array([row.get("site", "") for row in self.people])
+        shared = dict[bytes, np.ndarray]()
+        held_by = [tuple(sorted({*kinds[rows].tolist()} - {"", "n/a"})) for rows in self.members]
+        places = {held: np.flatnonzero(np.isin(kinds[self.test], held)) for held in set(held_by)}
+        return [shared.setdefault(places[held].tobytes(), places[held]) for held in held_by]
 
     def client_sizes(self, client_ids) -> np.ndarray:
         """Examples behind each of some clients, ``f32[C]``."""

@@ -109,14 +109,16 @@ def _measure_sets(data: Federation, task: Task, predictions: np.ndarray) -> dict
 
 def _on_own_part(runner: Runner, by_client: list[np.ndarray]) -> dict[str, float]:
     """The headline measure on test examples of the client's own classes, or else of its sites, the mean over the
-    clients that have some; empty where none has.
+    clients that have some; empty where none has. Clients alike, in model and in examples, are measured once.
     """
     data, task = runner.experiment.federation, runner.experiment.task
-    values, targets = [], data.targets[data.test]
-    for client, predictions in enumerate(by_client):
-        rows = data.test_of_own_classes(client) if data.classes else data.test_of_own_sites(client)
-        if len(rows):
-            values.append(task.measure(predictions[rows], targets[rows])[task.headline])
+    targets, measured = data.targets[data.test], dict[tuple[int, int], float]()
+    parts = [one for one in zip(by_client, runner.own_tests, strict=True) if len(one[1])]
+    for predictions, places in parts:
+        if (id(predictions), id(places)) not in measured:
+            measures = task.measure(predictions[places], targets[places])
+            measured[id(predictions), id(places)] = measures[task.headline]
+    values = [measured[id(predictions), id(places)] for predictions, places in parts]
     return {task.headline: float(np.mean(values))} if values else {}
 
 

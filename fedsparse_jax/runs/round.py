@@ -1,6 +1,6 @@
 """One round on the host: sample the cohort, hand its data to the device, send what is sent."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -48,6 +48,7 @@ class Runner(NamedTuple):
     apply: Callable  # the network, jitted
     read: Reader
     noise_key: Key | None = None  # of the noise of private steps; None: the seed's
+    own_tests: Sequence[np.ndarray] = ()  # see `Federation.own_tests`
 
 
 class TrainedClients(NamedTuple):
@@ -106,7 +107,8 @@ def make_runner(experiment: Experiment, noise_entropy: int | None = None) -> Run
     make_reader = resident_reader if experiment.execution.resident else streamed_reader
     algorithm, apply = jit_algorithm(experiment.algorithm), jax.jit(experiment.model.apply)
     noise_key = None if noise_entropy is None else _key_of_entropy(noise_entropy)
-    return Runner(experiment, algorithm, apply, make_reader(experiment.federation.inputs), noise_key)
+    data = experiment.federation
+    return Runner(experiment, algorithm, apply, make_reader(data.inputs), noise_key, data.own_tests())
 
 
 def _key_of_entropy(entropy: int) -> Key:

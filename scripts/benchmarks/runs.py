@@ -8,13 +8,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import jax
 import numpy as np
 
 from benchmarks.timing import Alternatives, Timing, measured, peak, temporary_folder
-from benchmarks.workloads import Workload, chunk, jitted_round, workload_algorithm
+from benchmarks.workloads import WORKLOADS, Workload, chunk, jitted_round, workload_algorithm
 from fedsparse_jax.communication import MessageSettings
 from fedsparse_jax.core import tasks
 from fedsparse_jax.core.errors import UsageError
@@ -107,6 +108,22 @@ def large(gigabytes: int) -> Alternatives:
         return Timing(seconds, {"file GB": mapped.nbytes / 1e9, "read GB": float(read), "peak GB": peak() / 1e9})
 
     return {"streamed from a sparse file": play}
+
+
+def cohort(count: int) -> Alternatives:
+    """Rounds of a hundred clients out of ever more, up to ``count``, with eight samples each in a sparse file."""
+
+    def play(clients: int) -> Timing:
+        _forget_peak()
+        workload = WORKLOADS["W2"]._replace(clients=clients, steps=1, batch=8)
+        shape = (clients * workload.batch, *workload.shape, 1)
+        mapped = np.memmap(temporary_folder() / "inputs", np.float32, "w+", shape=shape)
+        streamed = dict(cohorts=Cohorts(min(100, clients)), execution=Execution(1, resident=False))
+        seconds = _per_round(_experiment(workload, mapped, 20, **streamed)).seconds
+        return Timing(seconds, {"rounds/h": 3600 / seconds, "data MB": mapped.nbytes / 1e6, "peak MB": peak() / 1e6})
+
+    sizes = sorted({min(100 * 10**i, count) for i in range(6)})
+    return {f"100 of {clients:,} clients": partial(play, clients) for clients in sizes}
 
 
 def _forget_peak() -> None:

@@ -32,7 +32,7 @@ def test_ratios_by_hand(monkeypatch):
     assert "| fast | 2 | 1 to 3 | 9 | 2.50 |" in timing.timings_table(rows)
 
 
-WORK = {"select": "1000", "messages": "0.05", "large": "0"}
+WORK = {"select": "1000", "messages": "0.05", "large": "0", "cohort": "1000"}
 
 
 @pytest.mark.slow

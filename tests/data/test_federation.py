@@ -62,14 +62,18 @@ def test_targets_that_are_no_classes_are_refused(start):
 
 def test_own_classes_by_hand():
     # The first client holds class 0, the second 1 and 2; the test set has one of each.
-    members, test = [np.array([0]), np.array([1, 2])], np.array([3, 4, 5])
+    members, test = [np.array([0]), np.array([1, 2]), np.array([2, 1])], np.array([3, 4, 5])
     data = Federation(np.zeros((6, 1)), np.array([0, 1, 2, 0, 1, 2.0]), members, test, [], 3)
-    assert data.test_of_own_classes(0).tolist() == [0] and data.test_of_own_classes(1).tolist() == [1, 2]
+    first, second, like_second = data.own_tests()
+    assert first.tolist() == [0] and second.tolist() == [1, 2] and like_second is second
 
 
-def test_without_classes_the_whole_test_set_counts():
-    data = from_arrays([examples(2), examples(3)], test=examples(4))
-    assert data.test_of_own_classes(0).tolist() == [0, 1, 2, 3]
+def test_own_sites_by_hand():
+    # Sites of the examples: a, b, untold; the test set has one of b and one of a.
+    people = [{"site": site} for site in ("a", "b", "n/a", "b", "a")]
+    members = [np.array([0, 2]), np.array([0, 1]), np.array([2])]
+    data = Federation(np.zeros((5, 1)), np.zeros(5), members, np.array([3, 4]), people)
+    assert [places.tolist() for places in data.own_tests()] == [[1], [0, 1], []]
 
 
 # --- people, never scans ------------------------------------------------------------------------

@@ -93,6 +93,7 @@ def jit_algorithm(algorithm: FedAlgorithm) -> FedAlgorithm:
         upload=jax.jit(algorithm.upload),
         update_server=jax.jit(algorithm.update_server),
         data_needs=algorithm.data_needs,
+        num_scores=algorithm.num_scores,
     )
 
 

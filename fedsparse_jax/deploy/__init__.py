@@ -1,0 +1,11 @@
+"""The same round in real hospitals: what a site and the server do, as bytes in and bytes out.
+
+A `Site` runs the client functions of the simulation on its own scans. A `Server` takes the place of
+`runs.round.exchange_models`, so that the loop, the aggregation, the checkpoints and the run folder are those of any run.
+Whatever carries the bytes (`Ask`) is an engine's business; none is imported here.
+"""
+
+from fedsparse_jax.deploy.handshake import describe_experiment, differing_facts
+from fedsparse_jax.deploy.parts import check_deployable, part_of_server, part_of_site
+from fedsparse_jax.deploy.server import Ask, Server
+from fedsparse_jax.deploy.site import Site

@@ -1,0 +1,96 @@
+"""Three sites in one process, through bytes, against the simulation of the same federation."""
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+from fedsparse_jax.communication import MessageSettings
+from fedsparse_jax.core import losses
+from fedsparse_jax.deploy import Server, Site, part_of_site
+from fedsparse_jax.deploy.envelope import unseal
+from fedsparse_jax.federated import AGGREGATORS, Recipe, build_algorithm, prune_on_clients, regrow_on_clients
+from fedsparse_jax.runs import Cohorts, run_experiment
+from fedsparse_jax.sparsity import CRITERIA, Pruning, constant, global_
+from fedsparse_jax.sparsity.regrowth import REGROWTH, Regrowth
+from tests.helpers import toy_federation
+from tests.helpers.interrupted import QUIET, final_state
+
+ROUNDS = 3
+
+
+class Hospitals:
+    """Sites in one process; ``mangle(round, site, reply)`` gives the bytes that arrive, or None for none."""
+
+    def __init__(self, experiment, mangle=lambda round_, site, reply: reply):
+        self.told, self.mangle, self.down, self.up = [], mangle, [], []
+        self.server = Server(experiment, self.ask, self.told.append)
+        self.sites = [Site(part_of_site(experiment, i), i, f"hospital-{i}") for i in range(3)]
+        for site in self.sites:
+            site.read_welcome(self.server.welcome(site.hello()))
+
+    def ask(self, round_, orders):
+        for site, order in orders.items():
+            self.down.append((round_, site, order))
+            reply = self.mangle(round_, site, self.sites[site].answer(order))
+            if reply is not None:
+                self.up.append((round_, site, reply))
+                yield site, reply
+
+    def run(self, workdir, print_fn=QUIET):
+        return run_experiment(self.server.experiment(), workdir, print_fn)
+
+
+def feddst():
+    pruning = Pruning(CRITERIA["magnitude"], global_, constant(0.6))
+    regrowth = Regrowth(REGROWTH["swap"](fraction=0.3, end=ROUNDS), CRITERIA["squared_gradient"], 1, 1, ROUNDS)
+    recipe = Recipe(
+        toy_federation.network(),
+        loss=losses.squared,
+        client_tx=optax.adam(1e-2, eps=1e-3),
+        server_tx=optax.sgd(1.0),
+        aggregate=AGGREGATORS["vote_keepers"],
+        hooks=(prune_on_clients(pruning), regrow_on_clients(pruning, regrowth)),
+        num_clients=3,
+    )
+    return toy_federation.experiment(ROUNDS, algorithm=build_algorithm(recipe), epochs=1)
+
+
+def experiment(method, **changes):
+    if method == "feddst":
+        built = feddst()
+    else:
+        built = toy_federation.experiment(ROUNDS, "client" if method == "local" else "server", epochs=1)
+    return built._replace(cohorts=Cohorts(3), **changes)
+
+
+INT8 = MessageSettings("transmit", "int8", feedback=True, seed=3)
+METHODS = {
+    "global": lambda: experiment("global"),
+    "local": lambda: experiment("local"),
+    "feddst": lambda: experiment("feddst"),
+    "int8": lambda: experiment("local", messages=INT8),
+}
+
+
+def distance(a, b):
+    return max(float(np.abs(np.asarray(x) - np.asarray(y)).max()) for x, y in zip(*map(jax.tree.leaves, (a, b))))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_sites_end_where_the_simulation_ends_and_send_the_bytes_that_it_counts(method, tmp_path):
+    simulated = run_experiment(METHODS[method](), tmp_path / "simulated", QUIET)
+    hospitals = Hospitals(METHODS[method]())
+    deployed = hospitals.run(tmp_path / "deployed")
+    here, there = final_state(tmp_path / "simulated"), final_state(tmp_path / "deployed")
+    assert distance(here.params, there.params) <= 1e-5
+    assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), here.masks, there.masks))
+    print(method, "distance", distance(here.params, there.params))
+    for a, b in zip(simulated, deployed, strict=True):
+        assert (a.bytes_down, a.bytes_up, a.density, a.cohort) == (b.bytes_down, b.bytes_up, b.density, b.cohort)
+        assert a.sparsity == b.sparsity and a.left_out == b.left_out == {}
+        assert abs(a.train_loss - b.train_loss) < 1e-4 * abs(a.train_loss)
+    for sent, counted in ((hospitals.down, "bytes_down"), (hospitals.up, "bytes_up")):
+        messages = {(round_, site): len(data) - unseal(data).size for round_, site, data in sent}
+        assert list(messages.values()) == [size for record in deployed for size in getattr(record, counted)]
+        assert {unseal(data).size for _, _, data in sent} == {60}  # the envelope around one message

@@ -1,7 +1,7 @@
 """The same round in real hospitals: what a site and the server do, as bytes in and bytes out.
 
 A `Site` runs the client functions of the simulation on its own scans. A `Server` takes the place of
-`runs.round.exchange_models`, so that the loop, the aggregation, the checkpoints and the run folder are those of any run.
+`runs.round.exchange_models`, so that loop, aggregation, checkpoints and run folder are those of any run.
 Whatever carries the bytes (`Ask`) is an engine's business; none is imported here.
 """
 

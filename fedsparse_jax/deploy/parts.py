@@ -1,5 +1,6 @@
 """Which part of an experiment is whose: a site holds its own examples and no others, the server only the test set."""
 
+import itertools
 from collections.abc import Sequence
 
 import jax
@@ -74,7 +75,7 @@ def part_of_server(experiment: Experiment, sizes: Sequence[int]) -> Experiment:
     """
     data = experiment.federation
     ends = len(data.test) + np.cumsum([0, *sizes])
-    members = [np.arange(start, end) for start, end in zip(ends[:-1], ends[1:], strict=True)]
+    members = [np.arange(start, end) for start, end in itertools.pairwise(ends)]
     unknown = [
         {"participant_id": f"{client_name(site)}-example-{i:06d}", "session": "", "site": "n/a"}
         for site, size in enumerate(sizes)

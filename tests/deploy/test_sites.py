@@ -5,7 +5,7 @@ import numpy as np
 import optax
 import pytest
 
-from fedsparse_jax.communication import MessageSettings
+from fedsparse_jax.communication import MessageSettings, Update, encode, make_context
 from fedsparse_jax.core import losses
 from fedsparse_jax.deploy import Server, Site, part_of_site
 from fedsparse_jax.deploy.envelope import unseal
@@ -61,7 +61,9 @@ def experiment(method, **changes):
         built = feddst()
     else:
         built = toy_federation.experiment(ROUNDS, "client" if method == "local" else "server", epochs=1)
-    return built._replace(cohorts=Cohorts(3), **changes)
+    data = built.federation
+    one_scan = data._replace(members=[data.members[0][:1], *data.members[1:]])
+    return built._replace(cohorts=Cohorts(3), federation=one_scan, **changes)
 
 
 INT8 = MessageSettings("transmit", "int8", feedback=True, seed=3)
@@ -77,6 +79,7 @@ def distance(a, b):
     return max(float(np.abs(np.asarray(x) - np.asarray(y)).max()) for x, y in zip(*map(jax.tree.leaves, (a, b))))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_sites_end_where_the_simulation_ends_and_send_the_bytes_that_it_counts(method, tmp_path):
     simulated = run_experiment(METHODS[method](), tmp_path / "simulated", QUIET)
@@ -85,7 +88,6 @@ def test_sites_end_where_the_simulation_ends_and_send_the_bytes_that_it_counts(m
     here, there = final_state(tmp_path / "simulated"), final_state(tmp_path / "deployed")
     assert distance(here.params, there.params) <= 1e-5
     assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), here.masks, there.masks))
-    print(method, "distance", distance(here.params, there.params))
     for a, b in zip(simulated, deployed, strict=True):
         assert (a.bytes_down, a.bytes_up, a.density, a.cohort) == (b.bytes_down, b.bytes_up, b.density, b.cohort)
         assert a.sparsity == b.sparsity and a.left_out == b.left_out == {}
@@ -94,3 +96,67 @@ def test_sites_end_where_the_simulation_ends_and_send_the_bytes_that_it_counts(m
         messages = {(round_, site): len(data) - unseal(data).size for round_, site, data in sent}
         assert list(messages.values()) == [size for record in deployed for size in getattr(record, counted)]
         assert {unseal(data).size for _, _, data in sent} == {60}  # the envelope around one message
+
+
+@pytest.mark.slow
+def test_a_server_that_was_stopped_goes_on_with_the_same_sites_as_if_it_had_not_been(tmp_path):
+    """It is set back to round 1 while the sites have played round 2, whose rounding errors they must forget."""
+    whole = run_experiment(METHODS["int8"](), tmp_path / "whole", QUIET)
+    hospitals = Hospitals(METHODS["int8"]())
+
+    def no_server(round_, site, reply):
+        if round_ == 2 and site == 2:
+            raise Killed
+        return reply
+
+    hospitals.mangle = no_server
+    with pytest.raises(Killed):
+        hospitals.run(tmp_path / "parts")
+    hospitals.mangle = lambda round_, site, reply: reply
+    hospitals.server = Server(METHODS["int8"](), hospitals.ask, hospitals.told.append)
+    for site in hospitals.sites:
+        site.read_welcome(hospitals.server.welcome(site.hello()))
+    records = hospitals.run(tmp_path / "parts")
+    assert distance(*(final_state(tmp_path / name).params for name in ("whole", "parts"))) <= 1e-5
+    assert [(one.bytes_down, one.bytes_up) for one in records] == [(one.bytes_down, one.bytes_up) for one in whole]
+
+
+def not_numbers(reply, experiment):
+    """The reply with weights that are not numbers."""
+    params = jax.tree.map(
+        lambda leaf: np.full(leaf.shape, np.nan, np.float32), jax.eval_shape(experiment.model.init, jax.random.key(0))
+    )
+    update = Update(params, jax.tree.map(np.isnan, params))
+    return seal(unseal(reply)._replace(messages=(encode(update, make_context(params)),)))
+
+
+def test_a_round_goes_on_without_those_who_send_rubbish_and_they_are_named(tmp_path):
+    """Site 0 sends noise, then its reply of the round before; site 1 dies and comes back; site 2 sends NaN."""
+    built, kept = experiment("local", rounds=4), {}
+
+    def mangle(round_, site, reply):
+        before = kept.get(site)
+        kept[site] = reply
+        if site == 0:
+            return {1: b"noise", 2: before}.get(round_, reply)
+        if site == 1:
+            return None if round_ == 2 else reply
+        return not_numbers(reply, built) if round_ == 3 else reply
+
+    hospitals = Hospitals(built, mangle)
+    returning = Site(part_of_site(built, 1), 1, "hospital-1")  # a new process, which holds no mask
+    come_back = lambda line: hospitals.sites.__setitem__(1, returning) if line.startswith("round 2/") else None
+    records = hospitals.run(tmp_path, come_back)
+    assert [one.left_out for one in records] == [
+        {"refused": [0]}, {"dropped_out": [1], "refused": [0]}, {"not_a_number": [2]}, {},
+    ]  # fmt: skip
+    told = "\n".join(hospitals.told)
+    assert "The reply of site 0 (hospital-0) in round 1 is refused: What came is no envelope" in told
+    assert "The reply of site 0 (hospital-0) in round 2 is refused: it is of round 1." in told
+    assert "The reply of site 2 (hospital-2) holds a loss, weight or score that is not a number." in told
+    assert records[1].bytes_up[:2] == [0, 0] and records[2].bytes_up[1] > 0
+    asked_again = [unseal(data) for round_, site, data in hospitals.up if (round_, site) == (3, 1)]
+    assert [one.kind for one in asked_again] == [WHOLE_PLEASE, UPDATE]
+    down = [len(data) - unseal(data).size for round_, site, data in hospitals.down if (round_, site) == (3, 1)]
+    assert len(down) == 2 and records[2].bytes_down[1] == sum(down)
+    assert all(record.finite for record in records)

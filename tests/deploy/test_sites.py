@@ -8,13 +8,13 @@ import pytest
 from fedsparse_jax.communication import MessageSettings, Update, encode, make_context
 from fedsparse_jax.core import losses
 from fedsparse_jax.deploy import Server, Site, part_of_site
-from fedsparse_jax.deploy.envelope import unseal
+from fedsparse_jax.deploy.envelope import UPDATE, WHOLE_PLEASE, seal, unseal
 from fedsparse_jax.federated import AGGREGATORS, Recipe, build_algorithm, prune_on_clients, regrow_on_clients
 from fedsparse_jax.runs import Cohorts, run_experiment
 from fedsparse_jax.sparsity import CRITERIA, Pruning, constant, global_
 from fedsparse_jax.sparsity.regrowth import REGROWTH, Regrowth
 from tests.helpers import toy_federation
-from tests.helpers.interrupted import QUIET, final_state
+from tests.helpers.interrupted import QUIET, Killed, final_state
 
 ROUNDS = 3
 

@@ -6,6 +6,7 @@ Whatever carries the bytes (`Ask`) is an engine's business; none is imported her
 """
 
 from fedsparse_jax.deploy.handshake import describe_experiment, differing_facts
+from fedsparse_jax.deploy.own_scans import server_experiment, site_experiment
 from fedsparse_jax.deploy.parts import check_deployable, part_of_server, part_of_site
 from fedsparse_jax.deploy.server import Ask, Server
 from fedsparse_jax.deploy.site import Site

@@ -47,7 +47,7 @@ def part_of_site(experiment: Experiment, site: int) -> Experiment:
         site, len(data.members),
     )  # fmt: skip
     own = own._replace(classes=data.classes, class_names=data.class_names)
-    return _as_transmitted(experiment._replace(federation=own))
+    return as_transmitted(experiment._replace(federation=own))
 
 
 def of_one_site(inputs, targets, people: list[dict], site: int, num_sites: int) -> Federation:
@@ -89,9 +89,9 @@ def part_of_server(experiment: Experiment, sizes: Sequence[int]) -> Experiment:
         people=[data.people[i] for i in data.test] + unknown,
         validation=(),
     )
-    return _as_transmitted(experiment._replace(federation=held, leakage=None))
+    return as_transmitted(experiment._replace(federation=held, leakage=None))
 
 
-def _as_transmitted(experiment: Experiment) -> Experiment:
+def as_transmitted(experiment: Experiment) -> Experiment:
     """Every message is sent, also where a simulation would only measure it; float32 arrives as it was."""
     return experiment._replace(messages=experiment.messages._replace(mode="transmit"))

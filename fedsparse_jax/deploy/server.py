@@ -132,7 +132,8 @@ class Server:
         if without:  # sites that do not hold the mask which their order built on
             again = self._orders(round_, own, dict.fromkeys(without))
             more, reasons, _ = self._collect(round_, again)
-            sent, replies, absent = sent | again, replies | more, absent | reasons
+            absent = {site: reason for site, reason in absent.items() if site not in without} | reasons
+            sent, replies = sent | again, replies | more
             down = {site: size + (again[site].size if site in again else 0) for site, size in down.items()}
         records = dict(shared_masks)
         for site in sites:

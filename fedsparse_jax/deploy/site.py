@@ -35,7 +35,7 @@ class Site:
         """A site that has not joined yet.
 
         Args:
-            experiment: with the site's own examples only, from `parts.part_of_site` or `config_parts.site_experiment`.
+            experiment: with the site's own examples only, from `own_scans.site_experiment` or `parts.part_of_site`.
             site: its number in the federation, which decides its random numbers.
             name: what humans call it.
 

@@ -142,7 +142,7 @@ class Server:
             records[site] = ClientRecord(_one_object(masks, before))
         self._say_who_sent_no_numbers(replies)
         traffic = Traffic([down[site] for site in sites], [replies[i].size if i in replies else 0 for i in sites])
-        trained = self._as_trained(sites, sent, replies, absent)
+        trained = self._as_trained(server, sites, sent, replies, absent)
         return Exchange(trained, download, trained.payload, records, traffic)
 
     def _orders(self, round_: int, own: Payload, known: Mapping[int, ClientRecord | None]) -> dict[int, _Sent]:
@@ -221,7 +221,7 @@ class Server:
             if not math.isfinite(reply.loss) or not all(np.isfinite(leaf).all() for leaf in leaves):
                 self._print(f"The reply of {self._name(site)} holds a loss, weight or score that is not a number.")
 
-    def _as_trained(self, sites: list[int], sent: Mapping[int, _Sent], replies, absent) -> TrainedClients:
+    def _as_trained(self, server: ServerState, sites: list[int], sent, replies, absent) -> TrainedClients:
         """What came, as the clients' half of a round; in the place of what did not come stands what was sent."""
         zeros = lambda params: (jax.tree.map(np.zeros_like, params),) * self._experiment.algorithm.num_scores
         kept = lambda own: own._replace(scores=zeros(own.params))
@@ -230,8 +230,8 @@ class Server:
         loss = jnp.array([[replies[i].loss if i in replies else 0] for i in sites], jnp.float32)
         examples = jnp.array([[replies[i].examples if i in replies else 0] for i in sites], jnp.int32)
         reasons = np.array([absent.get(i, Absence.NONE) for i in sites], np.int32)
-        # What only a client itself knows (its optimizer, its keys) the server neither gets nor looks at.
-        clients = ClientState(jnp.array(sites, jnp.int32), payload.params, payload.masks, None, None)
+        # What only a client itself knows (its optimizer, its key) the server neither gets nor looks at.
+        clients = ClientState(jnp.array(sites, jnp.int32), payload.params, payload.masks, None, server.key)
         there = (reasons == Absence.NONE)[:, np.newaxis, np.newaxis]
         plan = BatchPlan(np.zeros(there.shape, np.int32), there)
         return TrainedClients(clients, payload, plan, [StepInfo(loss, examples)], reasons)

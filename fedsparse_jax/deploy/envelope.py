@@ -10,11 +10,11 @@ from typing import NamedTuple
 from fedsparse_jax.communication import MessageError
 from fedsparse_jax.communication.message import DIGEST_SIZE, content_hash
 
-MAGIC, VERSION = b"FSJE", 1
+_MAGIC, ENVELOPE_VERSION = b"FSJE", 1
 ORDER, UPDATE, WHOLE_PLEASE = range(3)  # kinds
-HEADER = "<4sBBHIII16sf"  # magic, version, kind, number of messages, round, site, examples, run, loss
-HEADER_SIZE = struct.calcsize(HEADER)
-ENVELOPE = HEADER_SIZE + DIGEST_SIZE  # bytes beside the messages and their lengths
+_HEADER = "<4sBBHIII16sf"  # magic, version, kind, number of messages, round, site, examples, run, loss
+_HEADER_SIZE = struct.calcsize(_HEADER)
+ENVELOPE = _HEADER_SIZE + DIGEST_SIZE  # bytes beside the messages and their lengths
 MOST_MESSAGES = 16
 
 
@@ -38,7 +38,7 @@ class Envelope(NamedTuple):
 def seal(envelope: Envelope) -> bytes:
     """The bytes of an envelope."""
     kind, round_, run, messages, site, examples, loss = envelope
-    header = struct.pack(HEADER, MAGIC, VERSION, kind, len(messages), round_, site, examples, run, loss)
+    header = struct.pack(_HEADER, _MAGIC, ENVELOPE_VERSION, kind, len(messages), round_, site, examples, run, loss)
     lengths = struct.pack(f"<{len(messages)}I", *map(len, messages))
     body = b"".join((header, lengths, *messages))
     return body + content_hash(body)
@@ -53,19 +53,21 @@ def unseal(data: bytes) -> Envelope:
     if not isinstance(data, bytes | bytearray | memoryview) or len(data) < ENVELOPE:
         raise MessageError("What came is no envelope of fedsparse_jax: it is too short.")
     data = bytes(data)
-    magic, version, kind, count, round_, site, examples, run, loss = struct.unpack_from(HEADER, data)
-    if magic != MAGIC:
+    magic, version, kind, count, round_, site, examples, run, loss = struct.unpack_from(_HEADER, data)
+    if magic != _MAGIC:
         raise MessageError("What came is no envelope of fedsparse_jax.")
-    if version != VERSION:
-        raise MessageError(f"The envelope has version {version}, this side reads {VERSION}; update the older side.")
+    if version != ENVELOPE_VERSION:
+        raise MessageError(
+            f"The envelope has version {version}, this side reads {ENVELOPE_VERSION}; update the older side."
+        )
     if content_hash(data[:-DIGEST_SIZE]) != data[-DIGEST_SIZE:]:
         raise MessageError("The envelope is damaged: its digest differs.")
     if kind not in (ORDER, UPDATE, WHOLE_PLEASE) or count > MOST_MESSAGES or len(data) < ENVELOPE + 4 * count:
         raise MessageError("The envelope is damaged: its header means nothing.")
-    lengths = struct.unpack_from(f"<{count}I", data, HEADER_SIZE)
+    lengths = struct.unpack_from(f"<{count}I", data, _HEADER_SIZE)
     if ENVELOPE + 4 * count + sum(lengths) != len(data):
         raise MessageError("The envelope is damaged: its lengths do not add up.")
-    messages, at = [], HEADER_SIZE + 4 * count
+    messages, at = [], _HEADER_SIZE + 4 * count
     for length in lengths:
         messages.append(data[at : at + length])
         at += length

@@ -14,7 +14,7 @@ from fedsparse_jax.deploy import envelope
 from fedsparse_jax.runs.experiment import Experiment
 from fedsparse_jax.runs.run_dir import COST_ONLY, by_path
 
-MOST_BYTES = 2**20
+LONGEST_HELLO = 2**20
 OWN_KEYS = (  # keys of a config, or sections, that are each side's own
     *(f"{section}." for section in COST_ONLY),
     *("data.source", "data.options.", "data.root", "data.cache_dir", "data.workers"),
@@ -42,7 +42,7 @@ def describe_experiment(experiment: Experiment) -> dict[str, Any]:
     params = jax.eval_shape(experiment.model.init, jax.random.key(0))
     facts: dict[str, Any] = {
         "wire version": codec.VERSION,
-        "envelope version": envelope.VERSION,
+        "envelope version": envelope.ENVELOPE_VERSION,
         "grid": list(experiment.federation.inputs.shape[1:-1]),
         "channels": experiment.federation.inputs.shape[-1],
         "normalisation": data.get("normalise"),
@@ -84,7 +84,7 @@ def read_hello(data: bytes, num_sites: int) -> Hello:
         MessageError: it is none, or of a site whose number or size is impossible.
     """
     try:
-        if len(data) > MOST_BYTES:
+        if len(data) > LONGEST_HELLO:
             raise ValueError("it is too long")
         entry = json.loads(data)
         hello = Hello(entry["site"], str(entry["name"]), entry["examples"], dict(entry["facts"]))

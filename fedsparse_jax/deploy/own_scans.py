@@ -1,7 +1,8 @@
 """From a config to one side's own scans: what its source lists is all its own, and nothing is divided."""
 
+from typing import Any
+
 import numpy as np
-from ml_collections import ConfigDict
 
 from fedsparse_jax.config import experiment_from_config
 from fedsparse_jax.config.scans import label_from_config, no_progress, people_of_scans, read_scans
@@ -12,11 +13,11 @@ from fedsparse_jax.deploy.parts import as_transmitted
 from fedsparse_jax.runs.experiment import Experiment
 
 
-def site_experiment(config: ConfigDict, site: int, progress=no_progress) -> Experiment:
-    """What a `Site` needs: all scans that ``config.data`` lists are trained on at this site.
+def site_experiment(config: Any, site: int, progress=no_progress) -> Experiment:
+    """What a `SiteClient` needs: all scans that ``config.data`` lists are trained on at this site.
 
     Args:
-        config: of the run, the same everywhere but for where the scans lie.
+        config: the run's ConfigDict, the same everywhere but for where the scans lie.
         site: the site's number, from 0.
         progress: shown while scans are read.
 
@@ -26,12 +27,12 @@ def site_experiment(config: ConfigDict, site: int, progress=no_progress) -> Expe
     return _experiment(config, site, progress)
 
 
-def server_experiment(config: ConfigDict, progress=no_progress) -> Experiment:
+def server_experiment(config: Any, progress=no_progress) -> Experiment:
     """What a `Server` needs: all scans that ``config.data`` lists are its test set; see `site_experiment`."""
     return _experiment(config, None, progress)
 
 
-def _experiment(config: ConfigDict, site: int | None, progress) -> Experiment:
+def _experiment(config: Any, site: int | None, progress) -> Experiment:
     _check_decided(config, site)
     scan_set, label = read_scans(config, progress), label_from_config(config)
     names = classes_of(scan_set.scans, label)
@@ -48,7 +49,7 @@ def _experiment(config: ConfigDict, site: int | None, progress) -> Experiment:
     return as_transmitted(experiment_from_config(config, progress, federation=data))
 
 
-def _check_decided(config: ConfigDict, site: int | None) -> None:
+def _check_decided(config: Any, site: int | None) -> None:
     """Refuses what a simulation takes from all clients' data together, which nobody sees here."""
     count = config.partition.num_clients
     if not isinstance(count, int):

@@ -28,7 +28,7 @@ class _Held(NamedTuple):
     digest: bytes
 
 
-class Site:
+class SiteClient:
     """One hospital. It keeps the masks of its last messages, what they have lost, and nothing else between rounds."""
 
     def __init__(self, experiment: Experiment, site: int, name: str = ""):

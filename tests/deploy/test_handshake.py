@@ -5,7 +5,7 @@ import json
 import pytest
 
 from fedsparse_jax.core.errors import UsageError
-from fedsparse_jax.deploy import Server, Site, part_of_site
+from fedsparse_jax.deploy import Server, SiteClient, part_of_site
 from fedsparse_jax.runs import Cohorts
 from fedsparse_jax.runs.faults import Faults
 from tests.helpers import toy_federation
@@ -18,7 +18,7 @@ def experiment(**changes):
 
 def site(number=0, name="north", **data):
     built = experiment()
-    return Site(
+    return SiteClient(
         part_of_site(built._replace(config={**built.config, "data": built.config["data"] | data}), number), number, name
     )
 

@@ -7,7 +7,7 @@ import pytest
 
 from fedsparse_jax.communication import MessageSettings, Update, encode, make_context
 from fedsparse_jax.core import losses
-from fedsparse_jax.deploy import Server, Site, part_of_site
+from fedsparse_jax.deploy import Server, SiteClient, part_of_site
 from fedsparse_jax.deploy.envelope import UPDATE, WHOLE_PLEASE, seal, unseal
 from fedsparse_jax.federated import AGGREGATORS, Recipe, build_algorithm, prune_on_clients, regrow_on_clients
 from fedsparse_jax.runs import Cohorts, checkpoint, run_experiment
@@ -25,7 +25,7 @@ class Hospitals:
     def __init__(self, experiment, mangle=lambda round_, site, reply: reply):
         self.told, self.mangle, self.down, self.up = [], mangle, [], []
         self.server = Server(experiment, self.ask, self.told.append)
-        self.sites = [Site(part_of_site(experiment, i), i, f"hospital-{i}") for i in range(3)]
+        self.sites = [SiteClient(part_of_site(experiment, i), i, f"hospital-{i}") for i in range(3)]
         for site in self.sites:
             site.read_welcome(self.server.welcome(site.hello()))
 
@@ -150,7 +150,7 @@ def test_a_round_goes_on_without_those_who_send_rubbish_and_they_are_named(tmp_p
         return not_numbers(reply, built) if (round_, site) == (3, 2) else reply
 
     hospitals = Hospitals(built, mangle)
-    returning = Site(part_of_site(built, 1), 1, "hospital-1")  # a new process, which holds no mask
+    returning = SiteClient(part_of_site(built, 1), 1, "hospital-1")  # a new process, which holds no mask
     records = hospitals.run(tmp_path)
     assert [one.left_out for one in records] == [
         {"refused": [0]}, {"dropped_out": [1], "refused": [0]}, {"not_a_number": [2]}, {},

@@ -19,7 +19,7 @@ FLOORS = [
     ["federated", "export"],
     ["runs"],
     ["config", "reporting"],
-    ["studies"],
+    ["studies", "deploy"],
     ["cli"],
 ]
 CORE = ["core", "sparsity", "models", "communication", "federated", "export"]  # runs without files, figures and scans

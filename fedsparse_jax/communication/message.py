@@ -173,6 +173,12 @@ def mask_part_size(message: bytes) -> int:
     return struct.unpack_from(HEADER, message)[6]
 
 
+def known_digest(message: bytes) -> bytes:
+    """Of the known mask that a message from anywhere builds on; zeros for a whole one, or what is no message at all."""
+    whole = len(message) < HEADER_SIZE + DIGEST_SIZE
+    return bytes(DIGEST_SIZE) if whole else struct.unpack_from(HEADER, message)[8]
+
+
 def decode(message: bytes, context: Context, *, finite: str = "keep") -> Update:
     """The update that was encoded, in NumPy arrays.
 

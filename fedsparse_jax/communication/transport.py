@@ -7,7 +7,7 @@ plays the next. It is kept beside the checkpoints, so that a run that was stoppe
 """
 
 import io
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -144,7 +144,7 @@ def transmit(
             contexts[id(known)] = codec.with_known_mask(layout, known)
         if (id(known), row) not in sent:
             own, start = jax.tree.map(lambda leaf, i=row: leaf[i], (on_host, bases))
-            seed = (settings.seed, Stream.MESSAGE_ROUNDING, *when, rounding)
+            seed = rounding_seed(settings, when, rounding)
             sent[id(known), row] = _send(settings, contexts[id(known)], known, residual, own, seed, start)
         size, decoded, owed = sent[id(known), row]
         records[client] = ClientRecord(decoded.masks, residual if bases is None else owed)
@@ -159,54 +159,109 @@ def transmit(
 def _send(
     settings: MessageSettings, context: codec.Context, known, residual, own: Payload, seed, base: Params | None
 ) -> tuple[int, Payload, Params | None]:
-    """``(bytes, what is received, residual)``: one message for the model, one for each tree of scores asked for.
+    """``(bytes, what is received, residual)``: one message for the model, one for each tree of scores asked for."""
+    if settings.mode == "measure":
+        size, received = _measure(context, own)
+    else:
+        messages, residual = write_messages(settings, context, own, seed, base, residual)
+        size, received = sum(map(len, messages)), read_messages(settings, context, messages, base)
+    return size, received._replace(masks=_one_object(received.masks, known)), residual
+
+
+def _one_object(masks: Masks, known: Masks | None) -> Masks:
+    """``known`` itself where ``masks`` are equal to it; else a copy, not a view of a whole cohort's."""
+    if known is not None and jax.tree.all(jax.tree.map(np.array_equal, masks, known)):
+        return known
+    return jax.tree.map(np.array, masks)
+
+
+def write_messages(
+    settings: MessageSettings,
+    context: codec.Context,
+    own: Payload,
+    seed,
+    base: Params | None = None,
+    residual: Params | None = None,
+) -> tuple[list[bytes], Params | None]:
+    """The messages of one client's round in one direction: of the model, then one of each tree of scores.
 
     Weights that are not numbers go as they are, in float32, so that the server can see them and leave the client out.
+
+    Args:
+        settings: of the run.
+        context: what the receiver knows.
+        own: what is sent, NumPy, without the client axis.
+        seed: of stochastic rounding, see `rounding_seed`.
+        base: with ``feedback`` what had been sent down, from which the difference is sent.
+        residual: what earlier messages lost; None before the first.
+
+    Returns:
+        ``(messages, residual)``; a tree of scores that are all zero is an empty message.
     """
-    update, masks = codec.Update(own.params, own.masks), own.masks
+    update = codec.Update(own.params, own.masks)
     finite = all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(own.params))
     if base is None or not finite:
-        dtype = settings.dtype if finite else "float32"
-        size, (params, masks) = _message(settings, update, context, values=dtype, seed=seed)
+        messages = [codec.encode(update, context, values=settings.dtype if finite else "float32", seed=seed)]
     else:
-        size, params, residual = _send_difference(settings, update, context, residual, seed, base)
+        difference = jax.tree.map(lambda m, w, b: _masked(m, w - b), update.masks, update.params, base)
+        residual = jax.tree.map(np.zeros_like, base) if residual is None else residual
+        message, residual = codec.encode_with_feedback(
+            codec.Update(difference, update.masks), residual, context, values=settings.dtype, seed=seed
+        )
+        messages = [message]
+    plain = codec.with_known_mask(context, None)
+    for scores in map(_nonzero_scores, own.scores):
+        messages.append(codec.encode(scores, plain) if _has_any(scores) else b"")
+    return messages, residual
+
+
+def read_messages(
+    settings: MessageSettings, context: codec.Context, messages: Sequence[bytes], base: Params | None = None
+) -> Payload:
+    """What `write_messages` sent, as the receiver has it.
+
+    Args:
+        settings, context: as there.
+        messages: from anywhere.
+        base: as there; both sides add the difference to it.
+
+    Raises:
+        MessageError: a message is damaged, or builds on what this side does not hold.
+    """
+    params, masks = codec.decode(messages[0], context)
+    if base is not None and all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params)):
+        params = jax.tree.map(lambda m, b, d: _masked(m, b + d), masks, base, params)
     plain, scores = codec.with_known_mask(context, None), list[Any]()
-    for tree in own.scores:
-        tree = jax.tree.map(lambda leaf: leaf + np.float32(0), tree)  # -0 is 0
-        # A score of zero need not be sent, nor a message of none, as in rounds that ask for none.
-        nonzero = jax.tree.map(lambda leaf: leaf != 0, tree)
-        if any(leaf.any() for leaf in jax.tree.leaves(nonzero)):
-            more, (tree, _) = _message(settings, codec.Update(tree, nonzero), plain)
-            size += more
-        scores.append(tree)
-    if known is not None and jax.tree.all(jax.tree.map(np.array_equal, masks, known)):
-        masks = known  # one object for equal masks
-    else:
-        masks = jax.tree.map(np.array, masks)  # not a view of a whole cohort's
-    return size, Payload(params, masks, tuple(scores)), residual
+    for message in messages[1:]:
+        scores.append(codec.decode(message, plain).params if message else jax.tree.map(np.zeros_like, params))
+    return Payload(params, masks, tuple(scores))
 
 
-def _send_difference(
-    settings: MessageSettings, update: codec.Update, context: codec.Context, residual, seed, base: Params
-):
-    """``(bytes, weights that are received, residual)``: both sides add the difference to ``base``."""
-    masked = lambda m, values: np.where(m, values, np.float32(0))
-    difference = jax.tree.map(lambda m, w, b: masked(m, w - b), update.masks, update.params, base)
-    residual = jax.tree.map(np.zeros_like, base) if residual is None else residual
-    message, residual = codec.encode_with_feedback(
-        codec.Update(difference, update.masks), residual, context, values=settings.dtype, seed=seed
-    )
-    decoded = codec.decode(message, context).params
-    received = jax.tree.map(lambda m, b, d: masked(m, b + d), update.masks, base, decoded)
-    return len(message), received, residual
+def rounding_seed(settings: MessageSettings, when: tuple[int, int], client: int) -> tuple[int, ...]:
+    """The seed of a message's stochastic rounding; ``when`` as in `transmit`, ``client`` 0 where all get the same."""
+    return settings.seed, Stream.MESSAGE_ROUNDING, *when, client
 
 
-def _message(settings: MessageSettings, update: codec.Update, context: codec.Context, **options):
-    """``(bytes, what is received)`` of one message, which is made only where what it holds is to be read again."""
-    if settings.mode == "measure":
-        return codec.message_size(update, context), update
-    message = codec.encode(update, context, **options)
-    return len(message), codec.decode(message, context)
+def _measure(context: codec.Context, own: Payload) -> tuple[int, Payload]:
+    """``(bytes, what is received)`` of the lossless messages, none of which is made."""
+    scores, plain = [*map(_nonzero_scores, own.scores)], codec.with_known_mask(context, None)
+    size = codec.message_size(codec.Update(own.params, own.masks), context)
+    size += sum(codec.message_size(one, plain) for one in scores if _has_any(one))
+    return size, own._replace(scores=tuple(one.params for one in scores))
+
+
+def _nonzero_scores(scores: Params) -> codec.Update:
+    """Scores and which of them are not zero: one of zero need not be sent, nor a message of none."""
+    scores = jax.tree.map(lambda leaf: leaf + np.float32(0), scores)  # -0 is 0
+    return codec.Update(scores, jax.tree.map(lambda leaf: leaf != 0, scores))
+
+
+def _has_any(scores: codec.Update) -> bool:
+    return any(leaf.any() for leaf in jax.tree.leaves(scores.masks))
+
+
+def _masked(mask, values):
+    return np.where(mask, values, np.float32(0))
 
 
 def save_records(shared_masks: SharedMasks, folder: Path, round_: int) -> None:

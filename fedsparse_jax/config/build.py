@@ -131,7 +131,11 @@ def _image_federation(config: ConfigDict, split: Callable, test) -> Federation:
 
 
 def experiment_from_config(
-    config: ConfigDict, progress=no_progress, test=None, workdir: Path | None = None
+    config: ConfigDict,
+    progress=no_progress,
+    test=None,
+    workdir: Path | None = None,
+    federation: Federation | None = None,
 ) -> Experiment:
     """Everything that `runs.loop.run_experiment` folds.
 
@@ -139,6 +143,7 @@ def experiment_from_config(
         config: complete.
         progress: shown while scans are read.
         test, workdir: see `federation_from_config`.
+        federation: who holds what, where that is known already, as at a site that holds its own scans only.
 
     Raises:
         UsageError: the config or the data cannot give a federation; nothing has been written to a run folder.
@@ -163,7 +168,7 @@ def experiment_from_config(
     if recipe.private:
         require_accountant()
     algorithm_from_config(config, recipe.model)  # refuses an impossible method or shape before any data are read
-    data, dropped = federation_from_config(config, progress, test, workdir)
+    data, dropped = (federation, {}) if federation else federation_from_config(config, progress, test, workdir)
     network, resolved = model_from_config(config, data.train_targets)
     checks.check_outputs(network, data)
     warm = begin_from(source, network, config.model, config.data, data) if source else None
@@ -223,6 +228,8 @@ def _resolved(config: ConfigDict, model: dict, data: Federation) -> dict:
 def _loss_of_knowing_nothing(config: ConfigDict, data: Federation) -> float:
     """The mean training loss of a prediction that is the same for all: the mean age, or all classes alike likely."""
     targets = jnp.asarray(data.train_targets)
+    if not len(targets):  # nobody trains here
+        return 0.0
     same = jnp.zeros((len(targets), data.classes)) if data.classes else jnp.full(len(targets), targets.mean())
     return float(LOSSES[config.client.loss](same, targets).mean())
 

@@ -109,6 +109,7 @@ class Absence(enum.IntEnum):
     LATE = 3  # what it sends comes after the deadline
     NOT_A_NUMBER = 4  # it sent NaN or infinity
     EXPLODED = 5  # its loss or its weights are beyond all measure
+    REFUSED = 6  # what it sent is no message of the round
 
 
 class Reports(NamedTuple):
@@ -155,6 +156,7 @@ class FedAlgorithm(NamedTuple):
     upload: Callable[..., Payload]  # (server, clients, data)
     update_server: Callable[..., tuple[ServerState, RoundInfo]]  # (server, clients, weights, data, received, reports)
     data_needs: DataNeeds = DataNeeds()
+    num_scores: int = 0  # trees of scores in an upload
 
 
 class Poison(NamedTuple):

@@ -158,7 +158,7 @@ def refuse_others(people: list[dict], targets, roster: Roster, workdir: Path) ->
         ages: dict[tuple, list[float]] = {}
         for entry in roster:
             ages.setdefault(entry[:2], []).append(entry.target)
-        same = lambda scan, target: any(abs(age - target) < SAME_TARGET for age in ages[scan])
+        same = lambda scan, target: any(_is_same(age, target) for age in ages[scan])
         complaints["of another age"].update(s for s, t in zip(scans, targets, strict=True) if not same(s, t))
     told = "; ".join(
         f"{what}: {some_of(name for name, _ in them.elements())}" for what, them in complaints.items() if them
@@ -167,6 +167,11 @@ def refuse_others(people: list[dict], targets, roster: Roster, workdir: Path) ->
         raise UsageError(
             f"{workdir} was trained on other people ({told}); give it the same scans, or choose another folder."
         )
+
+
+def _is_same(a: float, b: float) -> bool:
+    """Whether two targets are one; NaN, which stands for one that is known elsewhere, is the same as itself."""
+    return abs(a - b) < SAME_TARGET or bool(np.isnan(a) and np.isnan(b))
 
 
 def some_of(names: Iterable[str]) -> str:

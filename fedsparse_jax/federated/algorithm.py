@@ -67,6 +67,7 @@ def build_algorithm(recipe: Recipe) -> FedAlgorithm:
         upload=partial(upload, recipe),
         update_server=partial(update_server, recipe),
         data_needs=recipe.data_needs,
+        num_scores=sum(hook.upload_scores is not None for hook in recipe.hooks),
     )
 
 

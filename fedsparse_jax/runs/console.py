@@ -26,6 +26,7 @@ ABSENCES = {  # by the reason in the log
     "late": Fault("came too late"),
     "not_a_number": Fault("sent weights that are not numbers", _LOOK),
     "exploded": Fault("had a loss, or weights, beyond all measure (faults.explosion)", _LOOK),
+    "refused": Fault("sent what is no message of the round"),
 }
 
 

@@ -89,4 +89,5 @@ class Experiment(NamedTuple):
     leakage: LeakageLog | None = None
     epsilon: Callable[[int], float] | None = None  # of the data of a client who took part in so many rounds
     noise_from_seed: bool = False  # the noise of private steps; by default each run folder draws its own
+    exchange: Callable | None = None  # `round.exchange_models`, where the clients are on other machines
     defaults: dict = {}  # what a key of the config is that the folder's version did not have yet  # noqa: RUF012

@@ -53,7 +53,9 @@ def likeness(scan: np.ndarray, mean: np.ndarray) -> float:
 
 
 def write_likeness(data: Federation, workdir: Path) -> None:
-    """Writes the file of a run on scans."""
+    """Writes the file of a run on scans; none where those of the training are elsewhere."""
+    if any(len(rows) and rows.max() >= len(data.inputs) for rows in data.members):
+        return
     buffer = io.BytesIO()
     np.savez(buffer, **measure_likeness(data)._asdict())
     write_whole(workdir / LIKENESS, buffer.getvalue())

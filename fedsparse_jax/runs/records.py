@@ -19,7 +19,9 @@ from fedsparse_jax.runs.round import RoundResult, mean_loss
 
 NAN = float("nan")
 SAME_SPARSITY = 1e-6  # of float32
-UNSENT = tuple(one.name.lower() for one in (Absence.NO_DATA, Absence.DROPPED_OUT, Absence.LATE))  # nothing arrived
+UNSENT = tuple(  # nothing arrived
+    one.name.lower() for one in (Absence.NO_DATA, Absence.DROPPED_OUT, Absence.LATE, Absence.REFUSED)
+)
 SICK = (Absence.NOT_A_NUMBER.name.lower(), Absence.EXPLODED.name.lower())  # reasons that a model has diverged
 BASELINES = tuple(task.baseline_key for task in TASKS.values())
 BY_KEY = ("test", "own", "validation", "leakage", "baseline")  # fields whose keys are spread over the line
@@ -106,7 +108,7 @@ class RoundRecord:
     left_out: Annotated[
         dict[str, list[int]],
         "those of them that did not count, by the reason: `no_data`, `dropped_out`, `late`, `not_a_number` (NaN or "
-        "infinity), `exploded` (loss or weights)",
+        "infinity), `exploded` (loss or weights), `refused` (no message of the round, where sites are real)",
     ] = dataclasses.field(default_factory=dict)
     void: Annotated[bool, "true where too few clients were left, so that the round changed nothing"] = False
     epsilon: Annotated[float | None, "of the busiest client's data, where training is differentially private"] = None

@@ -94,6 +94,7 @@ def jit_algorithm(algorithm: FedAlgorithm) -> FedAlgorithm:
         upload=jax.jit(algorithm.upload),
         update_server=jax.jit(algorithm.update_server),
         data_needs=algorithm.data_needs,
+        num_scores=algorithm.num_scores,
     )
 
 
@@ -206,7 +207,8 @@ def _play_together(
     The server adds in the order of their numbers, since the order of a sum of floats shows in its last bits.
     """
     ids = np.sort(ids)
-    exchanged = exchange_models(runner, server, round_, ids, shared_masks)
+    exchange = runner.experiment.exchange or exchange_models
+    exchanged = exchange(runner, server, round_, ids, shared_masks)
     clients, payload, plan, steps, absent = exchanged.trained
     download, traffic = exchanged.download, exchanged.traffic
     payloads = None if download is None or traffic else (download, payload)

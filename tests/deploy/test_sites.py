@@ -1,0 +1,167 @@
+"""Three sites in one process, through bytes, against the simulation of the same federation."""
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+from fedsparse_jax.communication import MessageSettings, Update, encode, make_context
+from fedsparse_jax.core import losses
+from fedsparse_jax.deploy import Server, SiteClient, part_of_site
+from fedsparse_jax.deploy.envelope import UPDATE, WHOLE_PLEASE, seal, unseal
+from fedsparse_jax.federated import AGGREGATORS, Recipe, build_algorithm, prune_on_clients, regrow_on_clients
+from fedsparse_jax.runs import Cohorts, checkpoint, run_experiment
+from fedsparse_jax.sparsity import CRITERIA, Pruning, constant, global_
+from fedsparse_jax.sparsity.regrowth import REGROWTH, Regrowth
+from tests.helpers import toy_federation
+from tests.helpers.interrupted import QUIET, Killed
+
+ROUNDS = 3
+
+
+class Hospitals:
+    """Sites in one process; ``mangle(round, site, reply)`` gives the bytes that arrive, or None for none."""
+
+    def __init__(self, experiment, mangle=lambda round_, site, reply: reply):
+        self.told, self.mangle, self.down, self.up = [], mangle, [], []
+        self.server = Server(experiment, self.ask, self.told.append)
+        self.sites = [SiteClient(part_of_site(experiment, i), i, f"hospital-{i}") for i in range(3)]
+        for site in self.sites:
+            site.read_welcome(self.server.welcome(site.hello()))
+
+    def ask(self, round_, orders):
+        for site, order in orders.items():
+            self.down.append((round_, site, order))
+            reply = self.mangle(round_, site, self.sites[site].answer(order))
+            if reply is not None:
+                self.up.append((round_, site, reply))
+                yield site, reply
+
+    def run(self, workdir, print_fn=QUIET):
+        return run_experiment(self.server.experiment(), workdir, print_fn)
+
+
+def feddst():
+    pruning = Pruning(CRITERIA["magnitude"], global_, constant(0.6))
+    regrowth = Regrowth(REGROWTH["swap"](fraction=0.3, end=ROUNDS), CRITERIA["squared_gradient"], 1, 1, ROUNDS)
+    recipe = Recipe(
+        toy_federation.network(),
+        loss=losses.squared,
+        client_tx=optax.adam(1e-2, eps=1e-3),
+        server_tx=optax.sgd(1.0),
+        aggregate=AGGREGATORS["vote_keepers"],
+        hooks=(prune_on_clients(pruning), regrow_on_clients(pruning, regrowth)),
+        num_clients=3,
+    )
+    return toy_federation.experiment(ROUNDS, algorithm=build_algorithm(recipe), epochs=1)
+
+
+def experiment(method, **changes):
+    if method == "feddst":
+        built = feddst()
+    else:
+        built = toy_federation.experiment(ROUNDS, "client" if method == "local" else "server", epochs=1)
+    data = built.federation
+    one_scan = data._replace(members=[data.members[0][:1], *data.members[1:]])
+    return built._replace(cohorts=Cohorts(3), federation=one_scan, **changes)
+
+
+INT8 = MessageSettings("transmit", "int8", feedback=True, seed=3)
+METHODS = {
+    "global": lambda: experiment("global"),
+    "local": lambda: experiment("local"),
+    "feddst": lambda: experiment("feddst"),
+    "int8": lambda: experiment("local", messages=INT8),
+}
+
+
+def final_state(built, workdir):
+    with checkpoint.open_manager(workdir) as manager:
+        return checkpoint.restore_checkpoint(manager, jax.eval_shape(built.algorithm.init, jax.random.key(0)))
+
+
+def distance(a, b):
+    return max(float(np.abs(np.asarray(x) - np.asarray(y)).max()) for x, y in zip(*map(jax.tree.leaves, (a, b))))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", METHODS)
+def test_sites_end_where_the_simulation_ends_and_send_the_bytes_that_it_counts(method, tmp_path):
+    simulated = run_experiment(METHODS[method](), tmp_path / "simulated", QUIET)
+    hospitals = Hospitals(METHODS[method]())
+    deployed = hospitals.run(tmp_path / "deployed")
+    here, there = (final_state(METHODS[method](), tmp_path / name) for name in ("simulated", "deployed"))
+    assert distance(here.params, there.params) <= 1e-5, distance(here.params, there.params)
+    assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), here.masks, there.masks))
+    for a, b in zip(simulated, deployed, strict=True):
+        assert (a.bytes_down, a.bytes_up, a.density, a.cohort) == (b.bytes_down, b.bytes_up, b.density, b.cohort)
+        assert a.sparsity == b.sparsity and a.left_out == b.left_out == {}
+        assert abs(a.train_loss - b.train_loss) < 1e-4 * abs(a.train_loss)
+    for sent, counted in ((hospitals.down, "bytes_down"), (hospitals.up, "bytes_up")):
+        messages = {(round_, site): len(data) - unseal(data).size for round_, site, data in sent}
+        assert list(messages.values()) == [size for record in deployed for size in getattr(record, counted)]
+        assert {unseal(data).size for _, _, data in sent} == {60}  # the envelope around one message
+
+
+@pytest.mark.slow
+def test_a_server_that_was_stopped_goes_on_with_the_same_sites_as_if_it_had_not_been(tmp_path):
+    """It is set back to round 1 while the sites have played round 2, whose rounding errors they must forget."""
+    whole = run_experiment(METHODS["int8"](), tmp_path / "whole", QUIET)
+    hospitals = Hospitals(METHODS["int8"]())
+
+    def no_server(round_, site, reply):
+        if round_ == 2 and site == 2:
+            raise Killed
+        return reply
+
+    hospitals.mangle = no_server
+    with pytest.raises(Killed):
+        hospitals.run(tmp_path / "parts")
+    hospitals.mangle = lambda round_, site, reply: reply
+    hospitals.server = Server(METHODS["int8"](), hospitals.ask, hospitals.told.append)
+    for site in hospitals.sites:
+        site.read_welcome(hospitals.server.welcome(site.hello()))
+    records = hospitals.run(tmp_path / "parts")
+    assert distance(*(final_state(METHODS["int8"](), tmp_path / name).params for name in ("whole", "parts"))) <= 1e-5
+    assert [(one.bytes_down, one.bytes_up) for one in records] == [(one.bytes_down, one.bytes_up) for one in whole]
+
+
+def not_numbers(reply, experiment):
+    """The reply with weights that are not numbers."""
+    params = jax.tree.map(
+        lambda leaf: np.full(leaf.shape, np.nan, np.float32), jax.eval_shape(experiment.model.init, jax.random.key(0))
+    )
+    update = Update(params, jax.tree.map(np.isnan, params))
+    return seal(unseal(reply)._replace(messages=(encode(update, make_context(params)),)))
+
+
+def test_a_round_goes_on_without_those_who_send_rubbish_and_they_are_named(tmp_path):
+    """Site 0 sends noise, then its reply of the round before; site 1 dies and comes back; site 2 sends NaN."""
+    built, kept = experiment("local", rounds=4), {}
+
+    def mangle(round_, site, reply):
+        before = kept.get(site)
+        kept[site] = reply
+        if site == 0:
+            return {1: b"noise", 2: before}.get(round_, reply)
+        if (round_, site) == (2, 1):
+            hospitals.sites[1] = returning
+            return None
+        return not_numbers(reply, built) if (round_, site) == (3, 2) else reply
+
+    hospitals = Hospitals(built, mangle)
+    returning = SiteClient(part_of_site(built, 1), 1, "hospital-1")  # a new process, which holds no mask
+    records = hospitals.run(tmp_path)
+    assert [one.left_out for one in records] == [
+        {"refused": [0]}, {"dropped_out": [1], "refused": [0]}, {"not_a_number": [2]}, {},
+    ]  # fmt: skip
+    told = "\n".join(hospitals.told)
+    assert "The reply of site 0 (hospital-0) in round 1 is refused: What came is no envelope" in told
+    assert "The reply of site 0 (hospital-0) in round 2 is refused: it is of round 1." in told
+    assert "The reply of site 2 (hospital-2) holds a loss, weight or score that is not a number." in told
+    assert records[1].bytes_up[:2] == [0, 0] and records[2].bytes_up[1] > 0
+    asked_again = [unseal(data) for round_, site, data in hospitals.up if (round_, site) == (3, 1)]
+    assert [one.kind for one in asked_again] == [WHOLE_PLEASE, UPDATE]
+    down = [len(data) - unseal(data).size for round_, site, data in hospitals.down if (round_, site) == (3, 1)]
+    assert len(down) == 2 and records[2].bytes_down[1] == sum(down)
+    assert all(record.finite for record in records)

@@ -125,7 +125,7 @@ def test_clients_are_judged_by_their_own_models_and_strangers_by_the_mean_of_all
     np.testing.assert_allclose(predict_as_server(runner, server, data.test), 60.0, rtol=1e-5)
     sites = [{**row, "site": "abc"[place % 3]} for place, row in enumerate(data.people)]
     members = [np.array([row for row in rows if row % 3 == i]) for i, rows in enumerate(data.members)]
-    told = runner._replace(experiment=experiment._replace(federation=data._replace(people=sites, members=members)))
+    told = make_runner(experiment._replace(federation=data._replace(people=sites, members=members)))
     by_site = [
         np.abs(data.targets[data.test[data.test % 3 == i]] - years).mean() for i, years in enumerate((50, 60, 70))
     ]

@@ -165,10 +165,10 @@ def _send(
     else:
         messages, residual = write_messages(settings, context, own, seed, base, residual)
         size, received = sum(map(len, messages)), read_messages(settings, context, messages, base)
-    return size, received._replace(masks=_one_object(received.masks, known)), residual
+    return size, received._replace(masks=one_object(received.masks, known)), residual
 
 
-def _one_object(masks: Masks, known: Masks | None) -> Masks:
+def one_object(masks: Masks, known: Masks | None) -> Masks:
     """``known`` itself where ``masks`` are equal to it; else a copy, not a view of a whole cohort's."""
     if known is not None and jax.tree.all(jax.tree.map(np.array_equal, masks, known)):
         return known

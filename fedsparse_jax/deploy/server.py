@@ -16,9 +16,9 @@ import numpy as np
 
 from fedsparse_jax.communication import ClientRecord, Context, MessageError, SharedMasks, Traffic, make_context
 from fedsparse_jax.communication import message as codec
-from fedsparse_jax.communication.transport import read_messages, rounding_seed, write_messages
+from fedsparse_jax.communication.transport import one_object, read_messages, rounding_seed, write_messages
 from fedsparse_jax.core.errors import UsageError
-from fedsparse_jax.core.types import Absence, ClientState, Masks, Payload, ServerState, StepInfo
+from fedsparse_jax.core.types import Absence, ClientState, Payload, ServerState, StepInfo
 from fedsparse_jax.data.batching import BatchPlan
 from fedsparse_jax.deploy.envelope import ORDER, UPDATE, WHOLE_PLEASE, Envelope, seal, unseal
 from fedsparse_jax.deploy.handshake import (
@@ -125,7 +125,7 @@ class Server:
         """As `runs.round.exchange_models`, with sites in the place of simulated clients."""
         download = runner.algorithm.download(server, jnp.asarray(ids[:1]))
         own: Payload = jax.tree.map(lambda leaf: np.asarray(leaf[0]), download)
-        sites = [int(site) for site in ids]
+        sites = [int(site) for site in ids]  # sites that hold equal masks share the object, and get the same order
         sent = self._orders(round_, own, {site: shared_masks.get(site) for site in sites})
         down = {site: sent[site].size for site in sites}
         replies, absent, without = self._collect(round_, sent)
@@ -138,8 +138,8 @@ class Server:
         records = dict(shared_masks)
         for site in sites:
             masks = replies[site].payload.masks if site in replies else sent[site].received.masks
-            before = ClientRecord(sent[site].received.masks) if site in replies else shared_masks.get(site)
-            records[site] = ClientRecord(_one_object(masks, before))
+            record = ClientRecord(sent[site].received.masks) if site in replies else shared_masks.get(site)
+            records[site] = ClientRecord(one_object(masks, record.masks if record else None))
         self._say_who_sent_no_numbers(replies)
         traffic = Traffic([down[site] for site in sites], [replies[i].size if i in replies else 0 for i in sites])
         trained = self._as_trained(server, sites, sent, replies, absent)
@@ -235,9 +235,3 @@ class Server:
         there = (reasons == Absence.NONE)[:, np.newaxis, np.newaxis]
         plan = BatchPlan(np.zeros(there.shape, np.int32), there)
         return TrainedClients(clients, payload, plan, [StepInfo(loss, examples)], reasons)
-
-
-def _one_object(masks: Masks, record: ClientRecord | None) -> Masks:
-    """The record's own masks where they are equal, so that sites that hold equal masks get the same order."""
-    same = record is not None and jax.tree.all(jax.tree.map(np.array_equal, masks, record.masks))
-    return record.masks if record is not None and same else masks

@@ -282,7 +282,7 @@ def reproduce_section(run: RunFiles) -> Section:
     about, keys = run.environment, [key.format(headline=run.task.headline) for key in shown]
     keys += _changing_rates(run)
     rows = list(about.get("versions", {}).items())
-    rows += [(key, about.get(key, "–")) for key in ("python", "platform", "devices", "seed", "started")]
+    rows += [(key, about.get(key, "–")) for key in ("python", "platform", "processor", "devices", "seed", "started")]
     entries = [record.to_json() for record in run.records]
     all_rounds = Table(keys, [[cell(entry.get(key)) for key in keys] for entry in entries])
     text = f"The run folder's config.json with seed {about.get('seed', '?')} and these versions."

@@ -85,8 +85,7 @@ def paced(final=0.95, rounds=40, *, steps=0.5, recover=0.2, power=3.0, learned=0
     0.7
     0.8
     """
-    if not 0 <= final <= 1:
-        raise ArgumentError("final", final, "a sparsity lies between 0 and 1")
+    check_sparsity("final", final)
     for name, share in (("steps", steps), ("recover", recover)):
         if not 0 <= share < 1:
             raise ArgumentError(name, share, "it is a share of the rounds, from 0 up to, but not including, 1")
@@ -94,3 +93,9 @@ def paced(final=0.95, rounds=40, *, steps=0.5, recover=0.2, power=3.0, learned=0
         raise ArgumentError("learned", learned, "it is a share of the first loss, above 0")
     reached = max(1, rounds - round(recover * rounds))
     return Paced(final, reached, min(max(1, round(steps * rounds)), reached), power, learned)
+
+
+def check_sparsity(name: str, value: float) -> None:
+    """Refuses what is no sparsity; an `ArgumentError` that names the argument."""
+    if not 0 <= value <= 1:
+        raise ArgumentError(name, value, "a sparsity lies between 0 and 1")

@@ -10,7 +10,7 @@ import optax
 
 from fedsparse_jax.core.errors import ArgumentError
 from fedsparse_jax.core.types import Schedule
-from fedsparse_jax.sparsity.pacing import paced
+from fedsparse_jax.sparsity.pacing import check_sparsity, paced
 
 
 def gradual(initial=0.0, final=0.95, begin=1, end=40, *, power=3.0, every=1) -> Schedule:
@@ -33,8 +33,8 @@ def gradual(initial=0.0, final=0.95, begin=1, end=40, *, power=3.0, every=1) -> 
     >>> [round(float(s(t)), 3) for t in (0, 5, 10, 99)]
     [0.0, 0.7, 0.8, 0.8]
     """
-    _check_share("initial", initial)
-    _check_share("final", final)
+    check_sparsity("initial", initial)
+    check_sparsity("final", final)
     if not 0 <= begin < end:
         raise ArgumentError("begin", begin, f"it must be at least 0 and below end, {end}")
     _check_every(every)
@@ -53,7 +53,7 @@ def constant(final=0.95) -> Schedule:
     >>> float(constant(0.5)(3))
     0.5
     """
-    _check_share("final", final)
+    check_sparsity("final", final)
     return lambda t: jnp.full_like(jnp.asarray(t, jnp.float32), final)
 
 
@@ -63,7 +63,7 @@ def one_shot(final=0.95, at=1) -> Schedule:
     >>> [float(one_shot(0.5, at=3)(t)) for t in (2, 3)]
     [0.0, 0.5]
     """
-    _check_share("final", final)
+    check_sparsity("final", final)
     return lambda t: jnp.where(jnp.asarray(t) >= at, final, 0.0).astype(jnp.float32)
 
 
@@ -78,7 +78,7 @@ def step_wise(final=0.95, at=(10, 20, 30), levels=()) -> Schedule:
     >>> [round(float(step_wise(0.9, at=(2, 4, 5))(t)), 3) for t in (1, 2, 3, 4, 5, 9)]
     [0.0, 0.3, 0.3, 0.6, 0.9, 0.9]
     """
-    _check_share("final", final)
+    check_sparsity("final", final)
     if not at or sorted(set(at)) != list(at):
         raise ArgumentError("at", tuple(at), "it lists the rounds of the steps, rising")
     heights = tuple(levels) or (*(final * i / len(at) for i in range(1, len(at))), final)
@@ -86,7 +86,7 @@ def step_wise(final=0.95, at=(10, 20, 30), levels=()) -> Schedule:
         rule = f"it needs one sparsity for each of the {len(at)} steps, the last one being final, {final}"
         raise ArgumentError("levels", heights, rule)
     for height in heights:
-        _check_share("levels", height)
+        check_sparsity("levels", height)
     stairs = jnp.asarray((0.0, *heights), jnp.float32)
     return lambda t: stairs[(jnp.asarray(t)[..., None] >= jnp.asarray(at)).sum(-1)]
 
@@ -103,7 +103,7 @@ def multiplicative(final=0.95, rate=0.2, begin=1, every=1) -> Schedule:
     >>> [round(float(multiplicative(0.5, rate=0.2, begin=2)(t)), 3) for t in (1, 2, 3, 4, 5)]
     [0.0, 0.2, 0.36, 0.488, 0.5]
     """
-    _check_share("final", final)
+    check_sparsity("final", final)
     if not 0 < rate <= 1:
         raise ArgumentError("rate", rate, "it is a share above 0 and up to 1")
     _check_every(every)
@@ -114,11 +114,6 @@ def multiplicative(final=0.95, rate=0.2, begin=1, every=1) -> Schedule:
         return jnp.minimum(1 - remaining, final).astype(jnp.float32)
 
     return schedule
-
-
-def _check_share(name: str, value: float) -> None:
-    if not 0 <= value <= 1:
-        raise ArgumentError(name, value, "a sparsity lies between 0 and 1")
 
 
 def _check_every(every: int) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from fedsparse_jax.core.tasks import Task
 from fedsparse_jax.studies.grid import Run
-from fedsparse_jax.studies.grid_tables import Row
+from fedsparse_jax.studies.grid_tables import Row, excess_over_all
 from fedsparse_jax.studies.intervals import mean_with_interval
 from fedsparse_jax.studies.run_measures import mask_of_text
 
@@ -29,7 +29,11 @@ class NamedTable(NamedTuple):
 
 def measure_tables(rows: Sequence[Row], task: Task) -> list[NamedTable]:
     """The tables of the measures that the runs have."""
-    found = [_of_simple_predictors(rows, task), *(_of_groups(rows, task, kind) for kind in ("decade", "sex"))]
+    found = [
+        _over_all(rows, task),
+        _of_simple_predictors(rows, task),
+        *(_of_groups(rows, task, kind) for kind in ("decade", "sex")),
+    ]
     found += [_of_sites(rows, task), _of_the_phantom(rows), _of_masks(rows)]
     return [table for table in found if table.rows]
 
@@ -39,6 +43,18 @@ def _table(title: str, about: str, rows: Sequence[tuple[Row, Mapping[str, str]]]
     lines = [{**row.cell.labels, **cells} for row, cells in rows if cells]
     head = list(dict.fromkeys(key for line in lines for key in line))
     return NamedTable(title, about, head, [[line.get(key, "–") for key in head] for line in lines])
+
+
+def _over_all(rows: Sequence[Row], task: Task) -> NamedTable:
+    """Differences to the reference, on average over the first axis of the study."""
+    axis = next((axis for row in rows for axis in row.cell.labels), "cell")
+    lines = [{**labels, "seeds": str(seeds), **more.as_cells()} for labels, seeds, more in excess_over_all(rows, task)]
+    about = (
+        f"The mean over every {axis} of a seed's differences to the reference, then mean and interval over the seeds. "
+        "Seeds that miss somewhere are left out."
+    )
+    head = list(lines[0]) if lines else []
+    return NamedTable(f"Over every {axis}", about, head, [list(line.values()) for line in lines])
 
 
 def _of_simple_predictors(rows: Sequence[Row], task: Task) -> NamedTable:

@@ -34,11 +34,18 @@ class Row(NamedTuple):
         """A measure on the test set after the last round, ``f64[S]`` by seed."""
         return _last_values(self.runs, measure)
 
-    def paired(self, measure: str) -> tuple[np.ndarray, np.ndarray]:
-        """The same and the reference's, ``f64[S]`` each, of the seeds that both have finished."""
+    def worse(self, task: Task) -> dict[int, float]:
+        """How much worse than its reference, by the seeds that both have finished, as a share of the reference's mean.
+
+        The mean is over the same seeds. Negative where the cell is better.
+        """
         shared = sorted({run.seed for run in self.runs} & {run.seed for run in self.reference})
-        by_seed = lambda runs: [run for seed in shared for run in runs if run.seed == seed]
-        return _last_values(by_seed(self.runs), measure), _last_values(by_seed(self.reference), measure)
+        own, reference = (
+            _last_values([run for seed in shared for run in runs if run.seed == seed], task.headline)
+            for runs in (self.runs, self.reference)
+        )
+        more = own - reference if task.lower_is_better else reference - own
+        return dict(zip(shared, more / reference.mean(), strict=True)) if shared else {}
 
 
 class Excess(NamedTuple):
@@ -51,6 +58,14 @@ class Excess(NamedTuple):
     def is_fine(self, margin: float) -> bool:
         """Whether the cell is not inferior at that margin."""
         return self.chances[margin] < LEVEL
+
+    def as_cells(self) -> dict[str, str]:
+        """Cells of a table, by column."""
+        verdicts = {
+            f"within {100 * margin:.0f} %": f"{'yes' if self.is_fine(margin) else 'no'} (p {chance:.3f})"
+            for margin, chance in self.chances.items()
+        }
+        return {"worse than the reference (%)": f"{100 * self.mean:+.1f} ± {100 * self.half:.1f}", **verdicts}
 
 
 def rows_of(study: Study, runs: Sequence[Run]) -> list[Row]:
@@ -68,11 +83,36 @@ def rows_of(study: Study, runs: Sequence[Run]) -> list[Row]:
 
 def excess(row: Row, task: Task) -> Excess | None:
     """How much worse a cell is than its reference, paired by seed; None with fewer than two pairs."""
-    own, reference = row.paired(task.headline)
-    if len(own) < 2:
+    return _excess(list(row.worse(task).values()))
+
+
+def _excess(shares: Sequence[float]) -> Excess | None:
+    if len(shares) < 2:
         return None
-    worse = (own - reference if task.lower_is_better else reference - own) / reference.mean()
+    worse = np.asarray(shares)
     return Excess(float(worse.mean()), half_width(worse), {margin: _chance(worse, margin) for margin in MARGINS})
+
+
+def excess_over_all(rows: Sequence[Row], task: Task) -> list[tuple[dict[str, str], int, Excess]]:
+    """How much worse methods are on average over the first axis of a study, such as its environments.
+
+    A seed's value is the mean of its differences in the cells that share all labels but the first; seeds that miss in
+    one of them do not count. Seeds, not cells, are the repeats of the test, since the cells of a seed share their data.
+
+    Returns:
+        Labels without the first, number of seeds, and the excess; nothing for methods with a single cell.
+    """
+    alike: dict[tuple[tuple[str, str], ...], list[dict[int, float]]] = {}
+    for row in rows:
+        if row.reference and row.cell.labels != row.reference_labels:
+            alike.setdefault(tuple(row.cell.labels.items())[1:], []).append(row.worse(task))
+    found = []
+    for labels, cells in alike.items():
+        shared = set.intersection(*(set(cell) for cell in cells))
+        shares = [float(np.mean([cell[seed] for cell in cells])) for seed in sorted(shared)]
+        if len(cells) > 1 and (more := _excess(shares)):
+            found.append((dict(labels), len(shares), more))
+    return found
 
 
 def _chance(worse: np.ndarray, margin: float) -> float:
@@ -114,10 +154,7 @@ def _cells(row: Row, task: Task) -> dict[str, str]:
     if row.cell.labels == row.reference_labels:
         cells["worse than the reference (%)"] = "reference"
     elif more := excess(row, task):
-        cells["worse than the reference (%)"] = f"{100 * more.mean:+.1f} ± {100 * more.half:.1f}"
-        for margin in MARGINS:
-            verdict = "yes" if more.is_fine(margin) else "no"
-            cells[f"within {100 * margin:.0f} %"] = f"{verdict} (p {more.chances[margin]:.3f})"
+        cells |= more.as_cells()
     return cells | _exchanged_cells(row, task)
 
 

@@ -20,11 +20,13 @@ def half_width(values, level: float = 0.95) -> float:
 
 
 def mean_with_interval(values, digits: int, sign: str = "") -> str:
-    """Mean and half the width of its interval, as text.
+    """Mean and half the width of its interval, as text; a dash where a value is not defined.
 
-    >>> mean_with_interval([1.0, 2.0, 3.0], 2), mean_with_interval([1.0], 1)
-    ('2.00 ± 2.48', '1.0')
+    >>> mean_with_interval([1.0, 2.0, 3.0], 2), mean_with_interval([1.0], 1), mean_with_interval([1.0, np.nan], 1)
+    ('2.00 ± 2.48', '1.0', '–')
     """
     values = np.asarray(values, float)
+    if not np.isfinite(values).all():
+        return "–"
     text = f"{values.mean():{sign}.{digits}f}"
     return text if len(values) < 2 else f"{text} ± {half_width(values):.{digits}f}"

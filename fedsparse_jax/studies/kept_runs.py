@@ -6,6 +6,7 @@ others.
 """
 
 import gzip
+import itertools
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -60,18 +61,20 @@ def read_kept(path: Path, study: Study) -> list[Run]:
             f"{path} is damaged ({error}); put a sound copy in its place, or leave --known away."
         ) from error
     standard, runs = defaults().to_dict(), list[Run]()
+    by_seed: dict[int, list[tuple[dict[str, Any], list[RoundRecord]]]] = {}
+    for line, records in kept:
+        if line["measures"].keys() >= set(study.measures):
+            by_seed.setdefault(line["seed"], []).append((line, records))
     for cell in study.cells:
         for seed in cell.seeds:
             try:
                 config = config_of_run(cell, seed).to_dict()
             except UsageError:
                 continue  # the cell fails by itself
-            same = [
+            same = (
                 Run(cell, seed, path.parent, records, "", line["measures"], line["environment"], line["config"])
-                for line, records in kept
-                if line["seed"] == seed
-                and line["measures"].keys() >= set(study.measures)
-                and not differing_keys(config, line["config"], standard)
-            ]
-            runs += same[:1]
+                for line, records in by_seed.get(seed, [])
+                if not differing_keys(config, line["config"], standard)
+            )
+            runs += itertools.islice(same, 1)
     return runs

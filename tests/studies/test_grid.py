@@ -22,7 +22,15 @@ from fedsparse_jax.studies.grid import (
     task_of_study,
 )
 from fedsparse_jax.studies.grid_report import write_study
-from fedsparse_jax.studies.grid_tables import excess, latex_table, mean_over_seeds, rows_of, runs_table, study_rows
+from fedsparse_jax.studies.grid_tables import (
+    excess,
+    excess_over_all,
+    latex_table,
+    mean_over_seeds,
+    rows_of,
+    runs_table,
+    study_rows,
+)
 from fedsparse_jax.studies.kept_runs import KEPT, read_kept
 from fedsparse_jax.studies.run_measures import mask_of_text
 
@@ -90,6 +98,28 @@ def test_not_inferior_means_that_a_t_test_refuses_the_margin(tmp_path):
     assert not more.is_fine(0.02) and more.is_fine(0.05)
     cells = table(found)[1]
     assert (cells["within 2 %"], cells["within 5 %"]) == ("no (p 0.113)", "yes (p 0.010)")
+
+
+def test_over_every_environment_seeds_are_the_repeats():
+    # Seed 1: +10 % and -5 % of dense, seed 2: +5 % and +2 %, on means of 4 and 5 years; seed 3 misses in B.
+    errors = {("A", "dense"): (4.0, 4.0, 4.0), ("A", "sparse"): (4.4, 4.2, 5.0), ("B", "dense"): (5.0, 5.0), ("B", "sparse"): (4.75, 5.1)}  # fmt: skip
+    cells = [GridCell({"environment": where, "method": how}, "", [], (1, 2, 3)) for where, how in errors]
+    runs = [
+        Run(cell, seed, None, log(mae))
+        for cell, maes in zip(cells, errors.values(), strict=True)
+        for seed, mae in enumerate(maes, 1)
+    ]
+    found = excess_over_all(rows_of(Study("", cells, {"method": "dense"}), runs), REGRESSION)
+    ((labels, seeds, more),) = found
+    assert (labels, seeds) == ({"method": "sparse"}, 2)
+    assert more.mean == pytest.approx(0.03) and more.half == pytest.approx(12.706 * 0.005, rel=1e-3)
+    assert more.as_cells()["worse than the reference (%)"] == "+3.0 ± 6.4"
+
+
+def test_one_environment_has_no_mean_over_all():
+    cells = [GridCell({"environment": "A", "method": how}, "", [], (1, 2)) for how in ("dense", "sparse")]
+    runs = [Run(cell, seed, None, log(4.0)) for cell in cells for seed in (1, 2)]
+    assert not excess_over_all(rows_of(Study("", cells, {"method": "dense"}), runs), REGRESSION)
 
 
 def test_classifications_are_worse_where_fewer_are_right(tmp_path):

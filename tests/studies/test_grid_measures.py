@@ -75,6 +75,7 @@ def test_sites(tables):
 
 def test_what_was_not_measured_has_no_table_and_no_row(tables):
     assert list(tables) == [
+        "Over every environment",
         "Simple predictors",
         "Error by decade",
         "Error by site",

@@ -1,4 +1,4 @@
-"""Trains at several sites by NVIDIA FLARE: simulates them as processes on this machine, or writes the job for real ones.
+"""Trains at several sites by NVIDIA FLARE: as processes on this machine, or by a job for real ones.
 
 python scripts/deploy.py --config=FILE --sites=FOLDER1,FOLDER2,FOLDER3 --test=FOLDER --workdir=runs/three-sites
 python scripts/deploy.py --config=FILE --sites=north,south,west --job=jobs/brain-age
@@ -18,7 +18,7 @@ SITES = flags.DEFINE_list(
 )
 TEST = flags.DEFINE_string("test", "", "Folder, or table, of the server's test set.")
 WORKDIR = flags.DEFINE_string("workdir", "", "Run folder; the same command again goes on where it stopped.")
-JOB = flags.DEFINE_string("job", "", "Folder of the job that is written for provisioned sites, instead of a simulation.")
+JOB = flags.DEFINE_string("job", "", "Folder of a job that is written, for provisioned sites, instead of a simulation.")
 ROUND_TIMEOUT = flags.DEFINE_integer("round_timeout", 3600, "Seconds that a site has for a round.")
 JOIN_TIMEOUT = flags.DEFINE_integer("join_timeout", 3600, "Seconds that a site has to read its scans.")
 

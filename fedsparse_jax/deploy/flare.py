@@ -17,7 +17,7 @@ from fedsparse_jax.core.files import read_json, write_json
 from fedsparse_jax.deploy.handshake import read_hello
 from fedsparse_jax.deploy.own_scans import own_config, server_experiment
 from fedsparse_jax.deploy.server import Server
-from fedsparse_jax.deploy.site_process import JOIN, TRAIN, WELCOME, SiteFailed, SiteProcess
+from fedsparse_jax.deploy.site_process import JOIN, PLAY, WELCOME, SiteFailed, SiteProcess
 from fedsparse_jax.runs import run_experiment
 
 try:
@@ -34,7 +34,7 @@ OWN_FILE = "fedsparse_jax.json"  # in the folder ``local`` of a start-up kit: {n
 EXPERIMENT_FILE = "experiment.json"  # in a job, beside NVFlare's own
 OUTCOME_FILE = "fedsparse_jax.json"  # in the folder of a job that was run
 SERVER, RUNS = "server", "runs"
-_TASKS = {"join": JOIN, "welcome": WELCOME, "train": TRAIN}
+_TASKS = {"join": JOIN, "welcome": WELCOME, "train": PLAY}
 _BYTES = "bytes"  # key of what a task, or a reply, carries
 
 
@@ -117,7 +117,8 @@ class RoundsController(Controller):
     def _refuse_absent(self, fl_ctx) -> None:
         there = {client.name for client in fl_ctx.get_engine().get_clients()}
         if absent := [name for name in self._names if name not in there]:
-            raise UsageError(f"These sites are not connected: {', '.join(absent)}; start them, and submit the job again.")
+            names = ", ".join(absent)
+            raise UsageError(f"These sites are not connected: {names}; start them, and submit the job again.")
 
     def _welcome(self, server: Server, abort_signal, fl_ctx) -> None:
         """Lets every site introduce itself, and tells it whether it may take part."""

@@ -78,7 +78,7 @@ def write_job(
     """
     for name in sites:
         if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name) or list(sites).count(name) > 1 or name == SERVER:
-            raise UsageError(f"{name!r} cannot be the name of a site; give each a name of its own, of letters and digits.")
+            raise UsageError(f"{name!r} cannot be the name of a site; give each its own, of letters and digits.")
     config = override(config, [("partition.num_clients", str(len(sites)))])
     check_decided(config)
     controller, executor = _classes()
@@ -120,7 +120,7 @@ def simulate_sites(config: Any, sites: Sequence[Path], test: Path, workdir: Path
     job, workspace = beside / "job", beside / "workspace"
     for folder in (*sites, test):
         if not folder.expanduser().exists():
-            raise UsageError(f"{folder}: there is no such folder; --sites and --test name folders, or tables, of scans.")
+            raise UsageError(f"{folder}: there is no such folder; --sites and --test name those of scans.")
     write_job(config, names, job, place.name, **timeouts)
     own = {name: _own_of(config, folder) for name, folder in zip([SERVER, *names], [test, *sites], strict=True)}
     own[SERVER][RUNS] = str(place.parent)
@@ -138,15 +138,16 @@ def simulate_sites(config: Any, sites: Sequence[Path], test: Path, workdir: Path
 def _own_of(config: Any, folder: Path) -> dict[str, str]:
     place = folder.expanduser().resolve()
     source = {"data.source": "table"} if place.is_file() and config.data.source != "table" else {}
-    return {**source, "data.root": str(place), "data.cache_dir": str(Path(config.data.cache_dir).expanduser().resolve())}
+    return {**source, "data.root": str(place), "data.cache_dir": str(cache)}
 
 
 def _run_simulator(words: list[str]) -> int:
     """Runs this file as a process group of its own, which ends with this process."""
     settings = {name: getattr(jax.config, name) for name in _CACHE_SETTINGS}
     cache = {name.upper(): str(value) for name, value in settings.items() if settings[_CACHE_SETTINGS[0]]}
+    modules = os.pathsep.join(filter(None, [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")]))
     command = [sys.executable, "-m", "fedsparse_jax.deploy.flare_job", *words]
-    process = subprocess.Popen(command, start_new_session=True, env={**os.environ, **cache})
+    process = subprocess.Popen(command, start_new_session=True, env={**os.environ, **cache, "PYTHONPATH": modules})
     try:
         return process.wait()
     finally:

@@ -40,7 +40,7 @@ def own_config(shared: dict[str, Any], own: Mapping[str, Any], where: str) -> An
     """
     for key in own:
         if not key.startswith(OWN_KEYS):
-            raise UsageError(f"{where}: {key} must be the same for all sides; take it out, and change the shared config.")
+            raise UsageError(f"{where}: {key} must be the same for all sides; take it out of there.")
     if not own.get("data.root"):
         raise UsageError(f"{where}: data.root is missing; give the folder, or the table, of this side's scans.")
     config = upgrade_config({**shared, "data": {**shared["data"], "root": ""}})

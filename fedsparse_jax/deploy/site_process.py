@@ -19,7 +19,7 @@ from fedsparse_jax.core.errors import UsageError
 from fedsparse_jax.deploy.own_scans import own_config, site_experiment
 from fedsparse_jax.deploy.site import SiteClient
 
-JOIN, WELCOME, TRAIN = b"j", b"w", b"t"  # questions
+JOIN, WELCOME, PLAY = b"j", b"w", b"p"  # questions
 _DONE, _REFUSED = b"+", b"-"  # answers
 _LENGTH = struct.Struct("<Q")
 
@@ -45,7 +45,7 @@ class SiteProcess:
         self._lock = threading.Lock()
 
     def ask(self, question: bytes, payload: bytes = b"") -> bytes:
-        """What the site answers to ``JOIN``, ``WELCOME`` or ``TRAIN``.
+        """What the site answers to ``JOIN``, ``WELCOME`` or ``PLAY``.
 
         Raises:
             SiteFailed: it refuses, or its process has died.

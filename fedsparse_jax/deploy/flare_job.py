@@ -138,6 +138,7 @@ def simulate_sites(config: Any, sites: Sequence[Path], test: Path, workdir: Path
 def _own_of(config: Any, folder: Path) -> dict[str, str]:
     place = folder.expanduser().resolve()
     source = {"data.source": "table"} if place.is_file() and config.data.source != "table" else {}
+    cache = Path(config.data.cache_dir).expanduser().resolve()
     return {**source, "data.root": str(place), "data.cache_dir": str(cache)}
 
 

@@ -11,13 +11,13 @@ def test_a_site_refuses_by_a_sentence_and_comes_back_after_its_death(tmp_path):
     shared = shared_config(three_sites.config("configs/quickstart.py:smoke", tmp_path))
     site = SiteProcess(shared, {"data.root": str(tmp_path / "none")}, "own.json", 0, "north")
     try:
-        with pytest.raises(SiteFailed, match="none: there is no such folder"):
+        with pytest.raises(SiteFailed, match="none': there is no such folder"):
             site.ask(JOIN)
         first = site._process
         first.kill()
         with pytest.raises(SiteFailed, match="The process of north has died; the next round starts a new one"):
             site.ask(PLAY, b"order")
-        with pytest.raises(SiteFailed, match="none: there is no such folder"):
+        with pytest.raises(SiteFailed, match="none': there is no such folder"):
             site.ask(JOIN)
         assert site._process.pid != first.pid
     finally:

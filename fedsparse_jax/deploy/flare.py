@@ -162,7 +162,7 @@ class RoundsController(Controller):
                     if result.get_return_code() == ReturnCode.OK and isinstance(result.get(_BYTES), bytes):
                         yield site, result[_BYTES]
                     else:
-                        self.logger.info(f"Site {site} ({self._names[site]}) gives no answer; its own log says why.")
+                        self.logger.info(f"Site {site} ({self._names[site]}) gives no answer; its console says why.")
                     continue
                 late = time.monotonic() > end
                 for site in [one for one in waiting if late or waiting[one].completion_status is not None]:
@@ -197,7 +197,12 @@ class SiteExecutor(Executor):
         """The site's answer to a task; an error where it has none."""
         try:
             answer = self._site(fl_ctx).ask(_TASKS[task_name], bytes(shareable.get(_BYTES, b"")))
-        except (SiteFailed, UsageError) as error:
+        except (
+            SiteFailed
+        ):  # NVFlare brings logs to the server, and the sentence, which the process prints, may be private
+            self.log_error(fl_ctx, f"{fl_ctx.get_identity_name()} gives no answer; its console says why.")
+            return make_reply(ReturnCode.EXECUTION_EXCEPTION)
+        except UsageError as error:
             self.log_error(fl_ctx, str(error))
             return make_reply(ReturnCode.EXECUTION_EXCEPTION)
         reply = make_reply(ReturnCode.OK)

@@ -59,7 +59,9 @@ class SiteProcess:
                 answer = None
         if answer is None:
             self.stop()
-            raise SiteFailed(f"The process of {self.name} has died; the next round starts a new one.")
+            sentence = f"The process of {self.name} has died; the next round starts a new one."
+            print(sentence, file=sys.stderr, flush=True)
+            raise SiteFailed(sentence)
         if answer[:1] == _REFUSED:
             raise SiteFailed(answer[1:].decode())
         return answer[1:]

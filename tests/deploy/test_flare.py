@@ -67,7 +67,7 @@ def test_the_rounds_go_on_without_those_who_die_or_send_rubbish_and_name_them(si
     ]  # fmt: skip
     assert "The reply of site 0 (site-1) in round 1 is refused: What came is no envelope" in told
     assert "The reply of site 0 (site-1) in round 2 is refused: it is of round 1." in told
-    assert "Site 1 (site-2) gives no answer; its own log says why." in told
+    assert "Site 1 (site-2) gives no answer; its console says why." in told
     assert "The reply of site 2 (site-3) holds a loss, weight or score that is not a number." in told
 
 

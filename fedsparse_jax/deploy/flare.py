@@ -197,9 +197,7 @@ class SiteExecutor(Executor):
         """The site's answer to a task; an error where it has none."""
         try:
             answer = self._site(fl_ctx).ask(_TASKS[task_name], bytes(shareable.get(_BYTES, b"")))
-        except (
-            SiteFailed
-        ):  # NVFlare brings logs to the server, and the sentence, which the process prints, may be private
+        except SiteFailed:  # its sentence, which is on the console, may be private, and NVFlare uploads logs
             self.log_error(fl_ctx, f"{fl_ctx.get_identity_name()} gives no answer; its console says why.")
             return make_reply(ReturnCode.EXECUTION_EXCEPTION)
         except UsageError as error:

@@ -95,8 +95,9 @@ def test_provisioned_kits_play_the_same_rounds(commands, simulated, surroundings
             if "--workdir" in line:
                 continue
             if line.startswith("nvflare job submit"):
-                joined = lambda: set(re.findall(r"New client (\w+)@", (kits / "localhost/log.txt").read_text()))
-                _await(lambda: joined() == set(three_sites.NAMES), "the kits do not find their server")
+                _await(
+                    lambda: _joined(kits / "localhost/log.txt") == set(three_sites.NAMES), "no site joins the server"
+                )
             run(line)
             if "localhost/startup" in line:
                 _await((kits / "localhost/log.txt").exists, "the server does not start")
@@ -107,6 +108,10 @@ def test_provisioned_kits_play_the_same_rounds(commands, simulated, surroundings
             process.kill()
     assert three_sites.distance(simulated, run_dir) <= 1e-5
     assert [record.left_out for record in read_records(run_dir)] == [{}] * 3
+
+
+def _joined(log):
+    return set(re.findall(r"New client (\w+)@", log.read_text()))
 
 
 def _await(done, problem):

@@ -2,7 +2,7 @@
 
 A `SiteClient` runs the client functions of the simulation on its own scans. A `Server` takes the place of
 `runs.round.exchange_models`, so that loop, aggregation, checkpoints and run folder are those of any run.
-Whatever carries the bytes (`Ask`) is an engine's business; none is imported here.
+Whatever carries the bytes (`Ask`) is an engine's business; none is imported here. NVIDIA FLARE is bound by `flare`.
 """
 
 from fedsparse_jax.deploy.handshake import describe_experiment, differing_facts

@@ -16,21 +16,28 @@ def check_deployable(experiment: Experiment) -> None:
     """Refuses a method whose rounds need more than the messages that a site gets.
 
     Raises:
-        UsageError: clients keep something between rounds, data are looked at before round 1, a schedule looks at the
-            training, faults are simulated, or training is private.
+        UsageError: clients keep something between rounds, data are looked at before round 1, clients prune by a
+            schedule that looks at the training, faults are simulated, or training is private.
     """
     like = jax.eval_shape(experiment.algorithm.init, jax.random.key(0))
     faults = experiment.faults
     reasons = {
         "clients keep masks, leaves, an optimizer or a hook's state between rounds": jax.tree.leaves(like.memory),
         "the method looks at data before round 1": experiment.algorithm.data_needs.at_init,
-        "its schedule looks at the training": like.pace is not None,
+        "its schedule looks at the training, and others than the server prune or regrow by it": like.pace is not None
+        and not _paced_by_server_alone(experiment.config),
         "it simulates faults (set faults.dropout, stragglers and deadline to 0)": faults != type(faults)(),
         "training is private (set privacy.noise and privacy.clip to 0)": experiment.epsilon,
     }
     for reason, found in reasons.items():
         if found:
             raise UsageError(f"This config cannot be deployed yet, only simulated: {reason}.")
+
+
+def _paced_by_server_alone(config: dict) -> bool:
+    """Whether only the server, which keeps the pace, needs to know the sparsity of a round."""
+    placements = {section: config.get(section, {}).get("placement", "none") for section in ("pruning", "regrowth")}
+    return placements["pruning"] == "server" and placements["regrowth"] in ("none", "server")
 
 
 def part_of_site(experiment: Experiment, site: int) -> Experiment:

@@ -11,7 +11,7 @@ from fedsparse_jax.deploy import Server, SiteClient, part_of_site
 from fedsparse_jax.deploy.envelope import UPDATE, WHOLE_PLEASE, seal, unseal
 from fedsparse_jax.federated import AGGREGATORS, Recipe, build_algorithm, prune_on_clients, regrow_on_clients
 from fedsparse_jax.runs import Cohorts, checkpoint, run_experiment
-from fedsparse_jax.sparsity import CRITERIA, Pruning, constant, global_
+from fedsparse_jax.sparsity import CRITERIA, Pruning, constant, global_, paced
 from fedsparse_jax.sparsity.regrowth import REGROWTH, Regrowth
 from tests.helpers import toy_federation
 from tests.helpers.interrupted import QUIET, Killed
@@ -66,12 +66,21 @@ def experiment(method, **changes):
     return built._replace(cohorts=Cohorts(3), federation=one_scan, **changes)
 
 
+def paced_by_server():
+    """The server prunes as soon as the reported loss has fallen a little."""
+    built = experiment("global")
+    schedule = paced(0.6, ROUNDS, steps=0.4, recover=0.0, learned=1.0)
+    config = {**built.config, "pruning": {"placement": "server"}}
+    return built._replace(algorithm=toy_federation.algorithm(schedule), config=config)
+
+
 INT8 = MessageSettings("transmit", "int8", feedback=True, seed=3)
 METHODS = {
     "global": lambda: experiment("global"),
     "local": lambda: experiment("local"),
     "feddst": lambda: experiment("feddst"),
     "int8": lambda: experiment("local", messages=INT8),
+    "paced": paced_by_server,
 }
 
 

@@ -1,0 +1,205 @@
+"""A job of NVIDIA FLARE from a config, its simulation by processes on this machine, and start-up kits made ready.
+
+The job holds no code and nobody's place: sites have `fedsparse_jax` installed, and say in their own kit where their
+scans lie (`prepare_kit`).
+"""
+
+import importlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from fedsparse_jax.config import override
+from fedsparse_jax.core.errors import UsageError
+from fedsparse_jax.core.files import read_json, write_json
+from fedsparse_jax.deploy.flare import (
+    EXPERIMENT_FILE,
+    OUTCOME_FILE,
+    OWN_FILE,
+    RUNS,
+    SERVER,
+    RoundsController,
+    SiteExecutor,
+    require_nvflare,
+)
+from fedsparse_jax.deploy.own_scans import check_decided, shared_config
+
+ALLOWED = "class_allow_list"  # key of a kit's resources.json
+_CACHE_SETTINGS = (
+    "jax_compilation_cache_dir",
+    "jax_persistent_cache_min_compile_time_secs",
+    "jax_persistent_cache_min_entry_size_bytes",
+)
+_LOG_TO_CONSOLE = {"class": "logging.StreamHandler", "formatter": "plain", "stream": "ext://sys.stdout"}
+_LOG_TO_FILE = {"class": "logging.FileHandler", "formatter": "timed", "filename": "log.txt"}
+_LOGGING = {  # of a simulation: the package on the console, everything in log.txt of each side
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {
+        "plain": {"format": "%(message)s"},
+        "timed": {"format": "%(asctime)s - %(name)s - %(levelname)s - %(message)s"},
+    },
+    "handlers": {"console": _LOG_TO_CONSOLE, "file": _LOG_TO_FILE},
+    "loggers": {
+        "root": {"level": "INFO", "handlers": ["file"]},
+        "fedsparse_jax": {"level": "INFO", "handlers": ["console"]},
+    },
+}
+
+
+def _classes() -> list[str]:
+    """What NVFlare makes of a job, by the paths of their classes."""
+    return [f"{kind.__module__}.{kind.__qualname__}" for kind in (RoundsController, SiteExecutor)]
+
+
+def write_job(
+    config: Any, sites: Sequence[str], job: Path, run: str, *, round_timeout: int = 3600, join_timeout: int = 3600
+) -> None:
+    """Writes the folder of a job, which `nvflare job submit -j` takes.
+
+    Args:
+        config: complete, but for the number of clients and the places of scans.
+        sites: names of the sites, as their start-up kits have them; their order numbers them.
+        job: the folder.
+        run: name of the run folder at the server; a job of the same name goes on where it was.
+        round_timeout, join_timeout: see `flare.RoundsController`.
+
+    Raises:
+        UsageError: a name is impossible, or the config leaves open what nobody can decide then.
+    """
+    for name in sites:
+        if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name) or list(sites).count(name) > 1 or name == SERVER:
+            raise UsageError(f"{name!r} cannot be the name of a site; give each its own, of letters and digits.")
+    config = override(config, [("partition.num_clients", str(len(sites)))])
+    check_decided(config)
+    controller, executor = _classes()
+    limits = dict(round_timeout=round_timeout, join_timeout=join_timeout)
+    rounds = {"id": "rounds", "path": controller, "args": dict(sites=list(sites), run=run, **limits)}
+    at_site = {"tasks": ["*"], "executor": {"path": executor, "args": dict(sites=list(sites))}}
+    files = {
+        "meta.json": {"name": run, "min_clients": 1, "deploy_map": {"app": ["@ALL"]}, "resource_spec": {}},
+        "app/config/config_fed_server.json": {"format_version": 2, "workflows": [rounds]},
+        "app/config/config_fed_client.json": {
+            "format_version": 2,
+            "executors": [at_site],
+            "default_task_fetch_interval": 0.1,
+        },
+        f"app/config/{EXPERIMENT_FILE}": shared_config(config),
+    }
+    for name, content in files.items():
+        file = job / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_json(file, content)
+
+
+def simulate_sites(config: Any, sites: Sequence[Path], test: Path, workdir: Path, **timeouts: int) -> None:
+    """Plays a run whose sites are processes on this machine, by NVFlare's simulator.
+
+    Args:
+        config: as of `write_job`.
+        sites: the folder, or the table, of each site's scans.
+        test: the one of the server's test set.
+        workdir: the run folder; NVFlare's own files lie beside it.
+        timeouts: as of `write_job`.
+
+    Raises:
+        UsageError: there is no such folder, or the run ended with what the user can mend.
+    """
+    require_nvflare()
+    names, place = [f"site-{i}" for i in range(1, len(sites) + 1)], workdir.resolve()
+    beside = place.with_name(f"{place.name}-nvflare")
+    job, workspace = beside / "job", beside / "workspace"
+    for folder in (*sites, test):
+        if not folder.expanduser().exists():
+            raise UsageError(f"{folder}: there is no such folder; --sites and --test name those of scans.")
+    write_job(config, names, job, place.name, **timeouts)
+    own = {name: _own_of(config, folder) for name, folder in zip([SERVER, *names], [test, *sites], strict=True)}
+    own[SERVER][RUNS] = str(place.parent)
+    (workspace / "local").mkdir(parents=True, exist_ok=True)
+    write_json(workspace / "local" / OWN_FILE, own)
+    write_json(workspace / "local/log_config.json", _LOGGING)
+    write_json(workspace / "local/resources.json", {"format_version": 2, ALLOWED: _classes()})
+    code = _run_simulator([str(job), str(workspace), ",".join(names)])
+    outcome = workspace / SERVER / "simulate_job" / OUTCOME_FILE
+    problem = read_json(outcome)["problem"] if outcome.exists() else f"NVFlare has ended with code {code}"
+    if problem:
+        raise UsageError(f"{problem.rstrip('.')}. (NVFlare's logs lie in {workspace}.)")
+
+
+def _own_of(config: Any, folder: Path) -> dict[str, str]:
+    place = folder.expanduser().resolve()
+    source = {"data.source": "table"} if place.is_file() and config.data.source != "table" else {}
+    cache = Path(config.data.cache_dir).expanduser().resolve()
+    return {**source, "data.root": str(place), "data.cache_dir": str(cache)}
+
+
+def _run_simulator(words: list[str]) -> int:
+    """Runs this file as a process group of its own, which ends with this process."""
+    settings = {name: getattr(jax.config, name) for name in _CACHE_SETTINGS}
+    cache = {name.upper(): str(value) for name, value in settings.items() if settings[_CACHE_SETTINGS[0]]}
+    modules = os.pathsep.join(filter(None, [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")]))
+    command = [sys.executable, "-m", "fedsparse_jax.deploy.flare_job", *words]
+    process = subprocess.Popen(command, start_new_session=True, env={**os.environ, **cache, "PYTHONPATH": modules})
+    try:
+        return process.wait()
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGTERM)
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def _simulate(job: str, workspace: str, names: str) -> int:
+    runner = importlib.import_module("nvflare.private.fed.app.simulator.simulator_runner")
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    simulator = runner.SimulatorRunner(job, workspace, clients=names, threads=names.count(",") + 1)
+    return simulator.run() or 0
+
+
+def _end_with(parent: int) -> None:
+    """Ends the process group as soon as the process that started it is gone."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os.killpg(os.getpgid(0), signal.SIGKILL)
+
+
+def prepare_kit(kit: Path, own: Mapping[str, str]) -> str:
+    """Makes a provisioned start-up kit ready: it learns where its scans lie, and which two classes a job may use.
+
+    Args:
+        kit: folder of a site's or of the server's kit, as ``nvflare provision`` wrote it.
+        own: keys of the config that are this side's own, ``data.root`` among them.
+
+    Returns:
+        The name of the side.
+
+    Raises:
+        UsageError: the folder is no such kit.
+    """
+    at_site, at_server = kit / "startup/fed_client.json", kit / "startup/fed_server.json"
+    if not at_site.exists() and not at_server.exists():
+        raise UsageError(f"{kit} is no start-up kit of a site or server; give a folder that `nvflare provision` wrote.")
+    name = read_json(at_site)["client"]["fqsn"] if at_site.exists() else SERVER
+    local = kit / "local"
+    resources = local / "resources.json"
+    allowed = read_json(resources if resources.exists() else local / "resources.json.default")
+    known = allowed.setdefault(ALLOWED, [])
+    known.extend(one for one in _classes() if one not in known)
+    write_json(resources, allowed)
+    write_json(local / OWN_FILE, {name: dict(own)})
+    return name
+
+
+if __name__ == "__main__":
+    sys.exit(_simulate(*sys.argv[1:]))

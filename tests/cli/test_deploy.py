@@ -1,0 +1,139 @@
+"""The commands of the page about real sites, as typed: on loopback, then by start-up kits with certificates."""
+
+import os
+import re
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from fedsparse_jax.config import experiment_from_config
+from fedsparse_jax.runs import read_records, run_experiment
+from tests.helpers import three_sites
+from tests.helpers.interrupted import QUIET
+
+pytest.importorskip("nvflare")
+pytestmark = pytest.mark.slow  # minutes, most of which NVFlare takes to start and to stop
+
+PAGE = Path(__file__).parents[2] / "docs/how-to/deploy.md"
+PATIENCE = 600  # seconds
+
+
+@pytest.fixture(scope="module")
+def sites(tmp_path_factory):
+    root = tmp_path_factory.mktemp("sites")
+    three_sites.write_sites(root)
+    return root
+
+
+@pytest.fixture(scope="module")
+def commands(sites):
+    """The page's commands with the folders of the test."""
+    text = re.sub(r"\\\n\s*", "", PAGE.read_text())
+    lines = re.findall(r"^    ((?:python|nvflare|kits/).+)$", text, re.MULTILINE)
+    for name in ("north", "south", "west", "test"):
+        lines = [re.sub(rf"\b{name.upper()}\b", str(sites / name), line) for line in lines]
+    small = f"quickstart.py:smoke --config.log.report=false --config.data.cache_dir={sites / 'cache'}"
+    return [line.replace("quickstart.py", small) for line in lines]
+
+
+@pytest.fixture(scope="module")
+def simulated(sites):
+    """The run folder of the simulation that the page's numbers lead to."""
+    numbers = {"model.output_mean": "62.7", "model.output_scale": "7.9"}
+    settings = three_sites.OF_ALL | numbers | {"data.root": str(sites / "all")}
+    config = three_sites.config("configs/quickstart.py:smoke", sites / "cache", **settings)
+    run_experiment(experiment_from_config(config), sites / "simulated", QUIET)
+    return sites / "simulated"
+
+
+def test_a_run_of_processes_that_was_killed_goes_on_and_ends_where_the_simulation_ends(
+    commands, simulated, start, tmp_path
+):
+    (line,) = [line for line in commands if "--workdir" in line]
+    _, script, *flags = shlex.split(line.replace("runs/", f"{tmp_path}/"))
+    first = start(Path(script).stem, *flags)
+    for told in first.stdout:
+        if told.startswith("round 1/"):
+            break
+    first.send_signal(signal.SIGKILL)  # the server and the sites end with it
+    first.communicate()
+    _await(lambda: not _processes(str(tmp_path)), "the processes of a run that was killed do not end")
+    again = start(Path(script).stem, *flags)
+    told, errors = again.communicate(timeout=PATIENCE)
+    assert again.returncode == 0, errors
+    assert "round 3/3" in told and "round 1/3" not in told
+    assert three_sites.distance(simulated, tmp_path / "three-sites") <= 1e-5
+
+
+def test_provisioned_kits_play_the_same_rounds(commands, simulated, surroundings, tmp_path):
+    project = tmp_path / "project.yml"
+    shutil.copy("docs/examples/project.yml", project)
+    for port in ("8002", "8003"):
+        project.write_text(project.read_text().replace(port, str(_free_port())))
+    bin_ = Path(sys.executable).parent
+    env = surroundings["env"] | {"PATH": f"{bin_}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(PAGE.parents[2])}
+    places = {"docs/examples/project.yml": str(project), "kits/": f"{tmp_path}/kits/", "kits ": f"{tmp_path}/kits "}
+    kits = tmp_path / "kits/brain_age/prod_00"
+
+    def run(line):
+        for there, here in places.items():
+            line = re.sub(rf"(?<![\w/]){re.escape(there)}", here, line)
+        line = line.replace("jobs/", f"{tmp_path}/jobs/")
+        with (tmp_path / "told.txt").open("a") as told:
+            subprocess.run(shlex.split(line), check=True, stdout=told, stderr=told, **surroundings | {"env": env})
+
+    try:
+        for line in commands:
+            if "--workdir" in line:
+                continue
+            if line.startswith("nvflare job submit"):
+                _await(
+                    lambda: _joined(kits / "localhost/log.txt") == set(three_sites.NAMES), "no site joins the server"
+                )
+            run(line)
+            if "localhost/startup" in line:
+                _await((kits / "localhost/log.txt").exists, "the server does not start")
+        run_dir = kits / "localhost/runs/brain-age"
+        _await((run_dir / "quality.json").exists, "the job does not end")
+    finally:
+        for process in _processes(str(tmp_path)):
+            process.kill()
+    assert three_sites.distance(simulated, run_dir) <= 1e-5
+    assert [record.left_out for record in read_records(run_dir)] == [{}] * 3
+
+
+def _joined(log):
+    return set(re.findall(r"New client (\w+)@", log.read_text()))
+
+
+def _await(done, problem):
+    end = time.monotonic() + PATIENCE
+    while not done():
+        assert time.monotonic() < end, problem
+        time.sleep(1)
+
+
+def _processes(place):
+    """Processes that this test has started, by the folder that they work in."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.pid != os.getpid() and place in " ".join([*process.cmdline(), process.cwd()]):
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+def _free_port():
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]

@@ -8,6 +8,7 @@ from pathlib import Path
 from fedsparse_jax import cli
 
 CONFIG = cli.config_flag()
+cli.hosts_flags()
 WORKDIR = cli.workdir_flag("Folder of the run; the same command again goes on where it stopped.")
 
 
@@ -17,11 +18,13 @@ def main():
 
     cli.cache_compilations()
     config, workdir = CONFIG.value, Path(WORKDIR.value)
-    run_experiment(experiment_from_config(config, cli.show_progress, workdir=workdir), workdir)
-    if config.log.report:
-        from fedsparse_jax.reporting import write_report
+    with cli.many_hosts() as link:
+        build = lambda: experiment_from_config(config, cli.show_progress, workdir=workdir)
+        run_experiment(cli.after_process_0(link, build), workdir, link=link)
+        if config.log.report and not (link and link.index):
+            from fedsparse_jax.reporting import write_report
 
-        print(f"Report: {write_report(workdir)}")
+            print(f"Report: {write_report(workdir)}")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from absl import app, flags
 
+from fedsparse_jax.cli.launch import wants_hosts
 from fedsparse_jax.cli.process import check_platform, keep_freed_memory, show_lines_at_once, silence_orbax
 from fedsparse_jax.core.errors import UsageError
 
@@ -45,7 +46,8 @@ def run_main(main: Callable[[], None]) -> None:
     try:
         hear_stops()
         parse_flags(sys.argv)
-        check_platform()
+        if not wants_hosts():  # JAX is not to be used before the processes have met
+            check_platform()
         main()
         signal.setitimer(signal.ITIMER_REAL, 0)
     except UsageError as error:

@@ -129,7 +129,8 @@ def own_federation(data: Federation, clients: np.ndarray) -> tuple[Federation, n
     for client, own in zip(clients, places, strict=True):
         members[client] = own
     people = [data.people[row] for row in rows]
-    return data._replace(targets=data.targets[rows], members=members, people=people, validation=()), rows
+    own = data._replace(targets=data.targets[rows], members=members, people=people, validation=())
+    return own._replace(test=np.zeros(0, np.int64)), rows
 
 
 def share_of_cohort(ids: np.ndarray, index: int, count: int, num_clients: int, devices: int) -> Share:

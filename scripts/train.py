@@ -13,14 +13,14 @@ WORKDIR = cli.workdir_flag("Folder of the run; the same command again goes on wh
 
 
 def main():
-    from fedsparse_jax.config import experiment_from_config
+    from fedsparse_jax.config import experiment_from_config, federation_on_hosts
     from fedsparse_jax.runs import run_experiment
 
     cli.cache_compilations()
     config, workdir = CONFIG.value, Path(WORKDIR.value)
     with cli.many_hosts() as link:
-        build = lambda: experiment_from_config(config, cli.show_progress, workdir=workdir)
-        run_experiment(cli.after_process_0(link, build), workdir, link=link)
+        shared = {"federate_": federation_on_hosts(link)} if link else {}
+        run_experiment(experiment_from_config(config, cli.show_progress, workdir=workdir, **shared), workdir, link=link)
         if config.log.report and not (link and link.index):
             from fedsparse_jax.reporting import write_report
 

@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import sys
+import traceback
 from collections.abc import Callable
 
 from absl import app, flags
@@ -58,6 +59,10 @@ def run_main(main: Callable[[], None]) -> None:
         _leave(f"{error.filename or 'A file'}: {error.strerror}; {REMEDIES[error.errno]}.", 2)
     except KeyboardInterrupt:
         _leave_at_once("Stopped. Finished rounds are safe, and the same command goes on from there.", 130)
+    except Exception:
+        if not wants_hosts():
+            raise
+        _leave_at_once(traceback.format_exc().rstrip(), 1)
 
 
 def hear_stops() -> None:
@@ -212,7 +217,7 @@ def _sentence(error: Exception) -> str:
 
 
 def _leave_at_once(sentence: str, code: int) -> None:
-    """Leaves without Python's own way out, which crashes under what devices still compute."""
+    """Leaves without Python's own way out, which crashes under what devices still compute, and waits for other hosts."""
     signal.setitimer(signal.ITIMER_REAL, 0)
     print(sentence, file=sys.stderr, flush=True)
     sys.stdout.flush()
@@ -220,5 +225,7 @@ def _leave_at_once(sentence: str, code: int) -> None:
 
 
 def _leave(sentence: str, code: int) -> None:
+    if wants_hosts():
+        _leave_at_once(sentence, code)
     print(sentence, file=sys.stderr, flush=True)
     sys.exit(code)

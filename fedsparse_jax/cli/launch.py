@@ -1,14 +1,13 @@
 """Flags of a command that may run as many processes, on one host or many, and how these are started and ended."""
 
-import atexit
 import contextlib
 import logging
 import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from absl import flags
 
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
 FOUND, LOOPBACK = "auto", "127.0.0.1:9911"
 HEARTBEAT, MEETING = 30, 120.0  # seconds
 ENDED_BY_ANOTHER = 3
-T = TypeVar("T")
 
 
 def hosts_flags() -> None:
@@ -65,6 +63,7 @@ def many_hosts() -> Iterator["HostLink | None"]:
     link, coordinator = meet(address, index, count, flags.FLAGS.meeting_seconds, _end_at_once)
     logging.getLogger("jax._src.distributed").setLevel(logging.ERROR)
     with _all_or_none(link):
+        jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM for itself
         jax.distributed.initialize(
             coordinator,
             num_processes=count,
@@ -82,8 +81,6 @@ def many_hosts() -> Iterator["HostLink | None"]:
 @contextlib.contextmanager
 def _all_or_none(link: "HostLink") -> Iterator[None]:
     """Ends all processes together: in peace if the body ends, and else at once."""
-    import jax
-
     try:
         yield
         link.close()
@@ -91,20 +88,7 @@ def _all_or_none(link: "HostLink") -> Iterator[None]:
         if not isinstance(error, UsageError | OSError | KeyboardInterrupt):
             time.sleep(2)  # an operation on all hosts fails where one of them is gone, which the link then tells
         link.abort()
-        atexit.unregister(jax.distributed.shutdown)  # it would wait for the others
         raise
-
-
-def after_process_0(link: "HostLink | None", make: Callable[[], T]) -> T:
-    """What ``make()`` gives; process 0 calls it first, so that what it leaves on a disk is there for the others."""
-    if link is None:
-        return make()
-    if link.index:
-        link.from_first()
-    made = make()
-    if not link.index:
-        link.from_first()
-    return made
 
 
 def _who_is_who() -> tuple[str, int, int, list[int] | None]:

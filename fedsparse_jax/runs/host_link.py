@@ -15,9 +15,11 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 from fedsparse_jax.core.errors import UsageError
 
+T = TypeVar("T")
 _HEAD = struct.Struct(">cQ")  # kind and length of a frame
 _MESSAGE, _BYE, _ENDED = b"m", b"b", b"e"
 _HELLO_SECONDS, _LONGEST_HELLO = 10.0, 1000
@@ -57,6 +59,25 @@ class HostLink:
             self._send(0, _MESSAGE, value)
             return []
         return [value, *(self._inbox[peer].get() for peer in sorted(self._sockets))]
+
+    def to_all(self, value) -> list:
+        """What all processes give, by their numbers, in every process; values are of JSON."""
+        told = self.to_first(json.dumps(value).encode())
+        return json.loads(self.from_first(json.dumps([json.loads(one) for one in told]).encode()))
+
+    def wait_for_all(self) -> None:
+        """Returns once all processes have called this."""
+        self.to_first(b"")
+        self.from_first()
+
+    def after_first(self, make: Callable[[], T]) -> T:
+        """What ``make()`` gives; process 0 calls it first, so that what it leaves on a disk is there for the others."""
+        if self.index:
+            self.from_first()
+        made = make()
+        if not self.index:
+            self.from_first()
+        return made
 
     def close(self) -> None:
         """Says goodbye, and waits until all have: a process that ends after this ends no other."""

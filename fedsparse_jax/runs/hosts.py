@@ -75,7 +75,7 @@ def make_team(experiment: Experiment, link: HostLink, noise_entropy: int | None)
     )
     of_process = lambda p: [one for one in jax.devices() if one.process_index == p][: execution.devices]
     everywhere = Mesh(np.array([one for p in range(link.count) for one in of_process(p)]), ("clients",))
-    here, on_all = Mesh(np.array(of_process(link.index)), ("clients",)), partial(_on_all, link.count)
+    here, on_all = Mesh(np.array(of_process(link.index)), ("clients",)), partial(_on_all, link)
     return Team(
         link=link,
         own=runner,
@@ -111,6 +111,22 @@ def clients_of(index: int, count: int, num_clients: int) -> np.ndarray:
     return np.flatnonzero(_owners(np.arange(num_clients), count, num_clients) == index)
 
 
+def rows_of_process(data: Federation, index: int, count: int) -> np.ndarray:
+    """The examples that a process reads, ``i64[..]``, rising: of its clients; in process 0 all that no client trains on
+    as well.
+    """
+    of_clients = [data.members[client] for client in clients_of(index, count, len(data.members))]
+    _refuse_idleness(of_clients)
+    trained = np.zeros(len(data.targets), bool)
+    trained[np.concatenate(data.members)] = True
+    return np.sort(np.concatenate([*of_clients, np.flatnonzero(~trained) if index == 0 else np.zeros(0, np.int64)]))
+
+
+def _refuse_idleness(rows) -> None:
+    if not any(np.size(one) for one in rows):
+        raise UsageError("The clients of a process hold no example; start fewer processes (--num_processes).")
+
+
 def _owners(ids: np.ndarray, count: int, num_clients: int) -> np.ndarray:
     return ids.astype(np.int64) * count // num_clients
 
@@ -122,8 +138,7 @@ def own_federation(data: Federation, clients: np.ndarray) -> tuple[Federation, n
     hold nothing.
     """
     rows = np.concatenate([np.zeros(0, np.int64), *(data.members[i] for i in clients)])
-    if not len(rows):
-        raise UsageError("The clients of a process hold no example; start fewer processes (--num_processes).")
+    _refuse_idleness([rows])
     places = np.split(np.arange(len(rows)), np.cumsum([len(data.members[i]) for i in clients])[:-1])
     members = [np.zeros(0, np.int64)] * len(data.members)
     for client, own in zip(clients, places, strict=True):
@@ -259,14 +274,18 @@ def _mask_shapes(team: Team):
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), sent)
 
 
-def _on_all(count: int, everywhere: Mesh, here: Mesh, function: Callable) -> Callable:
-    """``function(server, *rows)`` on the rows of all hosts; every host gives its own, and gets all that comes out."""
+def _on_all(link: HostLink, everywhere: Mesh, here: Mesh, function: Callable) -> Callable:
+    """``function(server, *rows)`` on the rows of all hosts; every host gives its own, and gets all that comes out.
+
+    Each host compiles it by itself and begins once all have, since JAX's first sum on CPUs gives up after 30 seconds.
+    """
     rows, whole = PartitionSpec("clients"), PartitionSpec()
     jitted = jax.jit(function, out_shardings=NamedSharding(everywhere, whole))
+    compiled = dict[tuple, Callable]()
 
     def joined(spec: PartitionSpec, leaf):
         local = jax.device_put(leaf, NamedSharding(here, spec))
-        shape = (local.shape[0] * count, *local.shape[1:]) if spec == rows else local.shape
+        shape = (local.shape[0] * link.count, *local.shape[1:]) if spec == rows else local.shape
         pieces = [piece.data for piece in local.addressable_shards]
         return jax.make_array_from_single_device_arrays(shape, NamedSharding(everywhere, spec), pieces)
 
@@ -275,8 +294,14 @@ def _on_all(count: int, everywhere: Mesh, here: Mesh, function: Callable) -> Cal
         return jax.make_array_from_single_device_arrays(leaf.shape, NamedSharding(here, whole), pieces)
 
     def run(server, *of_clients):
-        server = jax.tree.map(partial(joined, whole), server)
-        return jax.tree.map(back, jitted(server, *jax.tree.map(partial(joined, rows), of_clients)))
+        given = jax.tree.map(partial(joined, whole), server), *jax.tree.map(partial(joined, rows), of_clients)
+        leaves, structure = jax.tree.flatten(given)
+        form = structure, *map(jax.typeof, leaves)
+        if form not in compiled:
+            compiled[form] = jitted.lower(*given).compile()
+        jax.block_until_ready(given)
+        link.wait_for_all()
+        return jax.tree.map(back, compiled[form](*given))
 
     return run
 

@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 FOUND, LOOPBACK = "auto", "127.0.0.1:9911"
 HEARTBEAT, MEETING = 30, 120.0  # seconds
 ENDED_BY_ANOTHER = 3
+_LAUNCHERS = (  # Open MPI; MPICH, Intel MPI and others; SLURM
+    ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"),
+    ("PMI_SIZE", "PMI_RANK"),
+    ("SLURM_NTASKS", "SLURM_PROCID"),
+)
 
 
 def hosts_flags() -> None:
@@ -95,6 +100,8 @@ def _who_is_who() -> tuple[str, int, int, list[int] | None]:
     """``(address, count, index, devices)`` by the flags or the environment; devices None for all of the host."""
     address, count, index = (flags.FLAGS[name].value for name in _WHERE)
     devices = None
+    if address != FOUND and count is None and index is None:
+        count, index = _of_launcher()
     if address == FOUND:
         from jax._src.clusters import ClusterEnv  # JAX tells in no public way what it finds
 
@@ -110,9 +117,20 @@ def _who_is_who() -> tuple[str, int, int, list[int] | None]:
             f"--num_processes is {count} and --process_id is {index}; give both, the second from 0 to one below the "
             "first, or --coordinator=auto under SLURM or Open MPI."
         )
-    if os.environ.get("JAX_LOCAL_DEVICE_IDS"):
-        devices = None  # JAX reads them itself
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    alone = devices and visible is not None and max(devices) >= len(visible.split(","))  # each task sees its own GPU
+    if alone or os.environ.get("JAX_LOCAL_DEVICE_IDS"):  # which JAX reads itself
+        devices = None
     return address or LOOPBACK, count, index, devices
+
+
+def _of_launcher() -> tuple[int | None, int | None]:
+    """``(count, index)`` as a launcher tells them; None where there is none."""
+    for names in _LAUNCHERS:
+        told = [os.environ.get(name, "") for name in names]
+        if all(map(str.isdecimal, told)):
+            return int(told[0]), int(told[1])
+    return None, None
 
 
 def _end_at_once(sentence: str) -> None:

@@ -22,6 +22,7 @@ from fedsparse_jax.data.volumes import count_channels
 from fedsparse_jax.runs.host_link import HostLink
 from fedsparse_jax.runs.hosts import rows_of_process
 
+
 class OwnRows:
     """Some rows of an array; the others have places, and cannot be read.
 
@@ -78,7 +79,8 @@ def federation_on_hosts(link: HostLink) -> Callable[..., tuple[Federation, dict[
             unread = ScanSet(np.broadcast_to(np.float32(0), (len(scans), *shape)), scans, (), drops, listing.notes)
             data, reasons = federation_from_config(config, shown, test, workdir, unread)
             rows = rows_of_process(data, link.index, link.count)
-            part = ingest_scans(config, lambda _: Listing(tuple(scans[row] for row in rows)), shown)
+            own = Listing(tuple(scans[row] for row in rows))
+            part = ingest_scans(config, lambda _, own=own: own, shown)
             found = _unusable(link, part, kept[rows], listing)
             if not found:
                 return data._replace(inputs=OwnRows(part.inputs, rows, len(scans))), reasons

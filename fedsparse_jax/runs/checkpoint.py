@@ -187,8 +187,8 @@ def _read(manager, like, step: int, print_fn) -> ServerState | None:
         abstract = jax.tree.map(on_one, stored_as)
         state = manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract)))["state"]
         if in_numbers:
-            key_again = lambda leaf, of: jax.random.wrap_key_data(leaf, impl=jax.random.key_impl(of))
-            state = jax.tree.map(lambda leaf, of: key_again(leaf, of) if _is_key(of) else leaf, state, whole)
+            key_again = lambda leaf, of: jax.random.wrap_key_data(leaf) if _is_key(of) else leaf
+            state = jax.tree.map(key_again, state, whole)
         server = _from_stored(like, state)
         sound = meta["digest"] == state_digest(server)
     except Exception as error:  # whatever Orbax raises for a damaged folder

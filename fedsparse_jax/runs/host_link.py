@@ -149,8 +149,14 @@ def meet(address: str, index: int, count: int, seconds: float, on_loss: Callable
     if index:
         connection, coordinator = _find_first(place, index, count, seconds)
         return HostLink(index, count, {0: connection}, on_loss), coordinator
+    sockets: dict[int, socket.socket] = {}
     with _listening(place) as listener:
-        sockets = _await_others(listener, count, seconds)
+        try:
+            _await_others(listener, count, seconds, sockets)
+        except BaseException:
+            for connection in sockets.values():
+                connection.close()
+            raise
     with socket.create_server((place[0], 0), family=listener.family) as free:
         coordinator = f"{host}:{free.getsockname()[1]}"
     for connection in sockets.values():
@@ -172,9 +178,8 @@ def _listening(place: tuple[str, int]) -> Iterator[socket.socket]:
         yield listener
 
 
-def _await_others(listener: socket.socket, count: int, seconds: float) -> dict[int, socket.socket]:
-    """The connection to each other process, once all are there."""
-    sockets: dict[int, socket.socket] = {}
+def _await_others(listener: socket.socket, count: int, seconds: float, sockets: dict[int, socket.socket]) -> None:
+    """Adds the connection to each other process to ``sockets``, until all are there."""
     until = time.monotonic() + seconds
     while len(sockets) < count - 1:
         listener.settimeout(max(until - time.monotonic(), 0.001))
@@ -199,7 +204,6 @@ def _await_others(listener: socket.socket, count: int, seconds: float) -> dict[i
             _send_frame(connection, _ENDED, sentence.encode())
             raise UsageError(sentence)
         sockets[peer] = connection
-    return sockets
 
 
 def _read_hello(connection: socket.socket) -> tuple[int, int] | None:

@@ -347,7 +347,7 @@ def _unpack_state(told: bytes, like: ServerState) -> ServerState:
     def leaf(place: int, shape):
         array = jnp.asarray(stored[str(place)])
         is_key = jax.dtypes.issubdtype(shape.dtype, jax.dtypes.prng_key)
-        return jax.random.wrap_key_data(array, impl=jax.random.key_impl(shape)) if is_key else array
+        return jax.random.wrap_key_data(array) if is_key else array
 
     leaves, structure = jax.tree.flatten(like)
     return jax.tree.unflatten(structure, [leaf(place, shape) for place, shape in enumerate(leaves)])

@@ -1,4 +1,4 @@
-"""Four methods on five small clients, run on many hosts by a process of its own, or in the process of a test::
+"""Methods on five small clients, run on many hosts by a process of its own, or in the process of a test::
 
 python -m tests.helpers.many_methods --workdir=FOLDER --rounds=3 --num_processes=2 --process_id=0
 """
@@ -24,13 +24,14 @@ from fedsparse_jax.federated import (
     prune_on_server,
     regrow_on_clients,
 )
+from fedsparse_jax.federated.client_step import PrivateSteps
 from fedsparse_jax.runs import Batching, Cohorts, Execution, Experiment, run_experiment
 from fedsparse_jax.sparsity import CRITERIA, Pruning, Regrowth, constant, global_, gradual, swap
 from tests.helpers.tiny_problem import tiny_model
 
 SIZES = (7, 12, 5, 9, 6)  # examples of the clients
 TESTED = 8
-METHODS = ("global", "local", "feddst", "int8")
+METHODS = ("global", "local", "feddst", "int8", "kept")
 
 
 class Watched(np.ndarray):
@@ -73,11 +74,15 @@ def experiment(method: str, rounds: int, *, devices: int = 1, of_schedule: int =
             "keepers_mean",
         ),
         "int8": ((prune_on_server(rising),), "mean"),
+        "kept": ((), "mean"),
     }[method]
     optimizers = (optax.adam(1e-2, eps=1e-3), optax.sgd(1.0))
     recipe = Recipe(
         tiny_model(), losses.squared, *optimizers, AGGREGATORS[aggregate], hooks, num_clients=5, devices=devices
     )
+    if method == "kept":  # whatever clients keep between rounds, and noise
+        stays = lambda params: {name: name == "b" for name in params}
+        recipe = recipe._replace(keep_opt_state=True, personal=stays, private=PrivateSteps(clip=20.0, noise=0.1))
     lossy = MessageSettings("transmit", "int8", feedback=True, seed=3)
     return Experiment(
         config={"method": method, "seed": 3, "log": {}, "task": "regression"},
@@ -91,6 +96,7 @@ def experiment(method: str, rounds: int, *, devices: int = 1, of_schedule: int =
         batching=Batching(batch_size=3, epochs=2),
         execution=Execution(4, devices=devices, resident=method != "local"),
         messages=lossy if method == "int8" else MessageSettings("measure"),
+        noise_from_seed=True,
     )
 
 

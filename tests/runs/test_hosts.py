@@ -4,7 +4,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,14 +15,10 @@ import pytest
 
 from fedsparse_jax.runs import checkpoint, read_records, run_experiment
 from tests.helpers.interrupted import QUIET, Killed, stop_after
+from tests.helpers.linked import free_port
 from tests.helpers.many_methods import METHODS, SIZES, TESTED, experiment
 
 AT_ONCE = 10  # seconds in which all processes end once one is gone, far below JAX's own heartbeats
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as one:
-        return one.getsockname()[1]
 
 
 @pytest.fixture
@@ -54,12 +49,12 @@ def launch(repository):
     yield start
     for process in started:
         process.kill()
-        process.wait()
+        process.communicate()
 
 
 def finish(processes, seconds=240):
     told = [process.communicate(timeout=seconds) for process in processes]
-    assert [process.returncode for process in processes] == [0] * len(processes), told
+    assert [process.returncode for process in processes] == [0] * len(processes), "\n".join(map("".join, told))
     return told
 
 
@@ -107,8 +102,18 @@ def test_two_processes_give_what_one_gives_and_each_reads_its_own_scans(launch, 
 
 
 @pytest.mark.slow
+def test_what_goes_wrong_in_one_process_is_said_there_and_ends_the_other(launch, tmp_path):
+    (tmp_path / "global").write_text("a file where the folder should be")
+    processes = launch(tmp_path, "--methods=global")
+    told = [process.communicate(timeout=120)[1] for process in processes]
+    assert [process.returncode for process in processes] == [2, 3]
+    assert str(tmp_path / "global") in told[0] and told[1].startswith("Process 0 of 2 has ended")
+    assert all("Traceback" not in one and len(one.splitlines()) == 1 for one in told)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("victim", [0, 1])
-def test_a_killed_process_ends_the_other_with_one_sentence_and_one_process_goes_on(launch, tmp_path, victim):
+def test_a_killed_process_ends_the_other_with_one_sentence_and_one_or_two_go_on(launch, tmp_path, victim):
     processes = launch(tmp_path, "--methods=local", "--rounds=2000")
     while not re.match(r"round +3/", processes[0].stdout.readline()):
         assert processes[0].poll() is None, processes[0].stderr.read()
@@ -125,6 +130,10 @@ def test_a_killed_process_ends_the_other_with_one_sentence_and_one_process_goes_
     done = len(read_records(tmp_path / "local"))
     assert done >= 3
     more = done + 2
-    run_experiment(experiment("local", more), tmp_path / "local", QUIET)
+    if victim:
+        run_experiment(experiment("local", more), tmp_path / "local", QUIET)
+    else:
+        (said, _), _ = finish(launch(tmp_path, "--methods=local", f"--rounds={more}"))
+        assert "local holds " in said
     run_experiment(experiment("local", more), tmp_path / "alone", QUIET)
     assert_close(final_state(tmp_path, "local"), final_state(tmp_path, "alone"))

@@ -217,7 +217,7 @@ def _sentence(error: Exception) -> str:
 
 
 def _leave_at_once(sentence: str, code: int) -> None:
-    """Leaves without Python's own way out, which crashes under what devices still compute, and waits for other hosts."""
+    """Leaves without Python's own way out, which crashes under what devices compute, and waits for other hosts."""
     signal.setitimer(signal.ITIMER_REAL, 0)
     print(sentence, file=sys.stderr, flush=True)
     sys.stdout.flush()

@@ -10,6 +10,7 @@ import pytest
 from fedsparse_jax.config import federation_from_config, federation_on_hosts, load_config
 from fedsparse_jax.core.errors import UsageError
 from fedsparse_jax.data import volumes
+from fedsparse_jax.data.federation import Federation
 from fedsparse_jax.runs.hosts import rows_of_process
 from tests.helpers.linked import linked
 
@@ -96,11 +97,8 @@ def test_where_every_image_is_sound_no_process_opens_one_of_another(config, coho
         assert read == {f"{data.people[row]['participant_id'][-2:]}.nii.gz" for row in own}
 
 
-def test_a_process_without_clients_is_refused(config, cohort, tmp_path):
-    config.data.cache_dir, config.partition.num_clients = str(tmp_path), 1
+def test_a_process_without_clients_is_refused():
+    data = Federation(np.zeros(4), np.zeros(4), [np.arange(3)], np.arange(3, 4), [{}] * 4)
+    assert rows_of_process(data, 0, 2).tolist() == [0, 1, 2, 3]
     with pytest.raises(UsageError, match="hold no example; start fewer processes"):
-        linked(2, federation_on_hosts_of(config))
-
-
-def federation_on_hosts_of(config):
-    return lambda link: federation_on_hosts(link)(config)
+        rows_of_process(data, 1, 2)

@@ -19,8 +19,9 @@ def main():
     cli.cache_compilations()
     config, workdir = CONFIG.value, Path(WORKDIR.value)
     with cli.many_hosts() as link:
-        shared = {"federate_": federation_on_hosts(link)} if link else {}
-        run_experiment(experiment_from_config(config, cli.show_progress, workdir=workdir, **shared), workdir, link=link)
+        federate = federation_on_hosts(link)
+        experiment = experiment_from_config(config, cli.show_progress, workdir=workdir, federate_=federate)
+        run_experiment(experiment, workdir, link=link)
         if config.log.report and not (link and link.index):
             from fedsparse_jax.reporting import write_report
 

@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from absl import flags
@@ -96,10 +96,10 @@ def _all_or_none(link: "HostLink") -> Iterator[None]:
         raise
 
 
-def _who_is_who() -> tuple[str, int, int, list[int] | None]:
+def _who_is_who() -> tuple[str, int, int, Sequence[int] | None]:
     """``(address, count, index, devices)`` by the flags or the environment; devices None for all of the host."""
     address, count, index = (flags.FLAGS[name].value for name in _WHERE)
-    devices = None
+    devices: Sequence[int] | None = None
     if address != FOUND and count is None and index is None:
         count, index = _of_launcher()
     if address == FOUND:

@@ -271,7 +271,7 @@ def save_records(shared_masks: SharedMasks, folder: Path, round_: int) -> None:
     write_whole(folder / f"{round_}.npz", buffer.getvalue())
 
 
-def records_as_arrays(shared_masks: SharedMasks) -> dict[str, np.ndarray]:
+def records_as_arrays(shared_masks: SharedMasks) -> dict[str, Any]:
     """What a file of them holds: each distinct mask once, packed; who has which; and what is owed."""
     distinct = list({id(record.masks): record.masks for record in shared_masks.values()}.values())
     number = {id(masks): place for place, masks in enumerate(distinct)}

@@ -8,6 +8,7 @@ them, until nothing more is found. So the federation is that of one process that
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -57,10 +58,12 @@ class OwnRows:
         return places
 
 
-def federation_on_hosts(link: HostLink) -> Callable[..., tuple[Federation, dict[str, int]]]:
+def federation_on_hosts(link: HostLink | None) -> Callable[..., tuple[Federation, dict[str, int]]]:
     """`build.federation_from_config` for one of several processes; ``inputs`` hold its own clients' scans, and in
-    process 0 those of validation and of the test set.
+    process 0 those of validation and of the test set. Without a link it is that function itself.
     """
+    if link is None:
+        return federation_from_config
 
     def federate(
         config: ConfigDict, progress=no_progress, test=None, workdir: Path | None = None
@@ -79,14 +82,17 @@ def federation_on_hosts(link: HostLink) -> Callable[..., tuple[Federation, dict[
             unread = ScanSet(np.broadcast_to(np.float32(0), (len(scans), *shape)), scans, (), drops, listing.notes)
             data, reasons = federation_from_config(config, shown, test, workdir, unread)
             rows = rows_of_process(data, link.index, link.count)
-            own = Listing(tuple(scans[row] for row in rows))
-            part = ingest_scans(config, lambda _, own=own: own, shown)
+            part = _ingest(config, Listing(tuple(scans[row] for row in rows)), shown)
             found = _unusable(link, part, kept[rows], listing)
             if not found:
-                return data._replace(inputs=OwnRows(part.inputs, rows, len(scans))), reasons
+                return data._replace(inputs=cast(Any, OwnRows(part.inputs, rows, len(scans)))), reasons
             dropped |= found
 
     return federate
+
+
+def _ingest(config: ConfigDict, listing: Listing, progress: Callable) -> ScanSet:
+    return ingest_scans(config, lambda _: listing, progress)
 
 
 def _unusable(link: HostLink, part: ScanSet, places: np.ndarray, listing: Listing) -> dict[int, Drop]:

@@ -11,7 +11,7 @@ import hashlib
 import io
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -144,8 +144,9 @@ def own_federation(data: Federation, clients: np.ndarray) -> tuple[Federation, n
     for client, own in zip(clients, places, strict=True):
         members[client] = own
     people = [data.people[row] for row in rows]
-    own = data._replace(targets=data.targets[rows], members=members, people=people, validation=())
-    return own._replace(test=np.zeros(0, np.int64)), rows
+    nobody = np.zeros(0, np.int64)
+    known = data._replace(targets=data.targets[rows], members=members, people=people, test=nobody, validation=())
+    return known, rows
 
 
 def share_of_cohort(ids: np.ndarray, index: int, count: int, num_clients: int, devices: int) -> Share:
@@ -205,7 +206,8 @@ def play_round_on_hosts(
     traffic, records = _messages(own, round_, share, exchanged, shared_masks)
     weights = own.experiment.federation.client_sizes(share.ids)
     losses = rounds.client_losses(trained.steps) if trained.steps else jnp.zeros(len(share.ids))
-    clients = trained.clients._replace(key=None, augmentation_key=None)  # for local steps only
+    of_steps: dict[str, Any] = {"key": None, "augmentation_key": None}
+    clients = trained.clients._replace(**of_steps)
     reports = Reports(jnp.asarray(trained.absent), losses)
     server, info = team.update_server(server, clients, weights, None, exchanged.received, reports)
     of_cohort = {key: getattr(info, key)[share.places] for key in OF_EACH_CLIENT}
@@ -256,7 +258,7 @@ def _with_what_all_told(team: Team, result: RoundResult, told: list[dict[str, np
         records |= transport.records_of_arrays(one, _mask_shapes(team))
     sent = "down" in told[0]
     return result._replace(
-        steps=[StepInfo(joined("loss"), joined("examples"))],
+        steps=[StepInfo(jnp.asarray(joined("loss")), jnp.asarray(joined("examples")))],
         shared_masks=records,
         traffic=Traffic(joined("down").tolist(), joined("up").tolist()) if sent else None,
     )
@@ -353,7 +355,7 @@ def _unpack_state(told: bytes, like: ServerState) -> ServerState:
     return jax.tree.unflatten(structure, [leaf(place, shape) for place, shape in enumerate(leaves)])
 
 
-def _pack(arrays: dict[str, np.ndarray]) -> bytes:
+def _pack(arrays: dict[str, Any]) -> bytes:
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
     return buffer.getvalue()

@@ -58,7 +58,7 @@ def start(repository, tmp_path):
 
 
 def finish(*processes):
-    told = [process.communicate(timeout=400) for process in processes]
+    told = [process.communicate(timeout=900) for process in processes]
     assert [process.returncode for process in processes] == [0] * len(processes), "\n".join(map("".join, told))
 
 

@@ -52,7 +52,7 @@ def launch(repository):
         process.communicate()
 
 
-def finish(processes, seconds=400):
+def finish(processes, seconds=900):
     told = [process.communicate(timeout=seconds) for process in processes]
     assert [process.returncode for process in processes] == [0] * len(processes), "\n".join(map("".join, told))
     return told
@@ -133,5 +133,5 @@ def test_a_killed_process_ends_the_other_with_one_sentence_and_one_or_two_go_on(
     else:
         (said, _), _ = finish(launch(tmp_path, "--methods=local", f"--rounds={more}"))
         assert "local holds " in said
-    run_experiment(experiment("local", more), tmp_path / "alone", QUIET)
-    assert_close(final_state(tmp_path, "local"), final_state(tmp_path, "alone"))
+    run_experiment(experiment("local", more), tmp_path / "alone/local", QUIET)
+    assert_close(final_state(tmp_path, "local"), final_state(tmp_path / "alone", "local"))

@@ -28,6 +28,7 @@ MAPS_OVER_EXAMPLES = {"attacks/features.py", "data/augmentation.py"}
 JITS = {
     *("data/loading.py", "runs/round.py", "studies/evaluate_run.py", "studies/run_measures.py"),
     *("attacks/features.py", "attacks/feature_classifier.py"),
+    "runs/hosts.py",
     *("export/formats.py", "export/stablehlo_file.py", "studies/export_run.py"),
 }
 

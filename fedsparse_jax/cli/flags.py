@@ -5,10 +5,12 @@ import os
 import re
 import signal
 import sys
+import traceback
 from collections.abc import Callable
 
 from absl import app, flags
 
+from fedsparse_jax.cli.launch import wants_hosts
 from fedsparse_jax.cli.process import check_platform, keep_freed_memory, show_lines_at_once, silence_orbax
 from fedsparse_jax.core.errors import UsageError
 
@@ -45,7 +47,8 @@ def run_main(main: Callable[[], None]) -> None:
     try:
         hear_stops()
         parse_flags(sys.argv)
-        check_platform()
+        if not wants_hosts():  # JAX is not to be used before the processes have met
+            check_platform()
         main()
         signal.setitimer(signal.ITIMER_REAL, 0)
     except UsageError as error:
@@ -56,6 +59,10 @@ def run_main(main: Callable[[], None]) -> None:
         _leave(f"{error.filename or 'A file'}: {error.strerror}; {REMEDIES[error.errno]}.", 2)
     except KeyboardInterrupt:
         _leave_at_once("Stopped. Finished rounds are safe, and the same command goes on from there.", 130)
+    except Exception:
+        if not wants_hosts():
+            raise
+        _leave_at_once(traceback.format_exc().rstrip(), 1)
 
 
 def hear_stops() -> None:
@@ -210,7 +217,7 @@ def _sentence(error: Exception) -> str:
 
 
 def _leave_at_once(sentence: str, code: int) -> None:
-    """Leaves without Python's own way out, which crashes under what devices still compute."""
+    """Leaves without Python's own way out, which crashes under what devices compute, and waits for other hosts."""
     signal.setitimer(signal.ITIMER_REAL, 0)
     print(sentence, file=sys.stderr, flush=True)
     sys.stdout.flush()
@@ -218,5 +225,7 @@ def _leave_at_once(sentence: str, code: int) -> None:
 
 
 def _leave(sentence: str, code: int) -> None:
+    if wants_hosts():
+        _leave_at_once(sentence, code)
     print(sentence, file=sys.stderr, flush=True)
     sys.exit(code)

@@ -265,7 +265,14 @@ def _masked(mask, values):
 
 
 def save_records(shared_masks: SharedMasks, folder: Path, round_: int) -> None:
-    """Writes ``round.npz``, each distinct mask once, packed."""
+    """Writes ``round.npz``."""
+    buffer = io.BytesIO()
+    np.savez(buffer, **records_as_arrays(shared_masks))
+    write_whole(folder / f"{round_}.npz", buffer.getvalue())
+
+
+def records_as_arrays(shared_masks: SharedMasks) -> dict[str, Any]:
+    """What a file of them holds: each distinct mask once, packed; who has which; and what is owed."""
     distinct = list({id(record.masks): record.masks for record in shared_masks.values()}.values())
     number = {id(masks): place for place, masks in enumerate(distinct)}
     flat = lambda tree: np.concatenate([leaf.ravel() for leaf in jax.tree.leaves(tree)])
@@ -273,9 +280,8 @@ def save_records(shared_masks: SharedMasks, folder: Path, round_: int) -> None:
     numbers = [number[id(record.masks)] for record in shared_masks.values()]
     owing = [client for client, record in shared_masks.items() if record.residual is not None]
     owed = np.array([flat(shared_masks[client].residual) for client in owing], np.float32)
-    buffer = io.BytesIO()
-    np.savez(buffer, masks=packed, clients=list(shared_masks), which=numbers, owing=owing, owed=owed)
-    write_whole(folder / f"{round_}.npz", buffer.getvalue())
+    clients, which = np.array(list(shared_masks), np.int64), np.array(numbers, np.int64)
+    return {"masks": packed, "clients": clients, "which": which, "owing": np.array(owing, np.int64), "owed": owed}
 
 
 def forget_records(folder: Path, rounds: Collection[int]) -> None:
@@ -306,6 +312,22 @@ def load_records(folder: Path, round_: int, like: Masks) -> SharedMasks:
     file = folder / f"{round_}.npz"
     if not file.exists():
         return {}
+    try:
+        return records_of_arrays(read_npz(file), like)
+    except ArgumentError as error:
+        raise UsageError(f"{file} holds the masks of another model; put a sound copy in its place.") from error
+
+
+def records_of_arrays(stored: dict[str, np.ndarray], like: Masks) -> SharedMasks:
+    """The inverse of `records_as_arrays`.
+
+    Args:
+        stored: the arrays.
+        like: a tree with the shapes of the masks.
+
+    Raises:
+        ArgumentError: they are of another model.
+    """
     leaves, structure = jax.tree.flatten(like)
     ends = np.cumsum([leaf.size for leaf in leaves])
 
@@ -313,10 +335,9 @@ def load_records(folder: Path, round_: int, like: Masks) -> SharedMasks:
         parts = zip(np.split(row, ends[:-1]), leaves, strict=True)
         return jax.tree.unflatten(structure, [part.reshape(leaf.shape) for part, leaf in parts])
 
-    stored = read_npz(file)
     packed = stored["masks"]
     if len(packed) and packed.shape[1:] != (-(-int(ends[-1]) // 8),):
-        raise UsageError(f"{file} holds the masks of another model; put a sound copy in its place.")
+        raise ArgumentError("like", packed.shape, "the masks are of another model")
     masks = [shaped(row) for row in np.unpackbits(packed, axis=1, count=int(ends[-1])).astype(bool)]
     owing = stored["owing"].tolist() if "owing" in stored else []
     residuals = dict(zip(owing, map(shaped, stored["owed"]), strict=True)) if owing else {}

@@ -2,6 +2,7 @@
 
 from fedsparse_jax.config.build import experiment_from_config, federation_from_config, load_config
 from fedsparse_jax.config.defaults import defaults
+from fedsparse_jax.config.host_scans import federation_on_hosts
 from fedsparse_jax.config.method import recipe_from_config
 from fedsparse_jax.config.network import algorithm_from_config, model_from_config
 from fedsparse_jax.config.overrides import override

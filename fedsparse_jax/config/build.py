@@ -136,6 +136,7 @@ def experiment_from_config(
     test=None,
     workdir: Path | None = None,
     federation: Federation | None = None,
+    federate_: Callable[..., tuple[Federation, dict[str, int]]] = federation_from_config,
 ) -> Experiment:
     """Everything that `runs.loop.run_experiment` folds.
 
@@ -144,12 +145,13 @@ def experiment_from_config(
         progress: shown while scans are read.
         test, workdir: see `federation_from_config`.
         federation: who holds what, where that is known already, as at a site that holds its own scans only.
+        federate_: else finds it out, as `federation_from_config`.
 
     Raises:
         UsageError: the config or the data cannot give a federation; nothing has been written to a run folder.
     """
     if config.partition.num_clients == AUTO:
-        return _with_as_many_clients_as_sites(config, progress, test, workdir)
+        return _with_as_many_clients_as_sites(config, progress, test, workdir, federate_)
     checks.check_counts(config)
     messages = MessageSettings(**config.communication, seed=config.seed)
     checks.check_messages(messages)
@@ -168,7 +170,7 @@ def experiment_from_config(
     if recipe.private:
         require_accountant()
     algorithm_from_config(config, recipe.model)  # refuses an impossible method or shape before any data are read
-    data, dropped = (federation, {}) if federation else federation_from_config(config, progress, test, workdir)
+    data, dropped = (federation, {}) if federation else federate_(config, progress, test, workdir)
     network, resolved = model_from_config(config, data.train_targets)
     checks.check_outputs(network, data)
     warm = begin_from(source, network, config.model, config.data, data) if source else None
@@ -209,12 +211,14 @@ def _left_out(dropped: dict[str, int]) -> list[str]:
     return [f"Left out: {sum(dropped.values())} ({reasons}); scripts/prepare.py lists them."] if dropped else []
 
 
-def _with_as_many_clients_as_sites(config: ConfigDict, progress, test, workdir: Path | None) -> Experiment:
+def _with_as_many_clients_as_sites(
+    config: ConfigDict, progress, test, workdir: Path | None, federate_: Callable
+) -> Experiment:
     """The experiment whose number of clients the data say: its config holds the number."""
     checks.check_task(config)
-    data, _ = federation_from_config(config, progress, test, workdir)
+    data, _ = federate_(config, progress, test, workdir)
     counted = override(config, [("partition.num_clients", str(len(data.members)))])
-    return experiment_from_config(counted, progress, test, workdir)
+    return experiment_from_config(counted, progress, test, workdir, federate_=federate_)
 
 
 def _resolved(config: ConfigDict, model: dict, data: Federation) -> dict:

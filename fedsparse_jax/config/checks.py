@@ -188,7 +188,7 @@ def check_outputs(network: Model, data: Federation) -> None:
 
 def check_devices(config: ConfigDict) -> None:
     """Refuses more devices than there are, and a cohort that cannot be shared out evenly among them."""
-    devices, available = config.execution.devices, len(jax.devices())
+    devices, available = config.execution.devices, jax.local_device_count()
     with argument_path(""):
         size = cohort_size(config.partition.num_clients, config.participation)
     if devices > available:

@@ -28,14 +28,15 @@ def no_progress(items, description: str, total: int):
 
 def read_scans(config: ConfigDict, progress=no_progress, *, trained: bool = False) -> ScanSet:
     """Lists the scans of ``config.data`` that have a label, and brings them into the cache, as `ingest_scans` does."""
+    return ingest_scans(config, lambda cache: list_labelled(config, cache, progress), progress, trained=trained)
+
+
+def list_labelled(config: ConfigDict, cache: Path, progress=no_progress) -> Listing:
+    """The scans of ``config.data`` that have a label; no image is read."""
     label = label_from_config(config)
-
-    def labelled(cache: Path) -> Listing:
-        listing = list_scans(config, cache, progress, need_age=label.is_age)
-        with argument_path("data"):
-            return with_labels(listing, label)
-
-    return ingest_scans(config, labelled, progress, trained=trained)
+    listing = list_scans(config, cache, progress, need_age=label.is_age)
+    with argument_path("data"):
+        return with_labels(listing, label)
 
 
 def list_scans(config: ConfigDict, cache: Path, progress=no_progress, *, need_age: bool = True) -> Listing:
@@ -85,7 +86,7 @@ def ingest_scans(
     ``trained`` says that the network is there already, so that its number of channels cannot be another.
     """
     data = config.data
-    with _cache_folder(data.cache_dir) as cache:
+    with cache_folder(data.cache_dir) as cache:
         listing = list_(cache)
         checks.check_channels(config, count_channels(listing.scans), "head", trained=trained)
         with argument_path("data"):
@@ -106,7 +107,7 @@ def label_from_config(config: ConfigDict) -> Label:
 
 
 @contextlib.contextmanager
-def _cache_folder(given: str) -> Iterator[Path]:
+def cache_folder(given: str) -> Iterator[Path]:
     """The folder of ``data.cache_dir``; where it cannot be made or written, the key is named."""
     place = f"data.cache_dir is {given!r}, "
     remedy = "set --config.data.cache_dir to a folder that you may write into"

@@ -39,6 +39,20 @@ def streamed_reader(inputs) -> Reader:
     return read
 
 
+def reader_of_places(inputs, rows: np.ndarray, resident: bool) -> Reader:
+    """A reader of the examples ``rows`` by their places in ``rows``; no other is read.
+
+    Args:
+        inputs: ``[N, *shape]``, memory-mapped or not.
+        rows: ``i64[n]``.
+        resident: whether they are kept on the device, or else read each time.
+    """
+    if resident:
+        return resident_reader(inputs[rows])
+    read = streamed_reader(inputs)
+    return lambda places: read(rows[places])
+
+
 def read_chunk(read: Reader, targets, plan: BatchPlan) -> Chunk:
     """The examples that a plan names, on the device."""
     return Chunk(read(plan.rows), jnp.asarray(targets[plan.rows]), jnp.asarray(plan.valid))

@@ -27,6 +27,7 @@ from fedsparse_jax.data.normalisation import NORMALISE
 
 FORMAT = 4  # raise it when the cached numbers, or what is refused or warned of, would change
 _EDGE = 2**20
+SAME_IMAGE = "the same image as another scan's"
 REGISTRATIONS = "registrations"  # folder within the cache: what was found of each scan
 
 
@@ -180,7 +181,7 @@ def _without_repetitions(scans, results: Iterable) -> Iterator:
             before = seen.setdefault(hashlib.sha256(prepared[0].tobytes()).digest(), scan)
             if before is not scan:
                 also = f"{before.path.name}, of {before.participant}"
-                prepared = tables.Drop(str(scan.path), "the same image as another scan's", also)
+                prepared = tables.Drop(str(scan.path), SAME_IMAGE, also)
         yield prepared
 
 

@@ -162,7 +162,8 @@ def _check_map(client_map: ClientMap) -> None:
 def _on_devices(function: Callable, devices: int) -> Callable:
     if devices == 1:
         return function
-    mesh = jax.make_mesh((devices,), ("clients",), axis_types=(jax.sharding.AxisType.Auto,))
+    of_this_host = jax.local_devices()[:devices]
+    mesh = jax.make_mesh((devices,), ("clients",), axis_types=(jax.sharding.AxisType.Auto,), devices=of_this_host)
     spec = jax.sharding.PartitionSpec("clients")
     return jax.shard_map(function, mesh=mesh, in_specs=spec, out_specs=spec)
 

@@ -54,7 +54,8 @@ def open_manager(
     refuse_file(folder)
     try:
         policy = None if keep is None else NewestAndBest(keep, best)
-        options = ocp.CheckpointManagerOptions(preservation_policy=policy)
+        options = ocp.CheckpointManagerOptions(preservation_policy=policy, **_alone())
+        folder.mkdir(parents=True, exist_ok=True)
         with ocp.CheckpointManager(folder.resolve(), options=options) as manager:
             yield manager
     except ValueError as error:
@@ -75,8 +76,8 @@ def save_checkpoint(manager: ocp.CheckpointManager, server: ServerState, log: li
     """
     round_ = int(server.round)
     args = ocp.args.Composite(
-        state=ocp.args.StandardSave(_to_stored(server)),
-        meta=ocp.args.JsonSave({"round": round_, "digest": state_digest(server), "log": log}),
+        state=ocp.args.StandardSave(_storable(_to_stored(server))),
+        meta=ocp.args.JsonSave({"round": round_, "digest": state_digest(server), "log": log, **_form()}),
     )
     if round_ not in manager.all_steps() and not manager.save(round_, args=args):
         raise RuntimeError(f"Orbax refused to save round {round_}.")
@@ -143,22 +144,52 @@ def digest_of_arrays(arrays: Sequence) -> str:
     """SHA-256 over dtypes, shapes and bytes of arrays, in their order."""
     total = hashlib.sha256()
     for leaf in arrays:
-        if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-            leaf = jax.random.key_data(leaf)
-        array = np.ascontiguousarray(leaf)
+        array = np.ascontiguousarray(_as_numbers(leaf))
         total.update(f"{array.dtype}{array.shape}".encode())
         total.update(array.tobytes())
     return total.hexdigest()
 
 
+def _alone() -> dict:
+    """Options of a manager that one of several processes has for itself."""
+    if jax.process_count() == 1:
+        return {}
+    alone = ocp.options.MultiprocessingOptions(active_processes={jax.process_index()}, primary_host=jax.process_index())
+    return {"create": False, "multiprocessing_options": alone}
+
+
+def _storable(stored: dict) -> dict:
+    """The state as Orbax takes it from one of several processes: NumPy, and random keys as their numbers."""
+    return stored if jax.process_count() == 1 else jax.tree.map(lambda leaf: np.asarray(_as_numbers(leaf)), stored)
+
+
+def _form() -> dict:
+    """What the meta data say of that."""
+    return {} if jax.process_count() == 1 else {"keys": "numbers"}
+
+
+def _is_key(leaf) -> bool:
+    return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _as_numbers(leaf):
+    return jax.random.key_data(leaf) if _is_key(leaf) else leaf
+
+
 def _read(manager, like, step: int, print_fn) -> ServerState | None:
-    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])  # whatever devices the state was on
+    here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])  # whatever devices the state was on
     on_one = lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here)
-    abstract = jax.tree.map(on_one, _to_stored(like))
-    args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract), meta=ocp.args.JsonRestore())
+    whole = _to_stored(like)
     try:
-        restored = manager.restore(step, args=args)
-        server, meta = _from_stored(like, restored["state"]), restored["meta"]
+        meta = manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
+        in_numbers = "keys" in meta
+        stored_as = jax.eval_shape(lambda state: jax.tree.map(_as_numbers, state), whole) if in_numbers else whole
+        abstract = jax.tree.map(on_one, stored_as)
+        state = manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract)))["state"]
+        if in_numbers:
+            key_again = lambda leaf, of: jax.random.wrap_key_data(leaf) if _is_key(of) else leaf
+            state = jax.tree.map(key_again, state, whole)
+        server = _from_stored(like, state)
         sound = meta["digest"] == state_digest(server)
     except Exception as error:  # whatever Orbax raises for a damaged folder
         print_fn(f"Checkpoint of round {step} cannot be read ({type(error).__name__}); trying an older one.")
@@ -195,6 +226,6 @@ def _from_stored(like: ServerState, stored: dict) -> ServerState:
 
 def _uncommitted(leaf):
     """The array without a tie to the device that it was restored to, so that a run may go on on others."""
-    if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+    if _is_key(leaf):
         return jax.random.wrap_key_data(_uncommitted(jax.random.key_data(leaf)), impl=jax.random.key_impl(leaf))
     return jnp.asarray(np.asarray(leaf))

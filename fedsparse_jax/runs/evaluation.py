@@ -142,7 +142,7 @@ def predict_test(runner: Runner, params: Params) -> np.ndarray:
 
 def predict_rows(runner: Runner, params: Params, rows: np.ndarray) -> np.ndarray:
     """Predictions ``f32[N]``, or logits ``f32[N, K]``, for the examples ``rows [N]`` of the federation."""
-    params = jax.device_put(params, jax.devices()[0])  # one device predicts, however many train
+    params = jax.device_put(params, jax.local_devices()[0])  # one device predicts, however many train
     return predict_batches(runner.apply, params, runner.read, rows, runner.experiment.execution.eval_batch)
 
 

@@ -9,6 +9,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -19,7 +20,7 @@ from fedsparse_jax.communication.transport import SharedMasks, Traffic
 from fedsparse_jax.core.errors import UsageError
 from fedsparse_jax.core.types import ServerState
 from fedsparse_jax.federated.sound_clients import has_arrived
-from fedsparse_jax.runs import checkpoint, console, metrics_log, model_choice, run_dir
+from fedsparse_jax.runs import checkpoint, console, hosts, metrics_log, model_choice, run_dir
 from fedsparse_jax.runs.evaluation import (
     evaluate_server,
     predict_as_server,
@@ -27,6 +28,7 @@ from fedsparse_jax.runs.evaluation import (
     write_validation_predictions,
 )
 from fedsparse_jax.runs.experiment import Experiment
+from fedsparse_jax.runs.host_link import HostLink
 from fedsparse_jax.runs.likeness import write_likeness
 from fedsparse_jax.runs.quality import write_quality
 from fedsparse_jax.runs.records import SICK, UNSENT, RoundRecord, make_record
@@ -37,28 +39,59 @@ VOLUMES = 5  # axes of scans and their channels
 Print = Callable[[str], None]
 
 
-def run_experiment(experiment: Experiment, workdir: Path, print_fn: Print = print) -> list[RoundRecord]:
+def run_experiment(
+    experiment: Experiment, workdir: Path, print_fn: Print = print, link: HostLink | None = None
+) -> list[RoundRecord]:
     """Folds the rounds that ``workdir`` does not hold yet; returns the records of all rounds.
+
+    Args:
+        experiment: what is run.
+        workdir: the run's folder.
+        print_fn: told what a human wants to know.
+        link: to the other processes of a run on many hosts, all of which call this; process 0 alone writes and prints,
+            and the others return no records.
 
     Raises:
         UsageError: the folder holds another experiment, or training diverged. What was finished stays.
     """
+    if link and link.index:
+        _play_along(experiment, link)
+        return []
     with run_dir.lock_run_dir(workdir):
         run_dir.open_run_dir(workdir, experiment)
         for remark in experiment.remarks:
             print_fn(remark)
-        return _run(experiment, workdir, print_fn)
+        return _run(experiment, workdir, print_fn, link)
 
 
-def _run(experiment: Experiment, workdir: Path, print_fn: Print) -> list[RoundRecord]:
+def _play_along(experiment: Experiment, link: HostLink) -> None:
+    """What a process other than process 0 does: play its part of each round, until process 0 says that it is over."""
+    team = hosts.make_team(experiment, link, None)
+    server = hosts.begin(team, None)
+    shared_masks = hosts.same_records(team, {})
+    if not hosts.is_over(team):
+        for _ in fold_rounds(team.own, server, shared_masks, partial(hosts.play_round_on_hosts, team)):
+            if hosts.is_over(team):
+                return
+
+
+def _run(experiment: Experiment, workdir: Path, print_fn: Print, link: HostLink | None = None) -> list[RoundRecord]:
     """Folds the rounds of an open folder."""
-    runner, output = make_runner(experiment, run_dir.noise_entropy(workdir)), experiment.output
+    noise, output = run_dir.noise_entropy(workdir), experiment.output
+    team = hosts.make_team(experiment, link, noise) if link else None
+    runner = hosts.make_judge(experiment) if team else make_runner(experiment, noise)
+    play = partial(hosts.play_round_on_hosts, team) if team else partial(play_round, runner)
+    is_over = lambda ended: hosts.is_over(team, ended) if team else ended
     records: list[RoundRecord] = []
     best = lambda: model_choice.best_record(records, experiment.task)
     with contextlib.ExitStack() as stack:
         best_round = lambda: one.round if (one := best()) else None
         manager = stack.enter_context(checkpoint.open_manager(workdir, output.checkpoints_kept, best_round))
         server, before = _resume(runner, manager, workdir, print_fn)
+        if team:
+            server = hosts.begin(team, server)
+        elif server is None:
+            server = initial_server(runner)
         records.extend(before)
         watchers = []
         if output.tensorboard:
@@ -67,12 +100,13 @@ def _run(experiment: Experiment, workdir: Path, print_fn: Print) -> list[RoundRe
             told = tracked(output.tracker, experiment.config, workdir, records, print_fn)
             watchers.append(stack.enter_context(told))
         shared_masks = _load_client_records(runner, server, workdir, print_fn)
+        shared_masks = hosts.same_records(team, shared_masks) if team else shared_masks
         write_round = RoundWriter(runner, workdir, manager, records, shared_masks, watchers, print_fn)
         writer_thread = stack.enter_context(ThreadPoolExecutor(1))  # the first to leave: it finishes what it keeps
         pending: Future = writer_thread.submit(lambda: None)
-        for result in () if write_round.ended else fold_rounds(runner, server, shared_masks):
+        for result in () if is_over(write_round.ended) else fold_rounds(runner, server, shared_masks, play):
             pending.result()  # the round before; what went wrong with it ends the run here
-            if write_round.ended:
+            if is_over(write_round.ended):
                 break  # this round was begun before that was known, and counts for nothing
             pending, server = writer_thread.submit(write_round, result), result.server
         pending.result()
@@ -82,7 +116,7 @@ def _run(experiment: Experiment, workdir: Path, print_fn: Print) -> list[RoundRe
     bias = write_validation_predictions(runner, server, workdir)
     write_predictions(data, predictions, workdir, task, bias)
     write_quality(workdir, data, task, predictions, int(server.round), bias)
-    if data.inputs.ndim == VOLUMES:
+    if data.inputs.ndim == VOLUMES and not team:  # it looks at scans of all clients
         write_likeness(data, workdir)
     return records
 
@@ -98,11 +132,20 @@ def _say_what_was_chosen(experiment: Experiment, records: list[RoundRecord], pri
     print_fn(console.best_line(best, task))
 
 
-def fold_rounds(runner: Runner, server: ServerState, shared_masks: SharedMasks) -> Iterator[RoundResult]:
-    """The fold itself: yields every round that is still to do."""
+def fold_rounds(
+    runner: Runner, server: ServerState, shared_masks: SharedMasks, play: Callable[..., RoundResult] | None = None
+) -> Iterator[RoundResult]:
+    """The fold itself: yields every round that is still to do.
+
+    Args:
+        runner: the experiment.
+        server, shared_masks: see `round.play_round`.
+        play: plays a round as that does, given all but the runner; None for ``round.play_round`` itself.
+    """
+    play = play or partial(play_round, runner)
     for round_ in range(int(server.round) + 1, runner.experiment.rounds + 1):
         ids = sample_cohort(runner.experiment, round_)
-        result = play_round(runner, server, round_, ids, shared_masks)
+        result = play(server, round_, ids, shared_masks)
         server, shared_masks = result.server, result.shared_masks
         yield result
 
@@ -191,14 +234,14 @@ class RoundWriter:
             transport.forget_records(folder, {round_, *checkpoint.rounds_on_disk(self.workdir)})
 
 
-def _resume(runner: Runner, manager, workdir: Path, print_fn: Print) -> tuple[ServerState, list[RoundRecord]]:
-    """The state to go on from, and the records up to it."""
+def _resume(runner: Runner, manager, workdir: Path, print_fn: Print) -> tuple[ServerState | None, list[RoundRecord]]:
+    """The state to go on from, None before round 1, and the records up to it."""
     experiment = runner.experiment
     like = jax.eval_shape(experiment.algorithm.init, jax.random.key(experiment.seed))
     usable = _rounds_with_records(runner, workdir, print_fn)
     server = checkpoint.restore_checkpoint(manager, like, print_fn=print_fn, forget_damaged=True, usable=usable)
     if server is None:
-        return initial_server(runner), metrics_log.truncate_records(workdir, 0)
+        return None, metrics_log.truncate_records(workdir, 0)
     print_fn(f"{workdir} holds {int(server.round)} of {experiment.rounds} rounds: going on from there.")
     log = checkpoint.read_log(manager, int(server.round))
     if log is None:

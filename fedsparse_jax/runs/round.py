@@ -98,18 +98,20 @@ def jit_algorithm(algorithm: FedAlgorithm) -> FedAlgorithm:
     )
 
 
-def make_runner(experiment: Experiment, noise_entropy: int | None = None) -> Runner:
+def make_runner(experiment: Experiment, noise_entropy: int | None = None, read: Reader | None = None) -> Runner:
     """The only place where ``jax.jit`` meets an experiment's algorithm and network.
 
     Args:
         experiment: what is run.
         noise_entropy: of the run, see `run_dir.noise_entropy`; None for the seed's noise.
+        read: of the federation's examples; None for a reader of all of them.
     """
-    make_reader = resident_reader if experiment.execution.resident else streamed_reader
+    if read is None:
+        read = (resident_reader if experiment.execution.resident else streamed_reader)(experiment.federation.inputs)
     algorithm, apply = jit_algorithm(experiment.algorithm), jax.jit(experiment.model.apply)
     noise_key = None if noise_entropy is None else _key_of_entropy(noise_entropy)
-    data = experiment.federation
-    return Runner(experiment, algorithm, apply, make_reader(data.inputs), noise_key, data.own_tests())
+    own_tests = experiment.federation.own_tests()
+    return Runner(experiment, algorithm, apply, read, noise_key, own_tests)
 
 
 def _key_of_entropy(entropy: int) -> Key:
@@ -126,7 +128,7 @@ def initial_server(runner: Runner) -> ServerState:
     num_clients = len(experiment.federation.members)
     ids = sample_clients(experiment.seed, 0, num_clients, 1 if scored == "one" else num_clients)
     weights = jnp.asarray(experiment.federation.client_sizes(ids))
-    return algorithm.prune_at_init(server, _scored_batches(runner, 0, ids), weights)
+    return algorithm.prune_at_init(server, scored_batches(runner, 0, ids), weights)
 
 
 def sample_cohort(experiment: Experiment, round_: int) -> np.ndarray:
@@ -213,10 +215,10 @@ def _play_together(
     download, traffic = exchanged.download, exchanged.traffic
     payloads = None if download is None or traffic else (download, payload)
     weights = jnp.asarray(runner.experiment.federation.client_sizes(ids))
-    losses = _client_losses(steps) if steps else jnp.zeros(len(ids))  # no step where nobody's model would arrive
+    losses = client_losses(steps) if steps else jnp.zeros(len(ids))  # no step where nobody's model would arrive
     reports = Reports(jnp.asarray(absent), losses)
     server, info = runner.algorithm.update_server(server, clients, weights, None, exchanged.received, reports)
-    info = info._replace(padding=_padding(runner.experiment, plan))
+    info = info._replace(padding=padding_of(runner.experiment, plan))
     return RoundResult(server, info, steps, ids, exchanged.shared_masks, payloads, traffic)
 
 
@@ -288,7 +290,7 @@ def _train_in_order(
     experiment, needs = runner.experiment, runner.algorithm.data_needs
     members, batching = experiment.federation.members, experiment.batching
     looks_at_data = needs.before_training or needs.after_training
-    data = _scored_batches(runner, round_, ids) if looks_at_data else None
+    data = scored_batches(runner, round_, ids) if looks_at_data else None
     clients = runner.algorithm.start_clients(
         server, jnp.asarray(ids), data if needs.before_training else None, received, runner.noise_key
     )
@@ -315,13 +317,14 @@ def mean_loss(steps: list[StepInfo], counted: np.ndarray) -> float:
 
 
 @jax.jit
-def _client_losses(steps: list[StepInfo]):
+def client_losses(steps: list[StepInfo]):
     """Mean training loss of each client, ``f32[C]``; 0 for one that did not train."""
     loss, examples = (sum(leaf.sum(1) for leaf in leaves) for leaves in zip(*steps, strict=True))
     return loss / jnp.maximum(examples, 1).astype(loss.dtype)
 
 
-def _scored_batches(runner: Runner, round_: int, ids) -> Chunk:
+def scored_batches(runner: Runner, round_: int, ids) -> Chunk:
+    """A few batches of each client ``ids``, for methods that look at data when they prune."""
     experiment, batching = runner.experiment, runner.experiment.batching
     plan = plan_scored_batches(
         experiment.seed,
@@ -334,6 +337,7 @@ def _scored_batches(runner: Runner, round_: int, ids) -> Chunk:
     return read_chunk(runner.read, experiment.federation.targets, plan)
 
 
-def _padding(experiment: Experiment, plan: BatchPlan) -> float:
+def padding_of(experiment: Experiment, plan: BatchPlan) -> float:
+    """Share of the computed local steps of a round that no client needed."""
     execution, needed = experiment.execution, np.asarray(plan.valid.any(-1))
     return padding_share(needed, execution.num_parallel_clients, execution.devices, execution.steps_per_chunk)

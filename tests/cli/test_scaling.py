@@ -81,7 +81,7 @@ def test_two_processes_on_one_host_give_what_two_hosts_give(start, tmp_path):
     assert (tmp_path / "runs/two/predictions.tsv").exists()
     ours, theirs = (read_records(tmp_path / "runs" / name) for name in ("two", "hosts"))
     for a, b in zip(ours, theirs, strict=True):
-        assert a.test["mae"] == pytest.approx(b.test["mae"], abs=1e-4) and a.bytes_up == b.bytes_up
+        assert a.test["accuracy"] == pytest.approx(b.test["accuracy"], abs=1e-4) and a.bytes_up == b.bytes_up
 
 
 @pytest.mark.parametrize(("heading", "tasks"), [("SLURM", SLURM), ("MPI", MPI)])

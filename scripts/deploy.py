@@ -1,6 +1,7 @@
 """Trains at several sites by NVIDIA FLARE: as processes on this machine, or by a job for real ones.
 
-python scripts/deploy.py --config=configs/quickstart.py --sites=FOLDER1,FOLDER2,FOLDER3 --test=FOLDER --workdir=runs/three-sites
+python scripts/deploy.py --config=configs/quickstart.py --sites=FOLDER1,FOLDER2,FOLDER3 --test=FOLDER \
+    --workdir=runs/three-sites
 python scripts/deploy.py --config=configs/quickstart.py --sites=north,south,west --job=jobs/brain-age
 
 docs/how-to/deploy.md leads from the first line to provisioned start-up kits with certificates.

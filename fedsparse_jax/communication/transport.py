@@ -6,7 +6,6 @@ the host's record of both, by client: a value that nobody changes, since one thr
 plays the next. It is kept beside the checkpoints, so that a run that was stopped sends what it would have sent.
 """
 
-import io
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +17,7 @@ import numpy as np
 from fedsparse_jax.communication import message as codec
 from fedsparse_jax.communication.value_codecs import VALUE_CODECS
 from fedsparse_jax.core.errors import ArgumentError, UsageError
-from fedsparse_jax.core.files import read_npz, write_whole
+from fedsparse_jax.core.files import npz_bytes, read_npz, write_whole
 from fedsparse_jax.core.streams import Stream
 from fedsparse_jax.core.types import Masks, Params, Payload
 
@@ -266,9 +265,7 @@ def _masked(mask, values):
 
 def save_records(shared_masks: SharedMasks, folder: Path, round_: int) -> None:
     """Writes ``round.npz``."""
-    buffer = io.BytesIO()
-    np.savez(buffer, **records_as_arrays(shared_masks))
-    write_whole(folder / f"{round_}.npz", buffer.getvalue())
+    write_whole(folder / f"{round_}.npz", npz_bytes(records_as_arrays(shared_masks)))
 
 
 def records_as_arrays(shared_masks: SharedMasks) -> dict[str, Any]:

@@ -81,6 +81,21 @@ def scatter(tree, index: Array, rows, present: Array):
     return jax.tree.map(lambda leaf, new: leaf.at[outside(leaf)].set(new, mode="drop"), tree, rows)
 
 
+def is_key(leaf) -> bool:
+    """Whether a leaf holds random keys."""
+    return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def keys_to_numbers(tree):
+    """The tree with random keys as the numbers that they are made of, ``u32[..., n]``, which any file can hold."""
+    return jax.tree.map(lambda leaf: jax.random.key_data(leaf) if is_key(leaf) else leaf, tree)
+
+
+def numbers_to_keys(tree, like):
+    """The inverse of `keys_to_numbers`; leaves of ``like`` say by their dtype where keys were."""
+    return jax.tree.map(lambda leaf, of: jax.random.wrap_key_data(leaf) if is_key(of) else leaf, tree, like)
+
+
 def zeros_like(tree):
     """Zeros computed from the leaves, so that inside a ``shard_map`` they vary over devices as the leaves do."""
     return jax.tree.map(lambda leaf: leaf - leaf, tree)

@@ -18,6 +18,7 @@ import orbax.checkpoint as ocp
 
 from fedsparse_jax.core.errors import UsageError
 from fedsparse_jax.core.files import refuse_file
+from fedsparse_jax.core.tree import is_key, keys_to_numbers, numbers_to_keys
 from fedsparse_jax.core.types import ClientMemory, ServerState
 
 FOLDER = "checkpoints"
@@ -144,7 +145,7 @@ def digest_of_arrays(arrays: Sequence) -> str:
     """SHA-256 over dtypes, shapes and bytes of arrays, in their order."""
     total = hashlib.sha256()
     for leaf in arrays:
-        array = np.ascontiguousarray(_as_numbers(leaf))
+        array = np.ascontiguousarray(keys_to_numbers(leaf))
         total.update(f"{array.dtype}{array.shape}".encode())
         total.update(array.tobytes())
     return total.hexdigest()
@@ -160,20 +161,12 @@ def _alone() -> dict:
 
 def _storable(stored: dict) -> dict:
     """The state as Orbax takes it from one of several processes: NumPy, and random keys as their numbers."""
-    return stored if jax.process_count() == 1 else jax.tree.map(lambda leaf: np.asarray(_as_numbers(leaf)), stored)
+    return stored if jax.process_count() == 1 else jax.tree.map(np.asarray, keys_to_numbers(stored))
 
 
 def _form() -> dict:
     """What the meta data say of that."""
     return {} if jax.process_count() == 1 else {"keys": "numbers"}
-
-
-def _is_key(leaf) -> bool:
-    return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-
-
-def _as_numbers(leaf):
-    return jax.random.key_data(leaf) if _is_key(leaf) else leaf
 
 
 def _read(manager, like, step: int, print_fn) -> ServerState | None:
@@ -183,13 +176,10 @@ def _read(manager, like, step: int, print_fn) -> ServerState | None:
     try:
         meta = manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
         in_numbers = "keys" in meta
-        stored_as = jax.eval_shape(lambda state: jax.tree.map(_as_numbers, state), whole) if in_numbers else whole
+        stored_as = jax.eval_shape(keys_to_numbers, whole) if in_numbers else whole
         abstract = jax.tree.map(on_one, stored_as)
         state = manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract)))["state"]
-        if in_numbers:
-            key_again = lambda leaf, of: jax.random.wrap_key_data(leaf) if _is_key(of) else leaf
-            state = jax.tree.map(key_again, state, whole)
-        server = _from_stored(like, state)
+        server = _from_stored(like, numbers_to_keys(state, whole) if in_numbers else state)
         sound = meta["digest"] == state_digest(server)
     except Exception as error:  # whatever Orbax raises for a damaged folder
         print_fn(f"Checkpoint of round {step} cannot be read ({type(error).__name__}); trying an older one.")
@@ -226,6 +216,6 @@ def _from_stored(like: ServerState, stored: dict) -> ServerState:
 
 def _uncommitted(leaf):
     """The array without a tie to the device that it was restored to, so that a run may go on on others."""
-    if _is_key(leaf):
+    if is_key(leaf):
         return jax.random.wrap_key_data(_uncommitted(jax.random.key_data(leaf)), impl=jax.random.key_impl(leaf))
     return jnp.asarray(np.asarray(leaf))

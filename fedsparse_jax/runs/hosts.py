@@ -21,7 +21,9 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from fedsparse_jax.communication import transport
 from fedsparse_jax.communication.transport import SharedMasks, Traffic
 from fedsparse_jax.core.errors import UsageError
-from fedsparse_jax.core.types import Reports, ServerState, StepInfo
+from fedsparse_jax.core.files import npz_bytes
+from fedsparse_jax.core.tree import keys_to_numbers, numbers_to_keys
+from fedsparse_jax.core.types import Masks, Reports, ServerState, StepInfo
 from fedsparse_jax.data.batching import sample_clients
 from fedsparse_jax.data.federation import Federation
 from fedsparse_jax.data.loading import reader_of_places
@@ -42,6 +44,8 @@ class Team(NamedTuple):
     own_devices: Mesh
     update_server: Callable  # as the algorithm's, of the rows of all hosts
     prune_at_init: Callable
+    state: ServerState  # shapes
+    masks: Masks  # shapes of those that are sent to a client
 
 
 class Share(NamedTuple):
@@ -75,6 +79,7 @@ def make_team(experiment: Experiment, link: HostLink, noise_entropy: int | None)
     )
     of_process = lambda p: [one for one in jax.devices() if one.process_index == p][: execution.devices]
     everywhere = Mesh(np.array([one for p in range(link.count) for one in of_process(p)]), ("clients",))
+    state = jax.eval_shape(experiment.algorithm.init, jax.random.key(experiment.seed))
     here, on_all = Mesh(np.array(of_process(link.index)), ("clients",)), partial(_on_all, link)
     return Team(
         link=link,
@@ -84,6 +89,8 @@ def make_team(experiment: Experiment, link: HostLink, noise_entropy: int | None)
         own_devices=here,
         update_server=on_all(everywhere, here, experiment.algorithm.update_server),
         prune_at_init=on_all(everywhere, here, experiment.algorithm.prune_at_init),
+        state=state,
+        masks=rounds.shapes_of_sent_masks(runner, state),
     )
 
 
@@ -166,9 +173,8 @@ def share_of_cohort(ids: np.ndarray, index: int, count: int, num_clients: int, d
 
 def begin(team: Team, server: ServerState | None) -> ServerState:
     """The state to go on from, in every process; ``server`` is what process 0 has found on disk, if anything."""
-    like = jax.eval_shape(team.own.experiment.algorithm.init, jax.random.key(team.own.experiment.seed))
     told = team.link.from_first(b"" if server is None else _pack_state(server))
-    return _here(team, _unpack_state(told, like) if told else _initial_server(team))
+    return _here(team, _unpack_state(told, team.state) if told else _initial_server(team))
 
 
 def _initial_server(team: Team) -> ServerState:
@@ -186,8 +192,8 @@ def _initial_server(team: Team) -> ServerState:
 
 def same_records(team: Team, records: SharedMasks) -> SharedMasks:
     """What process 0 knows of the masks that server and clients share, in every process."""
-    told = team.link.from_first(_pack(transport.records_as_arrays(records)))
-    return transport.records_of_arrays(_unpack(told), _mask_shapes(team))
+    told = team.link.from_first(npz_bytes(transport.records_as_arrays(records)))
+    return transport.records_of_arrays(_unpack(told), team.masks)
 
 
 def is_over(team: Team, ended: bool = False) -> bool:
@@ -247,7 +253,7 @@ def _tell_first(
     loss, examples = [sum(parts) for parts in sums] if steps else np.zeros((2, len(share.ids)))
     of_own = {"loss": loss[: share.own, np.newaxis], "examples": examples[: share.own, np.newaxis].astype(int)}
     bytes_ = {} if traffic is None else {"down": np.array(traffic.down, int), "up": np.array(traffic.up, int)}
-    told = team.link.to_first(_pack({**of_own, **bytes_, **transport.records_as_arrays(records)}))
+    told = team.link.to_first(npz_bytes({**of_own, **bytes_, **transport.records_as_arrays(records)}))
     return [_unpack(one) for one in told]
 
 
@@ -255,7 +261,7 @@ def _with_what_all_told(team: Team, result: RoundResult, told: list[dict[str, np
     joined = lambda name: np.concatenate([one[name] for one in told])
     records = dict(result.shared_masks)
     for one in told:
-        records |= transport.records_of_arrays(one, _mask_shapes(team))
+        records |= transport.records_of_arrays(one, team.masks)
     sent = "down" in told[0]
     return result._replace(
         steps=[StepInfo(jnp.asarray(joined("loss")), jnp.asarray(joined("examples")))],
@@ -267,13 +273,6 @@ def _with_what_all_told(team: Team, result: RoundResult, told: list[dict[str, np
 def _share(team: Team, ids: np.ndarray) -> Share:
     devices = team.own.experiment.execution.devices
     return share_of_cohort(ids, team.link.index, team.link.count, team.num_clients, devices)
-
-
-def _mask_shapes(team: Team):
-    runner = team.own
-    server = jax.eval_shape(runner.experiment.algorithm.init, jax.random.key(runner.experiment.seed))
-    sent = jax.eval_shape(runner.algorithm.download, server, np.arange(1)).masks
-    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), sent)
 
 
 def _on_all(link: HostLink, everywhere: Mesh, here: Mesh, function: Callable) -> Callable:
@@ -338,27 +337,13 @@ def _refuse_other_data(experiment: Experiment, link: HostLink) -> None:
 
 
 def _pack_state(server: ServerState) -> bytes:
-    is_key = lambda leaf: jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-    plain = [jax.random.key_data(leaf) if is_key(leaf) else leaf for leaf in jax.tree.leaves(server)]
-    return _pack({str(place): np.asarray(leaf) for place, leaf in enumerate(plain)})
+    return npz_bytes({str(place): leaf for place, leaf in enumerate(jax.tree.leaves(keys_to_numbers(server)))})
 
 
 def _unpack_state(told: bytes, like: ServerState) -> ServerState:
-    stored = _unpack(told)
-
-    def leaf(place: int, shape):
-        array = jnp.asarray(stored[str(place)])
-        is_key = jax.dtypes.issubdtype(shape.dtype, jax.dtypes.prng_key)
-        return jax.random.wrap_key_data(array) if is_key else array
-
-    leaves, structure = jax.tree.flatten(like)
-    return jax.tree.unflatten(structure, [leaf(place, shape) for place, shape in enumerate(leaves)])
-
-
-def _pack(arrays: dict[str, Any]) -> bytes:
-    buffer = io.BytesIO()
-    np.savez(buffer, **arrays)
-    return buffer.getvalue()
+    stored, structure = _unpack(told), jax.tree.structure(like)
+    leaves = [jnp.asarray(stored[str(place)]) for place in range(len(stored))]
+    return numbers_to_keys(jax.tree.unflatten(structure, leaves), like)
 
 
 def _unpack(told: bytes) -> dict[str, np.ndarray]:

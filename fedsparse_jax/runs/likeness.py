@@ -4,13 +4,12 @@ A scan that lies otherwise on the grid, that is cut off, or that has another con
 scan of the training was. ``likeness.npz`` of the run folder keeps the mean and how like it the training scans were.
 """
 
-import io
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from fedsparse_jax.core.files import read_npz, write_whole
+from fedsparse_jax.core.files import npz_bytes, read_npz, write_whole
 from fedsparse_jax.data.federation import Federation
 from fedsparse_jax.data.scan_checks import pearson
 
@@ -56,9 +55,7 @@ def write_likeness(data: Federation, workdir: Path) -> None:
     """Writes the file of a run on scans; none where those of the training are elsewhere."""
     if any(len(rows) and rows.max() >= len(data.inputs) for rows in data.members):
         return
-    buffer = io.BytesIO()
-    np.savez(buffer, **measure_likeness(data)._asdict())
-    write_whole(workdir / LIKENESS, buffer.getvalue())
+    write_whole(workdir / LIKENESS, npz_bytes(measure_likeness(data)._asdict()))
 
 
 def read_likeness(workdir: Path) -> TrainingLook | None:

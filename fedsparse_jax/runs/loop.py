@@ -32,7 +32,15 @@ from fedsparse_jax.runs.host_link import HostLink
 from fedsparse_jax.runs.likeness import write_likeness
 from fedsparse_jax.runs.quality import write_quality
 from fedsparse_jax.runs.records import SICK, UNSENT, RoundRecord, make_record
-from fedsparse_jax.runs.round import RoundResult, Runner, initial_server, make_runner, play_round, sample_cohort
+from fedsparse_jax.runs.round import (
+    RoundResult,
+    Runner,
+    initial_server,
+    make_runner,
+    play_round,
+    sample_cohort,
+    shapes_of_sent_masks,
+)
 from fedsparse_jax.runs.trackers import tracked
 
 VOLUMES = 5  # axes of scans and their channels
@@ -269,8 +277,7 @@ def _load_client_records(runner: Runner, server: ServerState, workdir: Path, pri
     """What server and clients knew of one another after the state's round; records of other rounds are forgotten."""
     folder, round_ = run_dir.client_records(workdir), int(server.round)
     transport.forget_records(folder, checkpoint.rounds_on_disk(workdir))
-    sent = jax.eval_shape(runner.algorithm.download, server, np.arange(1)).masks
-    like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), sent)
+    like = shapes_of_sent_masks(runner, server)
     known = transport.load_records(folder, round_, like) if transport.has_records(folder, round_) else {}
     if round_ and not known and runner.experiment.messages.mode != "off":
         print_fn(

@@ -17,6 +17,7 @@ from fedsparse_jax.core.types import (
     ClientState,
     FedAlgorithm,
     Key,
+    Masks,
     Payload,
     Reports,
     RoundInfo,
@@ -129,6 +130,12 @@ def initial_server(runner: Runner) -> ServerState:
     ids = sample_clients(experiment.seed, 0, num_clients, 1 if scored == "one" else num_clients)
     weights = jnp.asarray(experiment.federation.client_sizes(ids))
     return algorithm.prune_at_init(server, scored_batches(runner, 0, ids), weights)
+
+
+def shapes_of_sent_masks(runner: Runner, server: ServerState) -> Masks:
+    """Shapes and dtypes of the masks that one client is sent; of ``server`` the shapes suffice."""
+    sent = jax.eval_shape(runner.algorithm.download, server, np.arange(1)).masks
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), sent)
 
 
 def sample_cohort(experiment: Experiment, round_: int) -> np.ndarray:

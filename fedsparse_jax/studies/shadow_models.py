@@ -4,7 +4,6 @@ A finished shadow is not trained again, and one that was stopped goes on. Beside
 for everybody, after every round whose checkpoint is kept, which is all that an attack needs of it.
 """
 
-import io
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from fedsparse_jax.config.defaults import defaults
 from fedsparse_jax.config.saved_runs import load_run, saved_rounds, upgrade_config
 from fedsparse_jax.config.scans import no_progress
 from fedsparse_jax.core.errors import UsageError
-from fedsparse_jax.core.files import read_json, read_npz, write_json, write_whole
+from fedsparse_jax.core.files import npz_bytes, read_json, read_npz, write_json, write_whole
 from fedsparse_jax.data.federation import Federation
 from fedsparse_jax.data.loading import predict_batches
 from fedsparse_jax.data.roster import refuse_others
@@ -95,9 +94,8 @@ def write_everybody(shadow: Experiment, folder: Path) -> None:
     predict = lambda params: predict_batches(runner.apply, params, runner.read, everybody, batch_size)
     predictions = np.stack([predict(load_run(folder, round_)[2].params) for round_ in rounds])
     inside = np.isin(everybody, np.concatenate(data.members))
-    buffer = io.BytesIO()
-    np.savez(buffer, predictions=predictions, rounds=rounds, targets=data.targets, inside=inside)
-    write_whole(folder / EVERYBODY, buffer.getvalue())
+    arrays = dict(predictions=predictions, rounds=rounds, targets=data.targets, inside=inside)
+    write_whole(folder / EVERYBODY, npz_bytes(arrays))
 
 
 def read_shadows(workdir: Path) -> list[dict[str, np.ndarray]]:

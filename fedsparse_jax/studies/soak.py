@@ -4,7 +4,6 @@ A chain is one run: killed with SIGKILL, begun again with the same command, kill
 compared with the twin, an uninterrupted run of the same command in another folder.
 """
 
-import hashlib
 import itertools
 import re
 import shutil
@@ -22,6 +21,7 @@ from fedsparse_jax.core.errors import UsageError
 from fedsparse_jax.core.files import read_json
 from fedsparse_jax.reporting.markdown import markdown_table
 from fedsparse_jax.runs import run_dir
+from fedsparse_jax.runs.checkpoint import digest_of_arrays
 from fedsparse_jax.runs.metrics_log import METRICS, read_records
 
 MOMENTS = (
@@ -170,11 +170,11 @@ def run_contents(workdir: Path) -> Contents:
     """What a finished run left: its newest state, its records, log, predictions and report, without times."""
     _, _, server = load_run(workdir)
     leaves = jax.tree_util.tree_leaves_with_path(server)
-    found = {f"state{jax.tree_util.keystr(path)}": _digest(leaf) for path, leaf in leaves}
+    found = {f"state{jax.tree_util.keystr(path)}": digest_of_arrays([leaf]).encode() for path, leaf in leaves}
     newest = run_dir.client_records(workdir) / f"{int(server.round)}.npz"
     if newest.exists():
         with np.load(newest) as stored:
-            found |= {f"{newest.parent.name}/{name}": _digest(stored[name]) for name in stored}
+            found |= {f"{newest.parent.name}/{name}": digest_of_arrays([stored[name]]).encode() for name in stored}
     for record in read_records(workdir):
         line = record.to_json()
         found[f"{METRICS}, round {line['round']}"] = repr({**line, "seconds": 0}).encode()
@@ -203,13 +203,6 @@ def soak_table(chains: Sequence[Chain]) -> str:
     verdicts = lambda case: [not chain.differences for chain in chains if case in (chain.case, "all")]
     rows.append(["the same run in the end", *(f"{sum(v)} of {len(v)}" for v in map(verdicts, [*cases, "all"]))])
     return markdown_table(["", *cases, "all"], [[str(cell) for cell in row] for row in rows])
-
-
-def _digest(leaf) -> bytes:
-    if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-        leaf = jax.random.key_data(leaf)
-    array = np.ascontiguousarray(leaf)
-    return hashlib.sha256(f"{array.dtype}{array.shape}".encode() + array.tobytes()).digest()
 
 
 def _without_times(report: str) -> str:

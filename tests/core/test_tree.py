@@ -110,3 +110,12 @@ def test_zeros_have_shape_and_type_of_the_leaves():
     zeros = tree.zeros_like({"a": jnp.array([1.0, 2.0]), "b": jnp.array([[3]])})
     assert zeros["a"].tolist() == [0, 0] and zeros["a"].dtype == jnp.float32
     assert zeros["b"].tolist() == [[0]] and zeros["b"].dtype == jnp.int32
+
+
+def test_keys_become_numbers_and_keys_again():
+    state = {"key": jax.random.key(7), "kernel": jnp.ones((2, 3))}
+    numbers = tree.keys_to_numbers(state)
+    assert numbers["key"].dtype == jnp.uint32 and numbers["kernel"] is state["kernel"]
+    again = tree.numbers_to_keys(numbers, jax.eval_shape(lambda: state))
+    assert again["key"] == state["key"] and again["kernel"] is state["kernel"]
+    assert tree.is_key(again["key"]) and not tree.is_key(again["kernel"])

@@ -1,16 +1,16 @@
-r"""Kept weights and votes that are added under encryption, by the CKKS scheme (Cheon et al., ASIACRYPT 2017).
+"""Kept weights and votes that are added under encryption, by the CKKS scheme (Cheon et al., ASIACRYPT 2017).
 
 Clients that share a mask send dense vectors of equal length. Each client multiplies its own by its share of the
-examples, encrypts it by the public key, and sends it. The server, which holds no secret key, adds what it got. Who holds
-the secret key decrypts the sum, which is the weighted mean, and nothing else::
+examples, encrypts it by the public key, and sends it. The server, which has no secret key, adds what it got. The holder
+of the secret key decrypts the sum, which is the weighted mean, and nothing else::
 
     keys = make_keys()
     sent = [encrypt(share * kept_weights(update, context), keys.public) for share, update in ...]
     mean = decrypt(add_encrypted(sent, keys.public), keys.secret)
 
-Clients multiply, and not the server, because a product of ciphertexts and numbers needs a second prime in the modulus,
-and so about twice the bytes. TenSEAL does the arithmetic (extra ``encryption``). No run uses this module yet; what it
-costs stands in docs/results/encryption.md.
+Clients multiply, and not the server, because a product of ciphertexts and numbers needs one more prime in the modulus,
+and so about twice the bytes. TenSEAL does the arithmetic (extra ``encryption``). No run uses this module yet. What it
+costs, and what it protects from, stands in docs/results/encryption.md.
 """
 
 from collections.abc import Sequence
@@ -107,7 +107,10 @@ def add_encrypted(sent: Sequence[Encrypted], public: bytes) -> Encrypted:
 
 
 def decrypt(encrypted: Encrypted, secret: bytes) -> np.ndarray:
-    """The vector, ``f64[n]``.
+    """The vector, ``f64[n]``, with an error of about 1e-8 that hangs on the secret key.
+
+    Whoever has both a ciphertext and all digits of its decrypted values can compute the secret key (Li and Micciancio,
+    EUROCRYPT 2021, eprint 2020/1533), so that the digits must not go to the server.
 
     Args:
         encrypted: of `encrypt` or `add_encrypted`.

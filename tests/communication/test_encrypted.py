@@ -2,11 +2,13 @@
 
 import builtins
 
+import jax
 import numpy as np
 import pytest
 
 from fedsparse_jax.communication import (
     MessageError,
+    MessageSettings,
     Update,
     add_encrypted,
     decrypt,
@@ -20,6 +22,9 @@ from fedsparse_jax.communication import (
 )
 from fedsparse_jax.communication import encrypted as module
 from fedsparse_jax.core.errors import ArgumentError, UsageError
+from fedsparse_jax.runs import initial_server, make_runner, play_round
+from fedsparse_jax.runs.round import exchange_models, sample_cohort
+from tests.helpers import toy_federation
 
 CLIENTS = 8
 
@@ -84,7 +89,12 @@ def test_bad_input_is_refused_in_a_sentence(keys):
         with pytest.raises(MessageError, match="is not a number below 4096"):
             encrypt(np.array([0.0, value]), keys.public)
     short, long = encrypt(np.ones(3), keys.public), encrypt(np.ones(3000), keys.public)
-    for sent in ([short, long], [short, encrypt(np.ones(4), keys.public)], [short, [b"noise"]], [short, [short[0][:99]]]):
+    for sent in (
+        [short, long],
+        [short, encrypt(np.ones(4), keys.public)],
+        [short, [b"noise"]],
+        [short, [short[0][:99]]],
+    ):
         with pytest.raises(MessageError, match="damaged, or differ in length"):
             add_encrypted(sent, keys.public)
     assert decrypt(encrypt(np.zeros(0), keys.public), keys.secret).shape == (0,)
@@ -113,3 +123,41 @@ def test_without_the_extra_one_sentence_says_what_to_install(monkeypatch):
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(UsageError, match=r"install the extra by: pip install -e '\.\[encryption\]'"):
         make_keys()
+
+
+def exchange_under_encryption(keys):
+    """An exchange in which the server gets, in the place of each client's weights, the decrypted mean of all."""
+
+    def exchange(runner, server, round_, ids, shared_masks):
+        plain = exchange_models(runner, server, round_, ids, shared_masks)
+        rows = [jax.tree.map(lambda leaf, i=i: np.asarray(leaf[i]), plain.received) for i in range(len(ids))]
+        sizes = np.asarray(runner.experiment.federation.client_sizes(ids), float)
+        context = make_context(rows[0].params, rows[0].masks)
+        vectors = [
+            share * kept_weights(Update(row.params, row.masks), context).astype(float)
+            for share, row in zip(sizes / sizes.sum(), rows)
+        ]
+        added = add_encrypted([encrypt(vector, keys.public) for vector in vectors], keys.public)
+        mean = place_weights(decrypt(added, keys.secret), rows[0].masks, context)
+        same = jax.tree.map(lambda leaf: np.stack([leaf] * len(ids)), mean)
+        return plain._replace(received=plain.received._replace(params=same))
+
+    return exchange
+
+
+@pytest.mark.slow
+def test_rounds_whose_clients_are_added_under_encryption_end_where_plain_rounds_end(keys):
+    ends = []
+    for exchange in (None, exchange_under_encryption(keys)):
+        settings = MessageSettings("transmit")
+        experiment = toy_federation.experiment(3, epochs=1, messages=settings, exchange=exchange)
+        runner = make_runner(experiment)
+        server, known = initial_server(runner), {}
+        for t in (1, 2, 3):
+            result = play_round(runner, server, t, sample_cohort(experiment, t), known)
+            server, known = result.server, result.shared_masks
+        ends.append(jax.tree.map(np.asarray, (server.params, server.masks)))
+    (params, masks), (decrypted, same) = ends
+    assert jax.tree.all(jax.tree.map(np.array_equal, masks, same))
+    errors = [float(np.abs(a - b).max()) for a, b in zip(*map(jax.tree.leaves, (params, decrypted)))]
+    assert 0 < max(errors) < 1e-4

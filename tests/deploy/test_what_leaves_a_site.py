@@ -82,7 +82,8 @@ class Recording:
 
 def regrown_by_scores():
     pruning = Pruning(CRITERIA["magnitude"], global_, constant(0.5))
-    hook = regrow_on_server(pruning, Regrowth(greedy(), CRITERIA["squared_gradient"], 1, 1, ROUNDS))
+    regrowth = Regrowth(greedy(), CRITERIA["squared_gradient"], 1, 2, ROUNDS)  # in every other round
+    hook = regrow_on_server(pruning, regrowth)
     parts = (toy_federation.network(), losses.squared, optax.sgd(1e-3), optax.sgd(1.0), AGGREGATORS["keepers_mean"])
     return build_algorithm(Recipe(*parts, hooks=(hook,), num_clients=3))
 
@@ -137,7 +138,7 @@ def test_ways_and_lengths_are_those_that_the_page_says(page, recorded):
             place = re.findall("`([^`]+)`", all_names).index(name)
             assert sizes[name] == {int(fixed[place])}, name
     assert 0 in sizes["message.mask"] and 0 in sizes["scores"]
-    assert min(sizes["message.values"]) >= 9 and min(sizes["envelope.lengths"]) == 4
+    assert min(sizes["message.values"]) >= 9 and sizes["envelope.lengths"] == {4, 8}
 
 
 @pytest.mark.slow
@@ -196,8 +197,32 @@ def test_an_executor_logs_the_sentences_of_the_page_alone(page, repository):
     source = (repository / "fedsparse_jax/deploy/flare.py").read_text()
     executor = source[source.index(f"class {SiteExecutor.__name__}") :]
     logged = re.findall(r"(?:log_\w+|logger\.\w+)\((.*)\)\n", executor)
-    assert logged == ['fl_ctx, f"{fl_ctx.get_identity_name()} gives no answer; its console says why."', "fl_ctx, str(error)"]
+    assert logged == [
+        'fl_ctx, f"{fl_ctx.get_identity_name()} gives no answer; its console says why."',
+        "fl_ctx, str(error)",
+    ]
     raised = re.findall(r'UsageError\(f?"([^"]*)"', executor)
     assert raised == ["{name} is none of the sites of this job ({', '.join(self._names)})."]
     table = rows(page, "sentence")
-    assert {"NAME gives no answer; its console says why.", "NAME is none of the sites of this job (NAMES)."} < table.keys()
+    assert {
+        "NAME gives no answer; its console says why.",
+        "NAME is none of the sites of this job (NAMES).",
+    } < table.keys()
+
+
+def test_the_policy_of_the_page_forbids_code_and_files_and_allows_jobs(page):
+    """By NVFlare's own reading of it, beside what its default allows."""
+    pytest.importorskip("nvflare")
+    from nvflare.fuel.sec.authz import Authorizer, AuthzContext, Person
+    from nvflare.security.security import COMMAND_CATEGORIES
+
+    (block,) = re.findall(r"```json\n(.*?)```", page, re.DOTALL)
+    default = {"format_version": "1.0", "permissions": {"project_admin": "any"}}
+    lead = Person("lead@coordinator.org", "coordinator", "project_admin")
+    allowed = []
+    for policy in (json.loads(block), default):
+        authorizer = Authorizer("north", COMMAND_CATEGORIES)
+        assert not authorizer.load_policy(policy)
+        rights = ("submit_job", "abort_job", "byoc", "cat", "tail", "ls")
+        allowed.append([right for right in rights if authorizer.authorize(AuthzContext(right, lead, lead))[0]])
+    assert allowed == [["submit_job", "abort_job"], ["submit_job", "abort_job", "byoc", "cat", "tail", "ls"]]

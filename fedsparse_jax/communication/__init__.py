@@ -13,7 +13,7 @@ from fedsparse_jax.communication.encrypted import (
     Keys, add_encrypted, decrypt, encrypt, make_keys, pack_votes, unpack_counts,
 )  # fmt: skip
 from fedsparse_jax.communication.message import (
-    Context, Update, decode, encode, encode_with_feedback, kept_weights, make_context, message_size, place_weights,
+    Context, Update, decode, encode, encode_with_feedback, make_context, message_size, place_weights, take_weights,
     with_known_mask,
 )  # fmt: skip
 from fedsparse_jax.communication.transport import (

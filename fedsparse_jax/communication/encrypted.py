@@ -5,7 +5,7 @@ examples, encrypts it by the public key, and sends it. The server, which has no 
 of the secret key decrypts the sum, which is the weighted mean, and nothing else::
 
     keys = make_keys()
-    sent = [encrypt(share * kept_weights(update, context), keys.public) for share, update in ...]
+    sent = [encrypt(share * take_weights(update, context), keys.public) for share, update in ...]
     mean = decrypt(add_encrypted(sent, keys.public), keys.secret)
 
 Clients multiply, and not the server, because a product of ciphertexts and numbers needs one more prime in the modulus,

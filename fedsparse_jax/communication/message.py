@@ -116,7 +116,7 @@ def message_size(update: Update, context: Context) -> int:
     return HEADER_SIZE + sum(coding.size for coding in codings) + size_float32(joined) + DIGEST_SIZE
 
 
-def kept_weights(update: Update, context: Context) -> np.ndarray:
+def take_weights(update: Update, context: Context) -> np.ndarray:
     """The kept weights of all leaves, in leaf order; errors as of `encode`.
 
     Args:
@@ -129,7 +129,7 @@ def kept_weights(update: Update, context: Context) -> np.ndarray:
 
 
 def place_weights(weights: np.ndarray, masks: Masks, context: Context) -> Params:
-    """The inverse of `kept_weights`.
+    """The inverse of `take_weights`.
 
     Args:
         weights: ``[n]``.

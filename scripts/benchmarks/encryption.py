@@ -65,7 +65,7 @@ def _clients(params: Params, masks: Masks) -> list[communication.Update]:
 def _of_weights(name: str, clients: list[communication.Update]) -> Alternatives:
     context = communication.make_context(clients[0].params, clients[0].masks)
     shares = np.arange(1, CLIENTS + 1) / sum(range(1, CLIENTS + 1))
-    weights = [communication.kept_weights(one, context).astype(float) for one in clients]
+    weights = [communication.take_weights(one, context).astype(float) for one in clients]
     vectors = [share * own for share, own in zip(shares, weights, strict=True)]
     plain, mean = communication.message_size(clients[0], context), np.sum(vectors, axis=0)
     errors = lambda sums: {"largest error": f"{np.abs(sums - mean).max():.1e}"}
@@ -75,7 +75,7 @@ def _of_weights(name: str, clients: list[communication.Update]) -> Alternatives:
 def _of_votes(name: str, clients: list[communication.Update], known: Masks, share: float) -> Alternatives:
     """Each client votes for the largest weights of the known mask."""
     context = communication.make_context(clients[0].params, known)
-    weights = [np.abs(communication.kept_weights(one, context)) for one in clients]
+    weights = [np.abs(communication.take_weights(one, context)) for one in clients]
     votes = [own >= np.quantile(own, 1 - share) for own in weights]
     masks = communication.place_weights(votes[0], known, context)
     pruned = jax.tree.map(lambda m, w: np.where(m != 0, w, np.float32(0)), masks, clients[0].params)
@@ -93,8 +93,12 @@ def _three_steps(
     keys = communication.make_keys()
     sent = [communication.encrypt(vector, keys.public, scale) for vector in vectors]
     added, size = communication.add_encrypted(sent, keys.public), sum(map(len, sent[0]))
-    columns = {"numbers": numbers or vectors[0].size, "bytes plain": plain, "bytes encrypted": size}
-    columns["times the bytes"] = round(size / plain, 1)
+    columns = {
+        "numbers": numbers or vectors[0].size,
+        "bytes plain": plain,
+        "bytes encrypted": size,
+        "times the bytes": round(size / plain, 1),
+    }
     return {
         f"{name}: encrypt": _on_processor(lambda: communication.encrypt(vectors[0], keys.public, scale), columns),
         f"{name}: add {CLIENTS}": _on_processor(lambda: communication.add_encrypted(sent, keys.public)),

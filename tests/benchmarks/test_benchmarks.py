@@ -150,7 +150,7 @@ def test_the_command_of_the_page_about_encryption_runs(repository):
     done = subprocess.run(small, capture_output=True, text=True, cwd=repository)
     assert done.returncode == 0, done.stderr
     lines = [line.strip("| ").split(" | ") for line in done.stdout.splitlines() if line.startswith("| ")]
-    assert lines[0] == re.findall(r"^\| (alternative .*) \|$", page, re.MULTILINE)[0].split(" | ")
+    assert lines[0] == re.findall(r"^\| (alternative \| seconds .*) \|$", page, re.MULTILINE)[0].split(" | ")
     rows = {line[0]: dict(zip(lines[0], line)) for line in lines[2:]}
     weights, votes = rows["tiny 95 %: encrypt"], rows["tiny 95 %, votes: encrypt"]
     assert len(rows) == 3 * (4 + 3) and (weights["numbers"], votes["numbers"]) == ("12", "14")  # of 226, 1.2 times

@@ -13,11 +13,11 @@ from fedsparse_jax.communication import (
     add_encrypted,
     decrypt,
     encrypt,
-    kept_weights,
     make_context,
     make_keys,
     pack_votes,
     place_weights,
+    take_weights,
     unpack_counts,
 )
 from fedsparse_jax.communication import encrypted as module
@@ -46,7 +46,7 @@ def keys():
 def test_the_key_holder_reads_the_weighted_mean_of_the_clients_and_the_server_adds_without_the_secret(keys):
     updates = shared_mask_updates()
     context, shares = make_context(updates[0].params), np.arange(1, CLIENTS + 1) / 36
-    vectors = [share * kept_weights(one, context).astype(float) for share, one in zip(shares, updates)]
+    vectors = [share * take_weights(one, context).astype(float) for share, one in zip(shares, updates)]
     added = add_encrypted([encrypt(vector, keys.public) for vector in vectors], keys.public)
     mean = decrypt(added, keys.secret)
     assert len(added) == 2 and mean.shape == (3000,)
@@ -105,7 +105,7 @@ def test_bad_input_is_refused_in_a_sentence(keys):
 def test_weights_are_placed_where_they_were_taken_from_and_other_numbers_of_them_are_refused():
     update = shared_mask_updates()[0]
     context = make_context(update.params)
-    weights = kept_weights(update, context)
+    weights = take_weights(update, context)
     placed = place_weights(weights, update.masks, context)
     assert all((placed[name] == leaf).all() for name, leaf in update.params.items())
     with pytest.raises(MessageError, match="There are 2999 weights, but the mask keeps 3000"):
@@ -134,7 +134,7 @@ def exchange_under_encryption(keys):
         sizes = np.asarray(runner.experiment.federation.client_sizes(ids), float)
         context = make_context(rows[0].params, rows[0].masks)
         vectors = [
-            share * kept_weights(Update(row.params, row.masks), context).astype(float)
+            share * take_weights(Update(row.params, row.masks), context).astype(float)
             for share, row in zip(sizes / sizes.sum(), rows)
         ]
         added = add_encrypted([encrypt(vector, keys.public) for vector in vectors], keys.public)

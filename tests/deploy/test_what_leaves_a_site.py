@@ -179,6 +179,7 @@ def test_what_nvflare_brings_to_the_server_is_what_the_page_lists(page, tmp_path
     assert sent == rows(page, "name | what").keys()
     kept = lambda task: [bytes.fromhex(one["bytes"]) for one in answers if one["task_name"] == task and "bytes" in one]
     names = rows(page, "name | way")
+    assert all(2250 < len(hello) < 2450 for hello in kept("join")), "the page says about 2.3 kB"
     for hello in kept("join"):
         assert {listed(part.name, names) for part in Account([]).hello(hello)} <= names.keys()
     assert set(kept("welcome")) == {b""} and len(kept("train")) == 3 * ROUNDS
@@ -188,6 +189,12 @@ def test_what_nvflare_brings_to_the_server_is_what_the_page_lists(page, tmp_path
     logs = [file.read_text() for file in tmp_path.glob("run-nvflare/workspace/site-*/log.txt")]
     ours = [line for text in logs for line in text.splitlines() if re.search(r" - (fedsparse_jax|tests)\.", line)]
     assert len(logs) == 3 and len(ours) == 1 and ours[0].endswith("site-2 gives no answer; its console says why.")
+    for name in ("site-1", "site-3"):
+        log = (tmp_path / f"run-nvflare/workspace/{name}/log.txt").read_text()
+        counted = [int(size) for size in re.findall(r"SubmitUpdate to: .*\((\d+) Bytes\)", log)]
+        own = [len(one["bytes"]) // 2 for one in answers if one["peer_props.identity_name"] == name]
+        beside = [whole - part for whole, part in zip(counted, own, strict=True)]
+        assert len(own) == 2 + ROUNDS and all(740 < size < 800 for size in beside), "the page says about 0.77 kB"
     everything = recording.read_text() + "".join(logs)
     assert str(tmp_path / "sites") not in everything and "sub-" not in everything
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import textwrap
 from collections import defaultdict
 from pathlib import Path
 
@@ -217,19 +218,32 @@ def test_an_executor_logs_the_sentences_of_the_page_alone(page, repository):
     } < table.keys()
 
 
-def test_the_policy_of_the_page_forbids_code_and_files_and_allows_jobs(page):
-    """By NVFlare's own reading of it, beside what its default allows."""
-    pytest.importorskip("nvflare")
+def test_a_prepared_kit_forbids_code_and_reading_files_and_allows_jobs(tmp_path):
+    """By NVFlare's own reading of its default policy and of ours."""
+    nvflare = pytest.importorskip("nvflare")
     from nvflare.fuel.sec.authz import Authorizer, AuthzContext, Person
     from nvflare.security.security import COMMAND_CATEGORIES
 
-    (block,) = re.findall(r"```json\n(.*?)```", page, re.DOTALL)
-    default = {"format_version": "1.0", "permissions": {"project_admin": "any"}}
-    lead = Person("lead@coordinator.org", "coordinator", "project_admin")
-    allowed = []
-    for policy in (json.loads(block), default):
-        authorizer = Authorizer("north", COMMAND_CATEGORIES)
+    template = Path(nvflare.__file__).parent / "lighter/templates/master_template.yml"
+    default = textwrap.dedent(re.search(r"^default_authz: \|\n((?:  .*\n)+)", template.read_text(), re.MULTILINE)[1])
+    for name, text in {
+        "startup/fed_client.json": json.dumps({"client": {"fqsn": "north"}}),
+        "local/resources.json.default": "{}",
+        "local/authorization.json.default": default,
+    }.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    flare_job.prepare_kit(tmp_path, {"data.root": "/scans"})
+    ours = json.loads((tmp_path / "local/authorization.json").read_text())
+
+    def allowed(policy, role, right):
+        authorizer, person = Authorizer("north", COMMAND_CATEGORIES), Person("lead@north.org", "north", role)
         assert not authorizer.load_policy(policy)
-        rights = ("submit_job", "abort_job", "byoc", "cat", "tail", "ls")
-        allowed.append([right for right in rights if authorizer.authorize(AuthzContext(right, lead, lead))[0]])
-    assert allowed == [["submit_job", "abort_job"], ["submit_job", "abort_job", "byoc", "cat", "tail", "ls"]]
+        return authorizer.authorize(AuthzContext(right, person, person))[0]
+
+    assert all(right in ours["permissions"]["project_admin"] for right in set(COMMAND_CATEGORIES.values()))
+    for role in ("project_admin", "org_admin", "lead", "member"):
+        for right in ("submit_job", "abort_job", "check_status", "byoc", "cat", "tail", "ls"):
+            before, after = (allowed(policy, role, right) for policy in (json.loads(default), ours))
+            assert after == (before and right not in ("byoc", "cat", "tail", "ls")), (role, right)
+        assert role == "member" or allowed(json.loads(default), role, "cat"), "the default would do"

@@ -20,7 +20,7 @@ from fedsparse_jax.models import MODELS
 
 CLIENTS = 8
 SPARSITIES = (0.0, 0.9, 0.95, 0.99)
-WIDER = 1.2  # the mask that clients vote about keeps so many times the weights
+WIDER = 1.2  # the mask that clients vote about keeps so many times the weights, and no more than all
 NETWORKS: dict[str, tuple[str, tuple[int, ...], dict[str, Any]]] = {
     "paper": ("brain_age_cnn", SHAPE, {}),
     "quickstart": ("flat_cnn", (24, 28, 24), {"zero_head": False}),
@@ -34,17 +34,17 @@ def encryption(names: str) -> Alternatives:
     Args:
         names: of ``NETWORKS``, joined by commas.
     """
+    if not set(names.split(",")) <= NETWORKS.keys():
+        raise UsageError(f"--work is {names!r}: it must be some of {', '.join(NETWORKS)}, joined by commas.")
     works: Alternatives = {}
     for name in names.split(","):
-        if name not in NETWORKS:
-            raise UsageError(f"--work is {names!r}: it must be some of {', '.join(NETWORKS)}, joined by commas.")
         network, shape, options = NETWORKS[name]
         params = jax.tree.map(np.asarray, MODELS[network](shape, **options).init(jax.random.key(0)))
         for sparsity in SPARSITIES:
-            works |= _of_weights(f"{name} {100 * sparsity:g} %", _clients(params, _largest(params, 1 - sparsity)))
-            if sparsity:
-                known = _largest(params, WIDER * (1 - sparsity))
-                works |= _of_votes(f"{name} {100 * sparsity:g} %, votes", _clients(params, known), known, 1 / WIDER)
+            what = f"{name} {100 * sparsity:g} %"
+            works |= _of_weights(what, _clients(params, _largest(params, 1 - sparsity)))
+            known = _largest(params, WIDER * (1 - sparsity))
+            works |= _of_votes(f"{what}, votes", _clients(params, known), known)
     return works
 
 
@@ -72,11 +72,11 @@ def _of_weights(name: str, clients: list[communication.Update]) -> Alternatives:
     return _three_steps(name, vectors, plain, encrypted.VALUE_SCALE, errors)
 
 
-def _of_votes(name: str, clients: list[communication.Update], known: Masks, share: float) -> Alternatives:
-    """Each client votes for the largest weights of the known mask."""
+def _of_votes(name: str, clients: list[communication.Update], known: Masks) -> Alternatives:
+    """Each client votes for its largest weights of the known mask, all but a sixth."""
     context = communication.make_context(clients[0].params, known)
     weights = [np.abs(communication.take_weights(one, context)) for one in clients]
-    votes = [own >= np.quantile(own, 1 - share) for own in weights]
+    votes = [own >= np.quantile(own, 1 - 1 / WIDER) for own in weights]
     masks = communication.place_weights(votes[0], known, context)
     pruned = jax.tree.map(lambda m, w: np.where(m != 0, w, np.float32(0)), masks, clients[0].params)
     update = communication.Update(pruned, jax.tree.map(lambda m: m != 0, masks))

@@ -20,7 +20,7 @@ from fedsparse_jax.models import MODELS
 
 CLIENTS = 8
 SPARSITIES = (0.0, 0.9, 0.95, 0.99)
-WIDER = 1.2  # the mask that clients vote about keeps so many times the weights, and no more than all
+WIDER = 1.2  # the mask that clients vote about keeps so many times the weights
 NETWORKS: dict[str, tuple[str, tuple[int, ...], dict[str, Any]]] = {
     "paper": ("brain_age_cnn", SHAPE, {}),
     "quickstart": ("flat_cnn", (24, 28, 24), {"zero_head": False}),
@@ -43,8 +43,9 @@ def encryption(names: str) -> Alternatives:
         for sparsity in SPARSITIES:
             what = f"{name} {100 * sparsity:g} %"
             works |= _of_weights(what, _clients(params, _largest(params, 1 - sparsity)))
-            known = _largest(params, WIDER * (1 - sparsity))
-            works |= _of_votes(f"{what}, votes", _clients(params, known), known)
+            if sparsity:
+                known = _largest(params, WIDER * (1 - sparsity))
+                works |= _of_votes(f"{what}, votes", _clients(params, known), known)
     return works
 
 

@@ -153,7 +153,7 @@ def test_the_command_of_the_page_about_encryption_runs(repository):
     assert lines[0] == re.findall(r"^\| (alternative \| seconds .*) \|$", page, re.MULTILINE)[0].split(" | ")
     rows = {line[0]: dict(zip(lines[0], line)) for line in lines[2:]}
     weights, votes = rows["tiny 95 %: encrypt"], rows["tiny 95 %, votes: encrypt"]
-    assert len(rows) == 3 * (4 + 4) and (weights["numbers"], votes["numbers"]) == ("12", "14")  # of 226, 1.2 times
+    assert len(rows) == 3 * (4 + 3) and (weights["numbers"], votes["numbers"]) == ("12", "14")  # of 226, 1.2 times
     assert int(weights["bytes encrypted"]) > 100 * int(weights["bytes plain"])  # a ciphertext, however few numbers
     assert 0 < float(rows["tiny 95 %: decrypt"]["largest error"]) < 1e-6
     assert rows["tiny 95 %, votes: decrypt"]["largest error"] == "0"

@@ -15,12 +15,15 @@ ENVIRONMENTS = {
     "centralized": ("centralized", ["partition.num_clients=1"]),
     "skewed_iid": ("skewed, IID", ["partition.name=skewed_iid"]),
 }
+DECAY = ["client.learning_rate_schedule.name=cosine_decay_schedule", "client.learning_rate_schedule.alpha=0.05"]
+DENSE = {"dense": ("dense", []), "dense_decay": ("dense, decaying rate", DECAY)}
 REMEDIES = {
     "magnitude": ("magnitude", []),
     "lamp": ("LAMP", ["pruning.criterion=lamp"]),
     "faster": ("twice as fast", ["pruning.schedule.steps=0.25"]),
     "powers": ("powerpropagation", ["hooks.name=powerpropagation"]),
-    "decay": ("decaying learning rate", ["client.learning_rate_schedule.name=cosine_decay_schedule"]),
+    "decay": ("magnitude, decaying rate", DECAY),
+    "lamp_decay": ("LAMP, decaying rate", ["pruning.criterion=lamp", *DECAY]),
 }
 SEEDS = (11, 12, 13)
 
@@ -38,7 +41,7 @@ def cells_of(environment: str, remedies, percent: str) -> list[GridCell]:
         spec = f"fedsparsify_global.py:coarse+{percent}"
         return cell(method, percent, spec, ["pruning.schedule.name=paced", *own])
 
-    return [cell("dense", "0", "fedavg.py:coarse", []), *map(changed, remedies)]
+    return [*(cell(method, "0", "fedavg.py:coarse", own) for method, own in DENSE.values()), *map(changed, remedies)]
 
 
 def get_study(forms=""):

@@ -59,7 +59,7 @@ def experiment(
         federation=federation(),
         cohorts=Cohorts(cohort_size, solo_rounds),
         batching=Batching(batch_size=3, epochs=epochs),
-        execution=Execution(4, num_parallel, devices=1, resident=resident, eval_batch=5),
+        execution=Execution(4, num_parallel, devices, resident, eval_batch=5),
         output=Output(every, 3, tensorboard),
         messages=MessageSettings(mode),
         multiply_adds=np.ones(6),

@@ -23,6 +23,7 @@ REMEDIES = {
     "faster": ("twice as fast", ["pruning.schedule.steps=0.25"]),
     "powers": ("powerpropagation", ["hooks.name=powerpropagation"]),
     "decay": ("magnitude, decaying rate", DECAY),
+    "lamp_slower": ("LAMP, slower", ["pruning.criterion=lamp", "pruning.schedule.steps=0.75"]),
     "lamp_decay": ("LAMP, decaying rate", ["pruning.criterion=lamp", *DECAY]),
 }
 SEEDS = (11, 12, 13)

@@ -6,7 +6,7 @@ tells a GPU's need roughly, since another compiler fuses otherwise.
 
 import inspect
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 from ml_collections import ConfigDict
@@ -51,7 +51,7 @@ def plan_local_steps(config: ConfigDict) -> MemoryPlan:
     network, _ = model_from_config(config)
     algorithm = jit_algorithm(algorithm_from_config(config, network))
     count = cohort_size(config.partition.num_clients, config.participation)
-    ids, some = jax.ShapeDtypeStruct((count,), "int32"), jax.ShapeDtypeStruct
+    some: Any = jax.ShapeDtypeStruct
     lead = (count, config.execution.steps_per_chunk, config.client.batch_size)
     image = (*config.data.shape, config.data.channels)
     labels = "int32" if config.task == "classification" else "float32"
@@ -59,7 +59,7 @@ def plan_local_steps(config: ConfigDict) -> MemoryPlan:
     scored = jax.tree.map(lambda leaf: some((count, 1, *leaf.shape[2:]), leaf.dtype), chunk)
     server = jax.eval_shape(algorithm.init, jax.random.key(0))
     needed = scored if algorithm.data_needs.before_training else None
-    clients = jax.eval_shape(algorithm.start_clients, server, ids, needed)
+    clients = jax.eval_shape(algorithm.start_clients, server, some((count,), "int32"), needed)
     lower = algorithm.local_steps.lower  # type: ignore[attr-defined]
     planned = lower(clients, chunk).compile().memory_analysis()
     if planned is None:

@@ -13,6 +13,7 @@ What can be measured, and of what (--work):
   messages                          encode and decode the paper's network at a density              0.05
   encryption                        sums under encryption (extra "encryption"): bytes, seconds, errors paper,quickstart
   export                            models as files: bytes, a prediction, memory (made if missing)      a folder
+  hosts                             rounds of a run shared by 1, 2 and 4 processes of this host     a config
   start                             first and second start of a run                                 a config
 """
 

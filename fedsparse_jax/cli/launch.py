@@ -49,14 +49,15 @@ _WHERE = ("coordinator", "num_processes", "process_id")
 
 @contextlib.contextmanager
 def many_hosts() -> Iterator["HostLink | None"]:
-    """The link to the other processes while the body runs; None where this process is alone.
+    """The link to the other processes while the body runs; None where this process is alone, also as one of one.
 
     JAX must not have been used before. Where the body fails, the others end as well.
 
     Raises:
         UsageError: the flags do not say who is who, or not all processes come.
     """
-    if not wants_hosts():
+    who = _who_is_who() if wants_hosts() else None
+    if who is None or who[1] == 1:
         yield None
         return
     import jax
@@ -64,7 +65,7 @@ def many_hosts() -> Iterator["HostLink | None"]:
     from fedsparse_jax.cli.process import check_platform
     from fedsparse_jax.runs.host_link import meet
 
-    address, count, index, devices = _who_is_who()
+    address, count, index, devices = who
     link, coordinator = meet(address, index, count, flags.FLAGS.meeting_seconds, _end_at_once)
     logging.getLogger("jax._src.distributed").setLevel(logging.ERROR)
     with _all_or_none(link):

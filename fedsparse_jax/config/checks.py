@@ -187,7 +187,7 @@ def check_outputs(network: Model, data: Federation) -> None:
 
 
 def check_devices(config: ConfigDict) -> None:
-    """Refuses more devices than there are, and a cohort that cannot be shared out evenly among them."""
+    """Refuses more devices than there are, and what cannot be shared out evenly among them."""
     devices, available = config.execution.devices, jax.local_device_count()
     with argument_path(""):
         size = cohort_size(config.partition.num_clients, config.participation)
@@ -195,8 +195,13 @@ def check_devices(config: ConfigDict) -> None:
         raise UsageError(f"execution.devices is {devices}, but there are {available}; lower it.")
     if devices > 1 and config.solo_rounds:
         raise UsageError(f"solo_rounds has one client alone, but execution.devices is {devices}; set it to 1.")
-    if size % devices:
+    if size % devices and devices % size:
         raise UsageError(
-            f"execution.devices is {devices}, but {size} clients take part in a round: their number must be "
-            "a multiple of it."
+            f"execution.devices is {devices}, but {size} clients take part in a round: one must be a multiple of the "
+            "other."
+        )
+    if config.client.batch_size % (devices // size or 1):
+        raise UsageError(
+            f"execution.devices is {devices}, so that each of the {size} clients of a round has {devices // size} "
+            f"devices: client.batch_size, {config.client.batch_size}, must be a multiple of that."
         )

@@ -80,6 +80,7 @@ def padding_share(needed: np.ndarray, num_parallel: int, devices: int = 1, steps
     Args:
         needed: ``bool[C, T]``, whether a client has an example in a step.
         num_parallel: lanes of a device; the next client takes the first that is free (`federated.client_map`).
+        devices: that share the clients out; where they are more than the clients, several train each.
         steps_per_chunk: steps after which all lanes begin anew; None for all T.
 
     >>> float(padding_share(np.array([[True, True], [True, False], [True, False]]), num_parallel=2))
@@ -87,7 +88,7 @@ def padding_share(needed: np.ndarray, num_parallel: int, devices: int = 1, steps
     """
     chunk, taken = steps_per_chunk or max(needed.shape[1], 1), 0
     for start in range(0, needed.shape[1], chunk):
-        for block in np.array_split(needed[:, start : start + chunk], devices):
+        for block in np.array_split(needed[:, start : start + chunk], min(devices, len(needed))):
             ends = np.zeros(min(num_parallel, len(block)), int)
             for row in block:
                 ends[ends.argmin()] += row.nonzero()[0].max(initial=-1) + 1

@@ -1,7 +1,8 @@
 """The only place that decides how clients are executed: all at once, one after another, or so many at a time.
 
 ``vmap``, ``scan`` or a number: the choice changes what a round costs, and what comes out by no more than rounding.
-Several devices share the clients of a round out among them.
+Several devices share the clients of a round out among them, and the examples of a client's batches where there are more
+devices than clients.
 """
 
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import AxisType, PartitionSpec
 
 from fedsparse_jax.core.errors import ArgumentError
 from fedsparse_jax.core.types import Array, Chunk, ClientState, Key, StepInfo
@@ -32,11 +34,16 @@ def map_local_steps(step: Callable, client_map: ClientMap, devices: int = 1) -> 
         return clients, jax.tree.map(steps_first, info)
 
     _check_map(client_map)
-    if client_map == "vmap":
-        return _on_devices(all_at_once, devices)
-    lanes = num_parallel_clients(client_map, 0)
-    run = partial(_one_by_one, step) if lanes == 1 else partial(_in_lanes, step, lanes)
-    return _on_devices(run, devices)
+    lanes = 0 if client_map == "vmap" else num_parallel_clients(client_map, 0)
+    ways: dict[int, Callable] = {0: all_at_once, 1: partial(_one_by_one, step)}
+    run = ways.get(lanes, partial(_in_lanes, step, lanes))
+
+    def run_on_shares(clients: ClientState, chunk: Chunk):
+        if len(clients.id) >= devices:
+            return _on_devices(run, devices)(clients, chunk)
+        return _on_devices(lambda clients, chunk: run(clients, _shared_examples(chunk)), devices)(clients, chunk)
+
+    return run_on_shares if devices > 1 else run
 
 
 def _one_by_one(step: Callable, clients: ClientState, chunk: Chunk):
@@ -129,8 +136,8 @@ def map_over_clients(function: Callable, client_map: ClientMap, devices: int = 1
         function: takes and returns trees without the client axis.
         client_map: ``"vmap"`` all at once; ``"scan"`` one after another, in the memory of one; ``k`` in groups
             of ``k``.
-        devices: share the clients out among so many devices; the cohort must be a multiple of it. Every argument
-            has the client axis, so that no gradient is summed over devices behind our back; what ``function``
+        devices: share the clients out among so many devices; the cohort must be a multiple of it, or divide it. Every
+            argument has the client axis, so that no gradient is summed over clients behind our back; what ``function``
             closes over is copied to each.
 
     Raises:
@@ -160,12 +167,30 @@ def _check_map(client_map: ClientMap) -> None:
 
 
 def _on_devices(function: Callable, devices: int) -> Callable:
+    """The function of a cohort with its clients shared out among devices, on the mesh axis ``clients``.
+
+    Where there are more devices than clients, every client has several, on the axis ``examples``. The compiler divides
+    its work among them by what `_shared_examples` says, and otherwise all of them do the same.
+    """
     if devices == 1:
         return function
-    of_this_host = jax.local_devices()[:devices]
-    mesh = jax.make_mesh((devices,), ("clients",), axis_types=(jax.sharding.AxisType.Auto,), devices=of_this_host)
-    spec = jax.sharding.PartitionSpec("clients")
-    return jax.shard_map(function, mesh=mesh, in_specs=spec, out_specs=spec)
+
+    def shared_out(*args):
+        clients = min(devices, len(jax.tree.leaves(args)[0]))
+        shape, axes = (clients, devices // clients), ("clients", "examples")
+        kinds = AxisType.Auto, AxisType.Auto
+        mesh = jax.make_mesh(shape, axes, axis_types=kinds, devices=jax.local_devices()[:devices])
+        spec = PartitionSpec("clients")
+        shared = jax.shard_map(function, mesh=mesh, in_specs=spec, out_specs=spec, axis_names={"clients"})
+        return shared(*args)
+
+    return shared_out
+
+
+def _shared_examples(chunk: Chunk) -> Chunk:
+    """The same chunk ``[C, T, B, ...]``, each client's devices holding equal shares of the examples of every batch."""
+    share = PartitionSpec(None, None, "examples")
+    return jax.tree.map(lambda leaf: jax.lax.with_sharding_constraint(leaf, share), chunk)
 
 
 def _in_groups(function: Callable, size: int, args):

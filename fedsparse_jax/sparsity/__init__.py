@@ -1,7 +1,7 @@
 """What is pruned, how much, when, and what returns. Criteria, schedules, scopes and regrowth rules go here."""
 
 from fedsparse_jax.sparsity.criteria import (
-    CRITERIA, Criterion, grasp, magnitude, random, signed_gradient, snip, squared_gradient, synflow,
+    CRITERIA, Criterion, grasp, lamp, magnitude, random, signed_gradient, snip, squared_gradient, synflow,
 )  # fmt: skip
 from fedsparse_jax.sparsity.pacing import Pace, Paced, paced
 from fedsparse_jax.sparsity.pruning import Pruning, make_scorer

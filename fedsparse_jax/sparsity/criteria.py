@@ -27,6 +27,25 @@ def magnitude(params: Params, **unused):
     return jax.tree.map(jnp.abs, params)
 
 
+def lamp(params: Params, **unused):
+    r"""Score :math:`w^2 / \sum_{|v| \ge |w|} v^2`, the sum over the weights of the same leaf: keep what its layer could
+    not replace by its larger weights (LAMP, arXiv 2010.07611).
+
+    Within a leaf the order is that of `magnitude`. Between leaves the scores compare as magnitudes do not: a leaf of
+    few weights, or of small ones, stays denser, and the largest weight of each leaf has the score 1.
+    """
+
+    def score(leaf):
+        squares = jnp.square(leaf.ravel())
+        order = jnp.argsort(-squares)
+        sorted_squares = squares[order]
+        at_least = jnp.cumsum(sorted_squares)
+        ratios = jnp.where(sorted_squares > 0, sorted_squares / at_least, 0)
+        return jnp.zeros_like(squares).at[order].set(ratios).reshape(leaf.shape)
+
+    return jax.tree.map(score, params)
+
+
 def random(params: Params, *, key: Key, **unused):
     """One fixed uniform score a weight: the baseline that any criterion must beat.
 
@@ -89,6 +108,7 @@ def signed_gradient(params: Params, *, objective: Callable, batch: Chunk, **unus
 
 CRITERIA: dict[str, Criterion] = {
     "magnitude": Criterion(magnitude),
+    "lamp": Criterion(lamp),
     "random": Criterion(random),
     "snip": Criterion(snip, needs_batch=True, joined=True),
     "salient_grads": Criterion(snip, needs_batch=True),

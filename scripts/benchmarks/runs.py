@@ -4,6 +4,7 @@ long a start takes."""
 import contextlib
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -20,7 +21,7 @@ from fedsparse_jax.communication import MessageSettings
 from fedsparse_jax.core import tasks
 from fedsparse_jax.core.errors import UsageError
 from fedsparse_jax.data.federation import Federation
-from fedsparse_jax.runs import Batching, Cohorts, Execution, Experiment, Output, run_experiment
+from fedsparse_jax.runs import Batching, Cohorts, Execution, Experiment, Output, read_records, run_experiment
 
 SCAN = (91, 109, 91)  # voxels of a scan at 2 mm
 REPOSITORY = Path(__file__).parents[2]
@@ -129,6 +130,43 @@ def cohort(count: int) -> Alternatives:
 def _forget_peak() -> None:
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
+
+
+# --- several processes --------------------------------------------------------------------------
+
+ROUNDS = 8  # of a run that is timed; the first two compile
+
+
+def hosts(config: str) -> Alternatives:
+    """Rounds of a run in one process, and of the same run shared by 2 and 4 processes of this host."""
+    home = temporary_folder()
+
+    def play(processes: int) -> Timing:
+        run = home / f"run-{processes}"
+        shutil.rmtree(run, ignore_errors=True)
+        command = [sys.executable, "scripts/train.py", f"--config={config}", f"--workdir={run}"]
+        command += [f"--config.rounds={ROUNDS}", "--config.log.report=False", "--config.log.tensorboard=False"]
+        address = f"--coordinator=127.0.0.1:{_free_port()}"
+        shares = [[address, f"--num_processes={processes}", f"--process_id={i}"] for i in range(processes)]
+        _run_together([[*command, *share] for share in shares])
+        seconds = float(np.median([record.seconds for record in read_records(run)[2:]]))
+        return Timing(seconds, {"rounds/h": lambda median: 3600 / median})
+
+    return {f"{count} process{'es' * (count > 1)}": partial(play, count) for count in (1, 2, 4)}
+
+
+def _run_together(commands: list[list[str]]) -> None:
+    options = dict(stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=REPOSITORY)
+    started = [subprocess.Popen(command, **options) for command in commands]  # type: ignore[call-overload]
+    told = [process.communicate()[0] for process in started]
+    for process, said in zip(started, told, strict=True):
+        if process.returncode:
+            raise UsageError(f"A process failed: {said.strip().splitlines()[-1]}")
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as one:
+        return one.getsockname()[1]
 
 
 # --- starting -----------------------------------------------------------------------------------

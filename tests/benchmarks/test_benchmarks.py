@@ -33,7 +33,8 @@ def test_ratios_by_hand(monkeypatch):
     assert "| fast | 2 | 1 to 3 | 9 | 2.50 |" in timing.timings_table(rows)
 
 
-WORK = {"select": "1000", "messages": "0.05", "large": "0", "cohort": "1000"}
+SMALL_RUN = "configs/methods/fedavg.py:digits+smoke"
+WORK = {"select": "1000", "messages": "0.05", "large": "0", "cohort": "1000", "hosts": SMALL_RUN}
 OWN_TESTS = ("peers", "export", "start", "encryption")
 
 
@@ -118,6 +119,11 @@ def test_peers_play_the_same_rounds(monkeypatch):
     first, second = ({name: play().columns["loss"] for name, play in players.items()} for _ in range(2))
     assert first["ours, FedAvg"] == first["again"] and second["again"] == second["ours, FedAvg"]
     assert second["again"] < first["again"]
+
+
+def test_a_process_that_fails_says_why():
+    with pytest.raises(UsageError, match=r"A process failed: .*configs/none.py"):
+        run_benchmark("hosts", "configs/none.py", 1)
 
 
 def test_a_start_that_fails_says_why():

@@ -84,6 +84,11 @@ def test_two_processes_on_one_host_give_what_two_hosts_give(start, tmp_path):
         assert a.test["accuracy"] == pytest.approx(b.test["accuracy"], abs=1e-4) and a.bytes_up == b.bytes_up
 
 
+def test_a_job_of_one_process_is_a_run_by_itself(start, tmp_path):
+    finish(*(start(block + " --num_processes=1 --process_id=0") for block in BLOCKS["One host with n GPUs"]))
+    assert len(read_records(tmp_path / "runs/devices")) == 3
+
+
 @pytest.mark.parametrize(("heading", "tasks"), [("SLURM", SLURM), ("MPI", MPI)])
 def test_what_a_launcher_starts_finds_its_number_in_the_environment(start, tmp_path, heading, tasks):
     (block,) = BLOCKS[heading]

@@ -275,3 +275,13 @@ def test_a_run_that_is_asked_to_stop_says_how_to_go_on(call, start, trained, tmp
     assert "Traceback" not in said
     assert call("train", *flags).returncode == 0
     assert (tmp_path / "run/predictions.tsv").read_text() == (whole / "predictions.tsv").read_text()
+
+
+@pytest.mark.slow
+def test_planned_memory_is_printed_for_every_way(call):
+    flags = ["--config=configs/methods/fedsparsify_global.py:smoke", "--config.execution.steps_per_chunk=1"]
+    done = call("plan_memory", *flags)
+    assert done.returncode == 0, done.stderr
+    rows = [line.split(" | ")[:2] for line in done.stdout.splitlines() if line.startswith("| ")][2:]
+    ways = ("| one after another", "| two at a time", "| all at once")
+    assert rows == [[way, precision] for way in ways for precision in ("float32", "bfloat16")]

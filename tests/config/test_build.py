@@ -111,7 +111,8 @@ BAD = {
     "rounds": (dict(rounds=0), r"rounds is 0: it must be at least 1"),
     "batch": (dict(client__batch_size=0), r"client.batch_size is 0"),
     "devices": (dict(execution__devices=99), r"execution.devices is 99, but there are 4"),
-    "uneven": (dict(execution__devices=3), r"8 clients take part in a round: their number must be a multiple"),
+    "uneven": (dict(execution__devices=3), r"8 clients take part in a round: one must be a multiple of the other"),
+    "shares": (dict(execution__devices=4, partition__num_clients=2), r"each of the 2 clients of a round has 2 devices: client.batch_size, 1,"),
     "resident": (dict(execution__resident="maybe"), r"execution.resident is 'maybe': it must be one of auto, yes, no"),
     "init without sparsity": (
         dict(pruning__placement="init", pruning__schedule=dict(name="gradual")),

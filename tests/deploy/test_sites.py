@@ -10,8 +10,9 @@ from fedsparse_jax.core import losses
 from fedsparse_jax.deploy import Server, SiteClient, part_of_site
 from fedsparse_jax.deploy.envelope import UPDATE, WHOLE_PLEASE, seal, unseal
 from fedsparse_jax.federated import AGGREGATORS, Recipe, build_algorithm, prune_on_clients, regrow_on_clients
-from fedsparse_jax.runs import Cohorts, checkpoint, run_experiment
-from fedsparse_jax.sparsity import CRITERIA, Pruning, constant, global_, paced
+from fedsparse_jax.federated.sound_clients import Limits
+from fedsparse_jax.runs import Cohorts, Output, checkpoint, run_experiment
+from fedsparse_jax.sparsity import CRITERIA, Pruning, constant, global_, gradual, paced
 from fedsparse_jax.sparsity.regrowth import REGROWTH, Regrowth
 from tests.helpers import toy_federation
 from tests.helpers.interrupted import QUIET, Killed
@@ -133,6 +134,29 @@ def test_a_server_that_was_stopped_goes_on_with_the_same_sites_as_if_it_had_not_
     records = hospitals.run(tmp_path / "parts")
     assert distance(*(final_state(METHODS["int8"](), tmp_path / name).params for name in ("whole", "parts"))) <= 1e-5
     assert [(one.bytes_down, one.bytes_up) for one in records] == [(one.bytes_down, one.bytes_up) for one in whole]
+
+
+@pytest.mark.slow
+def test_a_round_with_too_few_sites_changes_nothing_and_a_late_reply_counts_in_no_round(tmp_path):
+    """All three are needed. In round 2 site 1 is too late; its reply of that round comes in round 3, before its own."""
+    schedule = toy_federation.algorithm(gradual(0.0, 0.6, begin=0, end=ROUNDS), limits=Limits(min_clients=3))
+    built, late = experiment("global")._replace(algorithm=schedule, output=Output(1, ROUNDS)), []
+
+    def too_late(round_, site, reply):
+        if (round_, site) != (2, 1):
+            return reply
+        late.append(reply)
+
+    hospitals = Hospitals(built, too_late)
+    ask = hospitals.ask
+    hospitals.server._ask = lambda round_, orders: [*((1, one) for one in late[: round_ == 3]), *ask(round_, orders)]
+    records = hospitals.run(tmp_path)
+    assert [one.left_out for one in records] == [{}, {"dropped_out": [1]}, {}]
+    assert "The reply of site 1 (hospital-1) in round 3 is refused: it is of round 2." in "\n".join(hospitals.told)
+    with checkpoint.open_manager(tmp_path) as manager:
+        like = jax.eval_shape(built.algorithm.init, jax.random.key(0))
+        first, second, third = (checkpoint.restore_checkpoint(manager, like, step).params for step in (1, 2, 3))
+    assert distance(first, second) == 0 < distance(second, third)
 
 
 def not_numbers(reply, experiment):

@@ -1,5 +1,7 @@
 """A whole round against NumPy, and what must hold for every way of running it."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -25,6 +27,7 @@ from fedsparse_jax.federated import (
     regrow_on_server,
 )
 from fedsparse_jax.federated.client_map import client_keys, map_local_steps, num_parallel_clients
+from fedsparse_jax.models import flat_cnn
 from fedsparse_jax.sparsity import CRITERIA, Pruning, Regrowth, constant, global_, gradual, greedy, kernels
 from tests.helpers import numpy_reference, tiny_problem
 
@@ -193,6 +196,29 @@ def test_four_devices_give_what_one_gives(placement, aggregate, client_map):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), one[0].params, four[0].params)
     jax.tree.map(np.testing.assert_array_equal, one[0].masks, four[0].masks)
     assert one[1].params_up.tolist() == four[1].params_up.tolist()
+
+
+@pytest.mark.parametrize("client_map", ["vmap", "scan", 2])
+def test_more_devices_than_clients_share_the_examples_of_each(client_map):
+    # Two clients with two devices each: 3 steps of 4 scans, and 2 with a last batch of 1, which one device holds.
+    rng = np.random.default_rng(0)
+    valid = np.arange(12).reshape(3, 4) < np.array([12, 5])[:, None, None]
+    chunk = Chunk(rng.normal(size=(2, 3, 4, 8, 10, 8, 1)), rng.normal(size=(2, 3, 4)), valid)
+    chunk = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32 if leaf.dtype != bool else bool), chunk)
+    of_devices = {}
+    for devices in (1, 4):
+        model = flat_cnn((8, 10, 8), widths=(4, 8), zero_head=False)
+        algo = algorithm(model=model, tx=optax.sgd(0.01, momentum=0.9), client_map=client_map, devices=devices)
+        clients = jax.jit(algo.start_clients)(algo.init(jax.random.key(0)), jnp.arange(2))
+        steps = jax.jit(algo.local_steps).lower(clients, chunk).compile()
+        of_devices[devices] = steps(clients, chunk)
+    sums = re.findall(r"all-reduce(?:-start)?\(", steps.as_text())
+    assert sums, "no gradient is summed over the devices of a client"
+    pairs = zip(jax.tree.leaves(of_devices[1][0].params), jax.tree.leaves(of_devices[4][0].params), strict=True)
+    for one, four in pairs:
+        np.testing.assert_allclose(one, four, atol=1e-6)
+    np.testing.assert_allclose(of_devices[1][1].loss, of_devices[4][1].loss, rtol=1e-5)
+    assert of_devices[4][1].examples.sum(1).tolist() == [12, 5]
 
 
 def test_a_client_without_a_valid_example_stays_bit_identical():

@@ -214,6 +214,8 @@ def score(criterion, p, x, y):
     """One batch's scores."""
     if criterion == "magnitude":
         return {n: np.abs(p[n]) for n in p}
+    if criterion == "lamp":  # every weight against all of its leaf that are at least as large
+        return {n: np.vectorize(lambda v, n=n: v**2 / (p[n][np.abs(p[n]) >= abs(v)] ** 2).sum())(p[n]) for n in p}
     if criterion == "synflow":  # R = sum(1 |w| |v|) + |b|: |w_ij| |v_j|, |v_j| sum_i |w_ij|, |b|
         w, v = np.abs(p["w"]), np.abs(p["v"])
         return {"b": np.abs(p["b"]), "v": w.sum(0)[:, None] * v, "w": w * v.T}

@@ -29,7 +29,7 @@ def network():
     return flat_cnn(SHAPE, widths=(3, 4), poolings=1, output_mean=62.0, output_scale=10.0)
 
 
-def algorithm(schedule, placement="server", rate=1e-2, devices=1):
+def algorithm(schedule, placement="server", rate=1e-2, devices=1, **changes):
     rule = Pruning(CRITERIA["magnitude"], global_, schedule)
     recipe = Recipe(
         network(),
@@ -40,6 +40,7 @@ def algorithm(schedule, placement="server", rate=1e-2, devices=1):
         hooks=(HOOKS[placement](rule),),
         num_clients=3,
         devices=devices,
+        **changes,
     )
     return build_algorithm(recipe)
 
@@ -59,7 +60,7 @@ def experiment(
         federation=federation(),
         cohorts=Cohorts(cohort_size, solo_rounds),
         batching=Batching(batch_size=3, epochs=epochs),
-        execution=Execution(4, num_parallel, devices=1, resident=resident, eval_batch=5),
+        execution=Execution(4, num_parallel, devices, resident, eval_batch=5),
         output=Output(every, 3, tensorboard),
         messages=MessageSettings(mode),
         multiply_adds=np.ones(6),

@@ -3,6 +3,7 @@
 import json
 import shutil
 import threading
+from functools import partial
 
 import jax
 import numpy as np
@@ -12,7 +13,7 @@ from fedsparse_jax.communication import MessageSettings
 from fedsparse_jax.core import tree
 from fedsparse_jax.core.errors import UsageError
 from fedsparse_jax.reporting.report import write_report
-from fedsparse_jax.runs import Output, checkpoint, loop, metrics_log, read_records, run_experiment
+from fedsparse_jax.runs import Batching, Output, checkpoint, loop, metrics_log, read_records, run_experiment
 from fedsparse_jax.runs.checkpoint import open_manager, state_digest
 from fedsparse_jax.runs.round import train_clients
 from fedsparse_jax.sparsity import paced, step_wise
@@ -214,14 +215,16 @@ def test_in_groups_the_largest_clients_come_first_and_padding_is_reported(tmp_pa
 
 
 @pytest.mark.slow
-def test_two_devices_give_what_one_gives(tmp_path):
-    with_1 = run_experiment(toy_federation.experiment(), tmp_path / "1", print_fn=QUIET)
+@pytest.mark.parametrize("devices", [2, 4])  # of a cohort of two: one each, and two each that share batches of four
+def test_several_devices_give_what_one_gives(tmp_path, devices):
+    experiment = partial(toy_federation.experiment, batching=Batching(batch_size=4, epochs=2))
+    with_1 = run_experiment(experiment(), tmp_path / "1", print_fn=QUIET)
     with pytest.raises(Killed):
-        run_experiment(toy_federation.experiment(devices=2), tmp_path / "2", print_fn=stop_after(2))
-    with_2 = run_experiment(toy_federation.experiment(devices=2), tmp_path / "2", print_fn=QUIET)
-    states = [jax.tree.map(np.asarray, final_state(tmp_path / name).params) for name in ("1", "2")]
+        run_experiment(experiment(devices=devices), tmp_path / "n", print_fn=stop_after(2))
+    with_n = run_experiment(experiment(devices=devices), tmp_path / "n", print_fn=QUIET)
+    states = [jax.tree.map(np.asarray, final_state(tmp_path / name).params) for name in ("1", "n")]
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), *states)
-    assert [record.density for record in with_1] == [record.density for record in with_2]
+    assert [record.density for record in with_1] == [record.density for record in with_n]
 
 
 def test_streamed_data_give_the_same_numbers(tmp_path):

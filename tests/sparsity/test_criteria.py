@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from fedsparse_jax.core import losses
 from fedsparse_jax.core.types import Chunk
 from fedsparse_jax.federated.client_step import make_objective
-from fedsparse_jax.sparsity import criteria
+from fedsparse_jax.sparsity import criteria, scopes
 from tests.helpers import numpy_reference
 
 # y = w x with w = 3, x = 2, target 4: error 2, gradient 2 * 2 * 2 = 8, Hessian 2 * x^2 = 8.
@@ -23,6 +23,7 @@ BATCH = Chunk(jnp.array([[2.0]]), jnp.array([4.0]), jnp.ones(1, bool))
     ("name", "expected"),
     [
         ("magnitude", 3.0),
+        ("lamp", 1.0),  # the largest weight of its leaf
         ("snip", 3 * 8.0),
         ("salient_grads", 3 * 8.0),
         ("grasp", 3 * 8 * 8.0),
@@ -49,7 +50,7 @@ def two_layers(p, x):
     return (x @ p["w"] @ p["v"])[:, 0] + p["b"][0]
 
 
-@pytest.mark.parametrize("name", ["magnitude", "snip", "grasp", "synflow", "squared_gradient"])
+@pytest.mark.parametrize("name", ["magnitude", "lamp", "snip", "grasp", "synflow", "squared_gradient"])
 @settings(deadline=None, max_examples=25)
 @given(seed=st.integers(0, 2**31))
 def test_agrees_with_numpy(name, seed):
@@ -73,5 +74,18 @@ def test_only_criteria_that_differentiate_need_a_batch():
 
 
 def test_every_criterion_has_a_number_worked_by_hand():
-    named = {"magnitude", "snip", "salient_grads", "grasp", "synflow", "squared_gradient", "signed_gradient", "random"}
-    assert set(criteria.CRITERIA) == named
+    named = {"snip", "salient_grads", "grasp", "synflow", "squared_gradient", "signed_gradient", "random"}
+    assert set(criteria.CRITERIA) == named | {"magnitude", "lamp"}
+
+
+def test_lamp_by_hand_keeps_the_best_of_a_small_leaf():
+    """Squares 16, 9, 1, 0 over the sums of those at least as large: 16/16, 9/25, 1/26, 0."""
+    params = {"wide": jnp.array([[3.0, -4.0], [0.0, 1.0]]), "small": jnp.array([0.01, 0.02]), "empty": jnp.zeros(3)}
+    scores = criteria.lamp(params)
+    np.testing.assert_allclose(scores["wide"], [[9 / 25, 1.0], [0.0, 1 / 26]], rtol=1e-6)
+    np.testing.assert_allclose(scores["small"], [1 / 5, 1.0], rtol=1e-6)
+    assert scores["empty"].tolist() == [0, 0, 0]
+    dense = jax.tree.map(lambda leaf: jnp.ones(leaf.shape, bool), params)
+    kept = lambda score: scopes.global_(score(params), dense, 6 / 9, scopes.everything(params))["small"].tolist()
+    assert kept(criteria.magnitude) == [False, False]
+    assert kept(criteria.lamp) == [False, True]

@@ -11,6 +11,7 @@ What can be measured, and of what (--work):
   cohort                            a hundred clients a round, of ever more                         clients
   select                            the exact threshold                                             weights
   messages                          encode and decode the paper's network at a density              0.05
+  encryption                        sums under encryption (extra "encryption"): bytes, seconds, errors paper,quickstart
   export                            models as files: bytes, a prediction, memory (made if missing)      a folder
   hosts                             rounds of a run shared by 1, 2 and 4 processes of this host     a config
   start                             first and second start of a run                                 a config

@@ -9,8 +9,12 @@ No method of the algebra is named here: what is worth sending follows from the m
 """
 
 from fedsparse_jax.communication.byte_reader import ByteReader, MessageError
+from fedsparse_jax.communication.encrypted import (
+    Keys, add_encrypted, decrypt, encrypt, make_keys, pack_votes, unpack_counts,
+)  # fmt: skip
 from fedsparse_jax.communication.message import (
-    Context, Update, decode, encode, encode_with_feedback, make_context, message_size, with_known_mask,
+    Context, Update, decode, encode, encode_with_feedback, make_context, message_size, place_weights, take_weights,
+    with_known_mask,
 )  # fmt: skip
 from fedsparse_jax.communication.transport import (
     MODES, ClientRecord, MessageSettings, SharedMasks, Traffic, measure_round, transmit,

@@ -116,12 +116,50 @@ def message_size(update: Update, context: Context) -> int:
     return HEADER_SIZE + sum(coding.size for coding in codings) + size_float32(joined) + DIGEST_SIZE
 
 
+def take_weights(update: Update, context: Context) -> np.ndarray:
+    """The kept weights of all leaves, in leaf order; errors as of `encode`.
+
+    Args:
+        update, context: as there.
+
+    Returns:
+        ``f32[n]``, as many as the masks keep.
+    """
+    return _joined(_chosen(update, context)[1])
+
+
+def place_weights(weights: np.ndarray, masks: Masks, context: Context) -> Params:
+    """The inverse of `take_weights`.
+
+    Args:
+        weights: ``[n]``.
+        masks: those of the update.
+        context: as there.
+
+    Raises:
+        MessageError: the masks do not fit the context, or keep another number of weights.
+    """
+    positions = [np.flatnonzero(leaf) for leaf in _flat(masks, context, np.bool_, "the mask of the weights")]
+    if len(weights) != sum(part.size for part in positions):
+        raise MessageError(f"There are {len(weights)} weights, but the mask keeps {sum(map(len, positions))}.")
+    return _placed(np.asarray(weights, np.float32), positions, context).params
+
+
 def _parts(update: Update, context: Context) -> tuple[np.ndarray, list[int], int, list[mask_codec.Coding]]:
     """The kept weights in leaf order, how many each leaf has, and how the mask is told."""
-    chosen = _flat(update.masks, context, np.bool_, "the mask of the update")
-    weights = _kept(_flat(update.params, context, np.float32, "the update"), chosen)
+    chosen, weights = _chosen(update, context)
     counts = [part.size for part in weights]
-    return np.concatenate([np.zeros(0, np.float32), *weights]), counts, *_code_mask(chosen, counts, context)
+    return _joined(weights), counts, *_code_mask(chosen, counts, context)
+
+
+def _chosen(update: Update, context: Context) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """The mask and the kept weights of each leaf."""
+    chosen = _flat(update.masks, context, np.bool_, "the mask of the update")
+    return chosen, _kept(_flat(update.params, context, np.float32, "the update"), chosen)
+
+
+def _joined(weights: list[np.ndarray]) -> np.ndarray:
+    return np.concatenate([np.zeros(0, np.float32), *weights])
 
 
 def _member(registry, name: str, key: str):
@@ -209,6 +247,11 @@ def _decode(message: memoryview, context: Context, finite: str) -> Update:
     body.end()
     if finite == "refuse" and not np.isfinite(joined).all():
         raise MessageError("A weight in the message is not a finite number, which was to be refused.")
+    return _placed(joined, positions, context)
+
+
+def _placed(joined: np.ndarray, positions: list[np.ndarray], context: Context) -> Update:
+    """Each weight at its position, +0 and pruned elsewhere."""
     params, masks, at = [], [], 0
     for shape, where in zip(context.shapes, positions, strict=True):
         leaf, mask = np.zeros(math.prod(shape), np.float32), np.zeros(math.prod(shape), np.bool_)

@@ -34,6 +34,11 @@ from fedsparse_jax.deploy.flare import (
 from fedsparse_jax.deploy.own_scans import check_decided, shared_config
 
 ALLOWED = "class_allow_list"  # key of a kit's resources.json
+RIGHTS = (  # that NVFlare's policies give
+    *("submit_job", "clone_job", "manage_job", "download_job", "view", "operate", "server-predeployed-flwr"),
+    *("shell_commands", "byoc"),
+)
+FORBIDDEN = ("byoc", "shell_commands")  # code in jobs, and reading files of a kit
 _CACHE_SETTINGS = (
     "jax_compilation_cache_dir",
     "jax_persistent_cache_min_compile_time_secs",
@@ -177,6 +182,8 @@ def _end_with(parent: int) -> None:
 def prepare_kit(kit: Path, own: Mapping[str, str]) -> str:
     """Makes a provisioned start-up kit ready: it learns where its scans lie, and which two classes a job may use.
 
+    A site also forbids jobs to bring code, and everybody to read files of its kit from outside.
+
     Args:
         kit: folder of a site's or of the server's kit, as ``nvflare provision`` wrote it.
         own: keys of the config that are this side's own, ``data.root`` among them.
@@ -198,7 +205,19 @@ def prepare_kit(kit: Path, own: Mapping[str, str]) -> str:
     known.extend(one for one in _classes() if one not in known)
     write_json(resources, allowed)
     write_json(local / OWN_FILE, {name: dict(own)})
+    if at_site.exists():
+        _forbid_code_and_files(local)
     return name
+
+
+def _forbid_code_and_files(local: Path) -> None:
+    """Writes the kit's policy, without the rights in ``FORBIDDEN`` of every role."""
+    own = local / "authorization.json"
+    policy = read_json(own if own.exists() else local / "authorization.json.default")
+    for role, rights in policy["permissions"].items():
+        each = dict.fromkeys(RIGHTS, rights) if isinstance(rights, str) else rights
+        policy["permissions"][role] = {**each, **dict.fromkeys(FORBIDDEN, "none")}
+    write_json(own, policy)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ them in turn and compares medians. scripts/benchmark.py prints the numbers in do
 import functools
 from collections.abc import Callable
 
-from benchmarks import exports, message_speed, peers, rounds, runs, selection
+from benchmarks import encryption, exports, message_speed, peers, rounds, runs, selection
 from benchmarks.timing import Alternatives, compare, timings_table
 from benchmarks.workloads import WORKLOADS, Workload
 from fedsparse_jax.core.errors import UsageError
@@ -61,6 +61,7 @@ BENCHMARKS: dict[str, tuple[Callable[[str], Alternatives], str]] = {  # and the 
     "cohort": (functools.partial(_on_count, runs.cohort), "10000"),
     "hosts": (runs.hosts, "configs/methods/fedavg.py:coarse"),
     "messages": (functools.partial(_on_density, message_speed.speed), "0.05"),
+    "encryption": (encryption.encryption, "paper,quickstart"),
     "export": (exports.exports, "runs/export_models"),
     "start": (runs.starts, "configs/quickstart.py"),
     "merge": (functools.partial(_on_workload, rounds.merge), "W"),

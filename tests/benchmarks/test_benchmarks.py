@@ -1,6 +1,7 @@
 """The benchmarks run and count; nothing is asserted about speed."""
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -34,10 +35,11 @@ def test_ratios_by_hand(monkeypatch):
 
 SMALL_RUN = "configs/methods/fedavg.py:digits+smoke"
 WORK = {"select": "1000", "messages": "0.05", "large": "0", "cohort": "1000", "hosts": SMALL_RUN}
+OWN_TESTS = ("peers", "export", "start", "encryption")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("what", [what for what in BENCHMARKS if what not in ("peers", "export", "start")])
+@pytest.mark.parametrize("what", [what for what in BENCHMARKS if what not in OWN_TESTS])
 def test_every_benchmark_runs(what):
     result = run_benchmark(what, WORK.get(what, "tiny"), repeats=1)
     assert len(result["rows"]) >= (1 if what == "large" else 2)
@@ -52,6 +54,7 @@ def test_every_benchmark_runs(what):
         (("select", "many", 1), "is a whole number"),
         (("messages", "dense", 1), "between 0 and 1"),
         (("round", "tiny", 0), "--repeats is 0"),
+        (("encryption", "tiny,W9", 1), "--work is 'tiny,W9': it must be some of paper, quickstart, tiny"),
     ],
 )
 def test_refusals(args, message):
@@ -143,6 +146,23 @@ def test_the_script(repository, tmp_path):
     assert json.loads((tmp_path / "x.json").read_text())["machine"]["devices"]
     bad = subprocess.run(command, **options)
     assert bad.returncode == 2 and "There is no benchmark ''" in bad.stderr
+
+
+def test_the_command_of_the_page_about_encryption_runs(repository):
+    pytest.importorskip("tenseal")
+    page = (repository / "docs/results/encryption.md").read_text()
+    (command,) = re.findall(r"^python (scripts/benchmark\.py encryption)$", page, re.MULTILINE)
+    small = [sys.executable, *command.split(), "--work=tiny", "--repeats=1"]
+    done = subprocess.run(small, capture_output=True, text=True, cwd=repository)
+    assert done.returncode == 0, done.stderr
+    lines = [line.strip("| ").split(" | ") for line in done.stdout.splitlines() if line.startswith("| ")]
+    assert lines[0] == re.findall(r"^\| (alternative \| seconds .*) \|$", page, re.MULTILINE)[0].split(" | ")
+    rows = {line[0]: dict(zip(lines[0], line)) for line in lines[2:]}
+    weights, votes = rows["tiny 95 %: encrypt"], rows["tiny 95 %, votes: encrypt"]
+    assert len(rows) == 3 * (4 + 3) and (weights["numbers"], votes["numbers"]) == ("12", "14")  # of 226, 1.2 times
+    assert int(weights["bytes encrypted"]) > 100 * int(weights["bytes plain"])  # a ciphertext, however few numbers
+    assert 0 < float(rows["tiny 95 %: decrypt"]["largest error"]) < 1e-6
+    assert rows["tiny 95 %, votes: decrypt"]["largest error"] == "0"
 
 
 def test_the_script_lists_every_benchmark(repository):

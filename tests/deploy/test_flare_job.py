@@ -53,12 +53,17 @@ def test_a_kit_learns_where_its_scans_lie_and_which_classes_a_job_may_use(tmp_pa
         (tmp_path / name).mkdir()
     (tmp_path / "startup/fed_client.json").write_text(json.dumps({"client": {"fqsn": "north"}}))
     (tmp_path / "local/resources.json.default").write_text(json.dumps({"class_allow_list": ["nvflare.x"]}))
+    policy = {"format_version": "1.0", "permissions": {"project_admin": "any", "member": {"view": "any"}}}
+    (tmp_path / "local/authorization.json.default").write_text(json.dumps(policy))
     for _ in range(2):  # the second time changes nothing
         assert flare_job.prepare_kit(tmp_path, {"data.root": "/scans"}) == "north"
     assert json.loads((tmp_path / "local/fedsparse_jax.json").read_text()) == {"north": {"data.root": "/scans"}}
     assert json.loads((tmp_path / "local/resources.json").read_text())["class_allow_list"] == [
         "nvflare.x", "fedsparse_jax.deploy.flare.RoundsController", "fedsparse_jax.deploy.flare.SiteExecutor",
     ]  # fmt: skip
+    roles = json.loads((tmp_path / "local/authorization.json").read_text())["permissions"]
+    assert roles["project_admin"]["submit_job"] == "any" and roles["member"]["view"] == "any"
+    assert all(role["byoc"] == role["shell_commands"] == "none" for role in roles.values())
     with pytest.raises(UsageError, match="is no start-up kit of a site or server"):
         flare_job.prepare_kit(tmp_path / "local", {})
 

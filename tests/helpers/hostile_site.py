@@ -47,3 +47,12 @@ class HostileExecutor(SiteExecutor):
         pid = self._process._process.pid
         os.kill(pid, signal.SIGSTOP)
         threading.Timer(0.5, os.kill, (pid, signal.SIGKILL)).start()
+
+
+class DyingExecutor(HostileExecutor):
+    """Its site 2 dies in round 2 and comes back; all else is honest."""
+
+    def execute(self, task_name, shareable, fl_ctx, abort_signal):
+        if task_name == "train" and (fl_ctx.get_identity_name(), unseal(shareable["bytes"]).round) == ("site-2", 2):
+            self._die_with_the_order()
+        return SiteExecutor.execute(self, task_name, shareable, fl_ctx, abort_signal)

@@ -31,6 +31,7 @@ except ImportError:  # said by `require_flower`; the module can be read without
     ConfigRecord = Context = Message = RecordDict = ClientApp = Grid = ServerApp = Any
 
 OUTCOME = "outcome.json"  # in the server's Flower folder: how its last run has ended
+CONSOLE = "console.txt"  # in each side's: what it has said, which Flower may show nobody
 JOIN, WELCOME, TRAIN = "query.join", "query.welcome", "train"  # types of Flower's messages
 _PAYLOAD, _BYTES, _MEMORY = "fedsparse_jax", "bytes", "memory"  # keys of what they carry, and of what a site keeps
 _PAUSE = 0.2  # seconds between two looks for replies
@@ -49,6 +50,12 @@ def require_flower() -> None:
 def flower_folder() -> Path:
     """Where Flower keeps its files on this side, and where the side's own settings lie."""
     return Path(os.environ.get("FLWR_HOME") or "~/.flwr").expanduser()
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+    with (flower_folder() / CONSOLE).open("a") as console:
+        console.write(f"{line}\n")
 
 
 class FlowerSites:
@@ -177,19 +184,15 @@ def _play(grid: Grid, settings: Mapping[str, Any]) -> None:
     run_experiment(sites.server.experiment(), place, _say)
 
 
-def _say(line: str) -> None:
-    print(line, flush=True)
-
-
 def answer_message(message: Message, context: Context) -> Message:
     """At a site: the answer to any message; one without bytes where the site fails, since only its console says why."""
     content, names = RecordDict(), context.run_config["sites"].split(",")
     try:
         content[_PAYLOAD] = ConfigRecord({_BYTES: _answer(message, context, names)})
     except (UsageError, MessageError) as error:
-        print(f"{', '.join(_names_here(names)) or 'A site'}: {error}", flush=True)
+        _say(f"{', '.join(_names_here(names)) or 'A site'}: {error}")
     except Exception:  # Flower would tell the server its words, which may be private
-        traceback.print_exc()
+        _say(traceback.format_exc())
     return Message(content, reply_to=message)
 
 
@@ -232,7 +235,8 @@ def _payload(message: Message) -> bytes | None:
 
 
 if ServerApp is not Any:
-    server_app, client_app = ServerApp(), ClientApp()
+    server_app = ServerApp()
+    client_app = ClientApp()
     server_app.main()(play)
     for register in (client_app.query("join"), client_app.query("welcome"), client_app.train()):
         register(answer_message)

@@ -14,14 +14,14 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from fedsparse_jax.config import override
 from fedsparse_jax.core.errors import UsageError
 from fedsparse_jax.core.files import read_json, write_json, write_whole
-from fedsparse_jax.deploy.flower import OUTCOME, require_flower
+from fedsparse_jax.deploy.flower import CONSOLE, OUTCOME, require_flower
 from fedsparse_jax.deploy.own_scans import check_decided, shared_config
 from fedsparse_jax.deploy.process_group import end_with_parent, run_as_group
 from fedsparse_jax.deploy.sides import OWN_FILE, SERVER, check_names, settings_on_this_machine
@@ -31,6 +31,7 @@ QUIET = {  # Flower's own switches
     "FLWR_DISABLE_UPDATE_CHECK": "1",
     "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
 }
+SITE_APP, SERVER_APP = "fedsparse_jax.deploy.flower:client_app", "fedsparse_jax.deploy.flower:server_app"
 CONNECTION = "server"  # what `flwr` calls the way to the server, in the server's Flower folder
 _APP = """# Written from a config of fedsparse_jax; it holds no code.
 [project]
@@ -43,8 +44,8 @@ license = "Apache-2.0"
 publisher = "fedsparse-jax"
 
 [tool.flwr.app.components]
-serverapp = "fedsparse_jax.deploy.flower:server_app"
-clientapp = "fedsparse_jax.deploy.flower:client_app"
+serverapp = "{server_app}"
+clientapp = "{site_app}"
 
 [tool.flwr.app.config]
 """
@@ -59,9 +60,9 @@ export JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES=0
 _SUPERLINK = """exec flower-superlink --host 0.0.0.0 --port {port} --enable-supernode-auth \\
     --ssl-ca-certfile server.crt --ssl-certfile server.crt --ssl-keyfile server.key --database state.db
 """
-_SUPERNODE = """port=$(python -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+_SUPERNODE = """free='import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
 exec flower-supernode --superlink {address} --root-certificates server.crt --auth-supernode-private-key key \\
-    --host 127.0.0.1 --port "$port"
+    --host 127.0.0.1 --port "$(python -c "$free")"
 """
 
 
@@ -93,7 +94,8 @@ def write_app(
     }
     app.mkdir(parents=True, exist_ok=True)
     lines = [f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in settings.items()]
-    write_whole(app / "pyproject.toml", _APP + "".join(lines))
+    head = _APP.format(server_app=SERVER_APP, site_app=SITE_APP)
+    write_whole(app / "pyproject.toml", head + "".join(lines))
 
 
 def simulate_by_flower(config: Any, sites: Sequence[Path], test: Path, workdir: Path, **timeouts: int) -> None:
@@ -125,39 +127,41 @@ def simulate_by_flower(config: Any, sites: Sequence[Path], test: Path, workdir: 
 
 
 def _simulate(place: str, *names: str) -> None:
-    """Starts a SuperLink, a SuperNode for each site and the run; ends all of them, and itself, once the run has ended."""
+    """Starts a SuperLink, a SuperNode for each site, and the run; ends all, and itself, once the run has ended."""
     end_with_parent()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     beside, started = Path(place), list[subprocess.Popen]()
     link, *nodes = _free_ports(1 + len(names))
     address = f"127.0.0.1:{link}"
     _write_connection(beside / SERVER, f'address = "{address}"\ninsecure = true\n')
+    consoles = [(beside / side / CONSOLE).open("w+") for side in (SERVER, *names)]
 
-    def start(side: str, *words: str, **streams) -> subprocess.Popen:
+    def start(side: str, *words: str) -> subprocess.Popen:
         with (beside / f"{side}.log").open("a") as log:
-            process = subprocess.Popen(words, env=_surroundings(beside / side), **{"stderr": log, **streams})
-        started.append(process)
-        return process
+            started.append(subprocess.Popen(words, env=_surroundings(beside / side), stdout=log, stderr=log))
+        return started[-1]
 
     try:
-        vital = [
-            start(
-                SERVER,
-                *("flower-superlink", "--insecure", "--host", "127.0.0.1", "--port", str(link)),
-                *("--isolation", "process"),  # a SuperExec that it starts would leave this process group
-            )
-        ]
-        _await_port(link, vital[0])
-        vital.append(start(SERVER, "flower-superexec", "--insecure", "--runtime-api-address", address))
+        where = ("--host", "127.0.0.1", "--port", str(link))
+        alone = ("--isolation", "process")  # a SuperExec that it starts itself would leave this process group
+        superlink = start(SERVER, "flower-superlink", "--insecure", *where, *alone)
+        _await_port(link, superlink)
+        superexec = start(SERVER, "flower-superexec", "--insecure", "--runtime-api-address", address)
         for name, port in zip(names, nodes, strict=True):
-            words = ("--insecure", "--superlink", address, "--host", "127.0.0.1", "--port", str(port))
-            start(name, "flower-supernode", *words)
-        log = (beside / f"{SERVER}.log").open("a")
-        run = start(SERVER, "flwr", "run", str(beside / "app"), CONNECTION, "--stream", stdout=log)
-        while run.poll() is None and all(process.poll() is None for process in vital):
+            where = ("--superlink", address, "--host", "127.0.0.1", "--port", str(port))
+            start(name, "flower-supernode", "--insecure", *where)
+        run = start(SERVER, "flwr", "run", str(beside / "app"), CONNECTION, "--stream")
+        while all(process.poll() is None for process in (superlink, superexec, run)):
+            _show(consoles)
             time.sleep(0.2)
+        _show(consoles)
     finally:
         _stop(started)
+
+
+def _show(consoles: Sequence[IO[str]]) -> None:
+    """Prints what the sides have said since they were last looked at."""
+    print("".join(console.read() for console in consoles), end="", flush=True)
 
 
 def prepare_folder(folder: Path, name: str, own: Mapping[str, str], address: str, certificate: Path) -> None:

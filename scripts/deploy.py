@@ -8,6 +8,7 @@ docs/how-to/deploy.md leads from the first line to provisioned start-up kits wit
 docs/how-to/deploy_flower.md does so with --engine=flower.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 from absl import flags
@@ -31,11 +32,16 @@ JOIN_TIMEOUT = flags.DEFINE_integer("join_timeout", 3600, "Seconds that a site h
 def main():
     from fedsparse_jax.core.errors import UsageError
 
+    write_job: Callable
+    simulate_sites: Callable
     if ENGINE.value == "flower":
-        from fedsparse_jax.deploy.flower_job import simulate_by_flower as simulate_sites
-        from fedsparse_jax.deploy.flower_job import write_app as write_job
+        from fedsparse_jax.deploy import flower_job
+
+        write_job, simulate_sites = flower_job.write_app, flower_job.simulate_by_flower
     else:
-        from fedsparse_jax.deploy.flare_job import simulate_sites, write_job
+        from fedsparse_jax.deploy import flare_job
+
+        write_job, simulate_sites = flare_job.write_job, flare_job.simulate_sites
     cli.cache_compilations()
     config = CONFIG.value
     timeouts = dict(round_timeout=ROUND_TIMEOUT.value, join_timeout=JOIN_TIMEOUT.value)

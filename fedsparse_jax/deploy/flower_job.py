@@ -142,14 +142,13 @@ def _simulate(place: str, *names: str) -> None:
         return started[-1]
 
     try:
-        where = ("--host", "127.0.0.1", "--port", str(link))
+        here = ("--insecure", "--host", "127.0.0.1", "--port")
         alone = ("--isolation", "process")  # a SuperExec that it starts itself would leave this process group
-        superlink = start(SERVER, "flower-superlink", "--insecure", *where, *alone)
+        superlink = start(SERVER, "flower-superlink", *here, str(link), *alone)
         _await_port(link, superlink)
         superexec = start(SERVER, "flower-superexec", "--insecure", "--runtime-api-address", address)
         for name, port in zip(names, nodes, strict=True):
-            where = ("--superlink", address, "--host", "127.0.0.1", "--port", str(port))
-            start(name, "flower-supernode", "--insecure", *where)
+            start(name, "flower-supernode", *here, str(port), "--superlink", address)
         run = start(SERVER, "flwr", "run", str(beside / "app"), CONNECTION, "--stream")
         while all(process.poll() is None for process in (superlink, superexec, run)):
             _show(consoles)

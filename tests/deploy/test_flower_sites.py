@@ -80,6 +80,7 @@ def federation(experiment, monkeypatch):
     return flower.FlowerSites(grid, NAMES, experiment, told.append), grid, told, node
 
 
+@pytest.mark.slow
 def test_sites_that_forget_all_but_their_memory_send_what_simulated_ones_do(experiment, federation, tmp_path):
     sites, *_ = federation
     sites.await_all(60)

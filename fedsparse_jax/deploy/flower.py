@@ -32,7 +32,7 @@ except ImportError:  # said by `require_flower`; the module can be read without
 
 OUTCOME = "outcome.json"  # in the server's Flower folder: how its last run has ended
 CONSOLE = "console.txt"  # in each side's: what it has said, which Flower may show nobody
-JOIN, WELCOME, TRAIN = "query.join", "query.welcome", "train"  # types of Flower's messages
+_JOIN, _WELCOME, _TRAIN = "query.join", "query.welcome", "train"  # types of Flower's messages
 _PAYLOAD, _BYTES, _MEMORY = "fedsparse_jax", "bytes", "memory"  # keys of what they carry, and of what a site keeps
 _PAUSE = 0.2  # seconds between two looks for replies
 
@@ -93,12 +93,12 @@ class FlowerSites:
 
         Nodes that are new join meanwhile, and are sent the next order: a site that was started again comes back.
         """
-        end, alive = time.monotonic() + seconds, set(self._grid.get_node_ids())
         self._asked = set(self._nodes.values()) | set(self._joining.values())
-        waiting: dict[str, int] = {}
+        self._await_any(orders, seconds)
+        end, alive, waiting = time.monotonic() + seconds, set(self._grid.get_node_ids()), dict[str, int]()
         for site, order in orders.items():
             if self._nodes.get(site) in alive:
-                waiting |= dict.fromkeys(self._send(TRAIN, self._nodes[site], order, seconds), site)
+                waiting |= dict.fromkeys(self._send(_TRAIN, self._nodes[site], order, seconds), site)
             else:
                 self._say(f"Site {site} ({self._names[site]}) is not connected.")
         while waiting and time.monotonic() < end:
@@ -112,16 +112,24 @@ class FlowerSites:
         for site in waiting.values():
             self._say(f"Site {site} ({self._names[site]}) has not answered in time, or is gone.")
 
+    def _await_any(self, sites: Iterable[int], seconds: float) -> None:
+        """Returns once one of some sites is connected, since a round without any would change nothing."""
+        end = time.monotonic() + seconds
+        connected = lambda: {self._nodes.get(site) for site in sites} & set(self._grid.get_node_ids())
+        while not connected() and time.monotonic() < end:
+            self._welcome_new(seconds)
+            time.sleep(_PAUSE)
+
     def _welcome_new(self, seconds: float) -> None:
         """Asks new nodes who they are, and hears what those say that were asked before."""
         for node in set(self._grid.get_node_ids()) - self._asked:
             self._asked.add(node)
-            self._joining |= dict.fromkeys(self._send(JOIN, node, b"", seconds), node)
+            self._joining |= dict.fromkeys(self._send(_JOIN, node, b"", seconds), node)
         for node, hello in self._replies(self._joining):
             if hello is None:
                 self._say("A node cannot say which site it is; its console says why.")
             elif refusal := self._welcome(node, hello):
-                self._send(WELCOME, node, refusal, seconds)
+                self._send(_WELCOME, node, refusal, seconds)
 
     def _welcome(self, node: int, hello: bytes) -> bytes | None:
         """Takes a node as the site that it says it is; returns what it is told where it is refused."""
@@ -199,9 +207,9 @@ def answer_message(message: Message, context: Context) -> Message:
 def _answer(message: Message, context: Context, names: list[str]) -> bytes:
     kind, payload, kept = message.metadata.message_type, _payload(message) or b"", context.state
     client = _make_client(json.loads(context.run_config["experiment"]), names)
-    if kind == JOIN:
+    if kind == _JOIN:
         return client.hello()
-    if kind == WELCOME:
+    if kind == _WELCOME:
         client.read_welcome(payload)
         return b""
     if _MEMORY in kept:

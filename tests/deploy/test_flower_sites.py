@@ -62,7 +62,7 @@ def federation(experiment, monkeypatch):
 
         def answer(kind, payload):  # a new process for each message, which gets what the last one kept
             client = SiteClient(part_of_site(experiment, site), site, name)
-            if kind == flower.JOIN:
+            if kind == flower._JOIN:
                 return client.hello()
             if memory:
                 client.remember(memory[-1])
@@ -123,3 +123,12 @@ def test_a_round_names_who_is_gone_silent_or_fails_and_hears_who_comes_back(fede
     assert sites._nodes[0] == 20 and any(line.startswith("Site 0 (north) is back: ") for line in told)
     grid.nodes[20] = lambda kind, payload: payload
     assert list(sites.ask({0: b"order"}, 1)) == [(0, b"order")]
+
+
+def test_a_round_awaits_somebody_where_nobody_is_there(federation, monkeypatch):
+    sites, grid, _, node = federation
+    sites.await_all(60)
+    back, grid.nodes = node(0, "north"), {}
+    returning = lambda kind, payload: back(kind, payload) if kind == flower._JOIN else payload
+    monkeypatch.setattr(flower.time, "sleep", lambda seconds: grid.nodes.update({20: returning}))
+    assert list(sites.ask({0: b"order", 1: b"order"}, 60)) == [(0, b"order")]

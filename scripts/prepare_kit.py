@@ -22,7 +22,7 @@ KIT = flags.DEFINE_string(
 ROOT = flags.DEFINE_string("root", None, "BIDS folder, or CSV/TSV/Excel file, of the scans.", required=True)
 NAME = flags.DEFINE_string("name", "", "With Flower: name of the site, or 'server'.")
 SERVER = flags.DEFINE_string("server", "", "With Flower: HOST:PORT by which the sites reach the server.")
-CERTIFICATE = flags.DEFINE_string("certificate", "", "With Flower: the server's certificate.")
+CERTIFICATE = flags.DEFINE_string("certificate", "server.crt", "With Flower: file of the server's certificate.")
 cli.keys_flag("KEY=VALUE of this side's own keys of the config; --data.KEY=VALUE is the same.")
 
 

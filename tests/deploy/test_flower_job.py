@@ -3,6 +3,7 @@
 import importlib
 import json
 import tomllib
+from typing import Any
 
 import pytest
 
@@ -31,6 +32,12 @@ def test_what_an_app_names_is_there():
     for reference in (flower_job.SERVER_APP, flower_job.SITE_APP):
         module, _, name = reference.partition(":")
         assert hasattr(importlib.import_module(module), name)
+
+
+def test_where_flower_is_not_installed_the_extra_is_named(monkeypatch, tmp_path):
+    monkeypatch.setattr(flower, "ServerApp", Any)
+    with pytest.raises(UsageError, match=r"install the extra by: pip install -e '\.\[flower\]'"):
+        flower_job.simulate_by_flower(None, [], tmp_path, tmp_path / "run")
 
 
 @pytest.mark.parametrize("sites", [["north", "north"], ["a b", "c"], ["server", "c"], ["../a", "c"], ["a,b", "c"]])

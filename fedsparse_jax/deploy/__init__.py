@@ -2,7 +2,8 @@
 
 A `SiteClient` runs the client functions of the simulation on its own scans. A `Server` takes the place of
 `runs.round.exchange_models`, so that loop, aggregation, checkpoints and run folder are those of any run.
-Whatever carries the bytes (`Ask`) is an engine's business; none is imported here. NVIDIA FLARE is bound by `flare`.
+Whatever carries the bytes (`Ask`) is an engine's business; none is imported here. NVIDIA FLARE is bound by `flare`,
+and Flower by `flower`.
 """
 
 from fedsparse_jax.deploy.handshake import describe_experiment, differing_facts

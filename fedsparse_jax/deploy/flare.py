@@ -17,6 +17,7 @@ from fedsparse_jax.core.files import read_json, write_json
 from fedsparse_jax.deploy.handshake import read_hello
 from fedsparse_jax.deploy.own_scans import own_config, server_experiment
 from fedsparse_jax.deploy.server import Server
+from fedsparse_jax.deploy.sides import RUNS, SERVER, own_settings, run_folder
 from fedsparse_jax.deploy.site_process import JOIN, PLAY, WELCOME, SiteFailed, SiteProcess
 from fedsparse_jax.runs import run_experiment
 
@@ -30,10 +31,8 @@ try:
 except ImportError:  # said by `require_nvflare`; the module can be read without
     Controller = Executor = object
 
-OWN_FILE = "fedsparse_jax.json"  # in the folder ``local`` of a start-up kit: {name: {key of the config: value}}
 EXPERIMENT_FILE = "experiment.json"  # in a job, beside NVFlare's own
 OUTCOME_FILE = "fedsparse_jax.json"  # in the folder of a job that was run
-SERVER, RUNS = "server", "runs"
 _TASKS = {"join": JOIN, "welcome": WELCOME, "train": PLAY}
 _BYTES = "bytes"  # key of what a task, or a reply, carries
 
@@ -50,12 +49,6 @@ def require_nvflare() -> None:
     """
     if Controller is object:
         raise UsageError("Real sites need NVIDIA FLARE; install the extra by: pip install -e '.[nvflare]'.")
-
-
-def own_settings(workspace: Any, name: str) -> tuple[dict[str, Any], str]:
-    """``(what one side has set for itself, the file that says it)``."""
-    file = Path(workspace.get_site_config_dir()).resolve() / OWN_FILE
-    return dict(read_json(file).get(name, {})) if file.exists() else {}, str(file)
 
 
 class RoundsController(Controller):
@@ -99,10 +92,8 @@ class RoundsController(Controller):
             self.system_panic(problem, fl_ctx)
 
     def _play(self, abort_signal, fl_ctx, workspace, job: str) -> None:
-        own, where = own_settings(workspace, SERVER)
-        runs = Path(own.pop(RUNS, Path(workspace.get_root_dir()) / RUNS))
-        if Path(self._run_name).name != self._run_name:
-            raise UsageError(f"The run is called {self._run_name!r}; a name of a folder is needed, and no path.")
+        own, where = own_settings(Path(workspace.get_site_config_dir()), SERVER)
+        place = run_folder(own, Path(workspace.get_root_dir()) / RUNS, self._run_name)
         shared = read_json(Path(workspace.get_app_config_dir(job)) / EXPERIMENT_FILE)
         say = self.logger.info
 
@@ -112,7 +103,7 @@ class RoundsController(Controller):
         server = Server(server_experiment(own_config(shared, own, where)), ask, say)
         self._refuse_absent(fl_ctx)
         self._welcome(server, abort_signal, fl_ctx)
-        run_experiment(server.experiment(), runs.resolve() / self._run_name, say)
+        run_experiment(server.experiment(), place, say)
 
     def _refuse_absent(self, fl_ctx) -> None:
         there = {client.name for client in fl_ctx.get_engine().get_clients()}
@@ -215,7 +206,7 @@ class SiteExecutor(Executor):
     def _site(self, fl_ctx) -> SiteProcess:
         if self._process is None:
             name, workspace = fl_ctx.get_identity_name(), fl_ctx.get_engine().get_workspace()
-            own, where = own_settings(workspace, name)
+            own, where = own_settings(Path(workspace.get_site_config_dir()), name)
             shared = read_json(Path(workspace.get_app_config_dir(fl_ctx.get_job_id())) / EXPERIMENT_FILE)
             if name not in self._names:
                 raise UsageError(f"{name} is none of the sites of this job ({', '.join(self._names)}).")

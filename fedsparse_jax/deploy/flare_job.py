@@ -5,33 +5,18 @@ scans lie (`prepare_kit`).
 """
 
 import importlib
-import os
-import re
-import signal
-import subprocess
 import sys
-import threading
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
-
 from fedsparse_jax.config import override
 from fedsparse_jax.core.errors import UsageError
 from fedsparse_jax.core.files import read_json, write_json
-from fedsparse_jax.deploy.flare import (
-    EXPERIMENT_FILE,
-    OUTCOME_FILE,
-    OWN_FILE,
-    RUNS,
-    SERVER,
-    RoundsController,
-    SiteExecutor,
-    require_nvflare,
-)
+from fedsparse_jax.deploy.flare import EXPERIMENT_FILE, OUTCOME_FILE, RoundsController, SiteExecutor, require_nvflare
 from fedsparse_jax.deploy.own_scans import check_decided, shared_config
+from fedsparse_jax.deploy.process_group import end_with_parent, run_as_group
+from fedsparse_jax.deploy.sides import OWN_FILE, SERVER, check_names, settings_on_this_machine
 
 ALLOWED = "class_allow_list"  # key of a kit's resources.json
 RIGHTS = (  # that NVFlare's policies give
@@ -39,11 +24,6 @@ RIGHTS = (  # that NVFlare's policies give
     *("shell_commands", "byoc"),
 )
 FORBIDDEN = ("byoc", "shell_commands")  # code in jobs, and reading files of a kit
-_CACHE_SETTINGS = (
-    "jax_compilation_cache_dir",
-    "jax_persistent_cache_min_compile_time_secs",
-    "jax_persistent_cache_min_entry_size_bytes",
-)
 _LOG_TO_CONSOLE = {"class": "logging.StreamHandler", "formatter": "plain", "stream": "ext://sys.stdout"}
 _LOG_TO_FILE = {"class": "logging.FileHandler", "formatter": "timed", "filename": "log.txt"}
 _LOGGING = {  # of a simulation: the package on the console, everything in log.txt of each side
@@ -81,9 +61,7 @@ def write_job(
     Raises:
         UsageError: a name is impossible, or the config leaves open what nobody can decide then.
     """
-    for name in sites:
-        if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name) or list(sites).count(name) > 1 or name == SERVER:
-            raise UsageError(f"{name!r} cannot be the name of a site; give each its own, of letters and digits.")
+    check_names(sites)
     config = override(config, [("partition.num_clients", str(len(sites)))])
     check_decided(config)
     controller, executor = _classes()
@@ -123,60 +101,24 @@ def simulate_sites(config: Any, sites: Sequence[Path], test: Path, workdir: Path
     names, place = [f"site-{i}" for i in range(1, len(sites) + 1)], workdir.resolve()
     beside = place.with_name(f"{place.name}-nvflare")
     job, workspace = beside / "job", beside / "workspace"
-    for folder in (*sites, test):
-        if not folder.expanduser().exists():
-            raise UsageError(f"{folder}: there is no such folder; --sites and --test name those of scans.")
+    own = settings_on_this_machine(config, dict(zip(names, sites, strict=True)), test, workdir)
     write_job(config, names, job, place.name, **timeouts)
-    own = {name: _own_of(config, folder) for name, folder in zip([SERVER, *names], [test, *sites], strict=True)}
-    own[SERVER][RUNS] = str(place.parent)
     (workspace / "local").mkdir(parents=True, exist_ok=True)
     write_json(workspace / "local" / OWN_FILE, own)
     write_json(workspace / "local/log_config.json", _LOGGING)
     write_json(workspace / "local/resources.json", {"format_version": 2, ALLOWED: _classes()})
-    code = _run_simulator([str(job), str(workspace), ",".join(names)])
+    code = run_as_group("fedsparse_jax.deploy.flare_job", [str(job), str(workspace), ",".join(names)])
     outcome = workspace / SERVER / "simulate_job" / OUTCOME_FILE
     problem = read_json(outcome)["problem"] if outcome.exists() else f"NVFlare has ended with code {code}"
     if problem:
         raise UsageError(f"{problem.rstrip('.')}. (NVFlare's logs lie in {workspace}.)")
 
 
-def _own_of(config: Any, folder: Path) -> dict[str, str]:
-    place = folder.expanduser().resolve()
-    source = {"data.source": "table"} if place.is_file() and config.data.source != "table" else {}
-    cache = Path(config.data.cache_dir).expanduser().resolve()
-    return {**source, "data.root": str(place), "data.cache_dir": str(cache)}
-
-
-def _run_simulator(words: list[str]) -> int:
-    """Runs this file as a process group of its own, which ends with this process."""
-    settings = {name: getattr(jax.config, name) for name in _CACHE_SETTINGS}
-    cache = {name.upper(): str(value) for name, value in settings.items() if settings[_CACHE_SETTINGS[0]]}
-    modules = os.pathsep.join(filter(None, [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")]))
-    command = [sys.executable, "-m", "fedsparse_jax.deploy.flare_job", *words]
-    process = subprocess.Popen(command, start_new_session=True, env={**os.environ, **cache, "PYTHONPATH": modules})
-    try:
-        return process.wait()
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGTERM)
-            try:
-                process.wait(10)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
-
-
 def _simulate(job: str, workspace: str, names: str) -> int:
     runner = importlib.import_module("nvflare.private.fed.app.simulator.simulator_runner")
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    end_with_parent()
     simulator = runner.SimulatorRunner(job, workspace, clients=names, threads=names.count(",") + 1)
     return simulator.run() or 0
-
-
-def _end_with(parent: int) -> None:
-    """Ends the process group as soon as the process that started it is gone."""
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    os.killpg(os.getpgid(0), signal.SIGKILL)
 
 
 def prepare_kit(kit: Path, own: Mapping[str, str]) -> str:

@@ -1,5 +1,6 @@
 """A site: the client functions of the simulation on its own scans, bytes in and bytes out."""
 
+import io
 from typing import NamedTuple
 
 import jax
@@ -8,8 +9,15 @@ import numpy as np
 
 from fedsparse_jax.communication import ClientRecord, Context, MessageError, make_context
 from fedsparse_jax.communication import message as codec
-from fedsparse_jax.communication.transport import read_messages, rounding_seed, write_messages
+from fedsparse_jax.communication.transport import (
+    read_messages,
+    records_as_arrays,
+    records_of_arrays,
+    rounding_seed,
+    write_messages,
+)
 from fedsparse_jax.core.errors import UsageError
+from fedsparse_jax.core.files import npz_bytes
 from fedsparse_jax.core.types import Params, Payload, ServerState
 from fedsparse_jax.deploy.envelope import ORDER, UPDATE, WHOLE_PLEASE, Envelope, seal, unseal
 from fedsparse_jax.deploy.handshake import Hello, describe_experiment, digest_of_facts, read_welcome, write_hello
@@ -90,6 +98,20 @@ class SiteClient:
         received = read_messages(self._experiment.messages, context, messages)
         self._hold(round_, ClientRecord(received.masks, record.residual if record else None))
         return self._train(round_, received)
+
+    def memory(self) -> bytes:
+        """What the site keeps between rounds, for the process that takes over from this one."""
+        records = {place: held.record for place, held in enumerate(self._held)}
+        rounds = np.array([held.round for held in self._held], np.int64)
+        return npz_bytes({**records_as_arrays(records), "rounds": rounds})
+
+    def remember(self, memory: bytes) -> None:
+        """Takes over from a process that has ended; ``memory`` is what its `memory` was."""
+        with np.load(io.BytesIO(memory)) as stored:  # nothing is unpickled
+            arrays = dict(stored)
+        records = records_of_arrays(arrays, self._server.params)
+        for place, round_ in reversed([*enumerate(arrays["rounds"].tolist())]):
+            self._hold(round_, records[place])
 
     def _train(self, round_: int, received: Payload) -> bytes:
         params, masks = jax.tree.map(jnp.asarray, (received.params, received.masks))

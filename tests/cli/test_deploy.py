@@ -5,25 +5,22 @@ import re
 import shlex
 import shutil
 import signal
-import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
-import psutil
 import pytest
 
 from fedsparse_jax.config import experiment_from_config
 from fedsparse_jax.runs import read_records, run_experiment
 from tests.helpers import three_sites
 from tests.helpers.interrupted import QUIET
+from tests.helpers.started import PATIENCE, free_port, processes_of, wait_until
 
 pytest.importorskip("nvflare")
 pytestmark = pytest.mark.slow  # minutes, most of which NVFlare takes to start and to stop
 
 PAGE = Path(__file__).parents[2] / "docs/how-to/deploy.md"
-PATIENCE = 600  # seconds
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +62,7 @@ def test_a_run_of_processes_that_was_killed_goes_on_and_ends_where_the_simulatio
             break
     first.send_signal(signal.SIGKILL)  # the server and the sites end with it
     first.communicate()
-    _await(lambda: not _processes(str(tmp_path)), "the processes of a run that was killed do not end")
+    wait_until(lambda: not processes_of(str(tmp_path)), "the processes of a run that was killed do not end")
     again = start(Path(script).stem, *flags)
     told, errors = again.communicate(timeout=PATIENCE)
     assert again.returncode == 0, errors
@@ -77,7 +74,7 @@ def test_provisioned_kits_play_the_same_rounds(commands, simulated, surroundings
     project = tmp_path / "project.yml"
     shutil.copy("docs/examples/project.yml", project)
     for port in ("8002", "8003"):
-        project.write_text(project.read_text().replace(port, str(_free_port())))
+        project.write_text(project.read_text().replace(port, str(free_port())))
     bin_ = Path(sys.executable).parent
     env = surroundings["env"] | {"PATH": f"{bin_}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(PAGE.parents[2])}
     places = {"docs/examples/project.yml": str(project), "kits/": f"{tmp_path}/kits/", "kits ": f"{tmp_path}/kits "}
@@ -95,16 +92,16 @@ def test_provisioned_kits_play_the_same_rounds(commands, simulated, surroundings
             if "--workdir" in line:
                 continue
             if line.startswith("nvflare job submit"):
-                _await(
+                wait_until(
                     lambda: _joined(kits / "localhost/log.txt") == set(three_sites.NAMES), "no site joins the server"
                 )
             run(line)
             if "localhost/startup" in line:
-                _await((kits / "localhost/log.txt").exists, "the server does not start")
+                wait_until((kits / "localhost/log.txt").exists, "the server does not start")
         run_dir = kits / "localhost/runs/brain-age"
-        _await((run_dir / "quality.json").exists, "the job does not end")
+        wait_until((run_dir / "quality.json").exists, "the job does not end")
     finally:
-        for process in _processes(str(tmp_path)):
+        for process in processes_of(str(tmp_path)):
             process.kill()
     assert three_sites.distance(simulated, run_dir) <= 1e-5
     assert [record.left_out for record in read_records(run_dir)] == [{}] * 3
@@ -112,28 +109,3 @@ def test_provisioned_kits_play_the_same_rounds(commands, simulated, surroundings
 
 def _joined(log):
     return set(re.findall(r"New client (\w+)@", log.read_text()))
-
-
-def _await(done, problem):
-    end = time.monotonic() + PATIENCE
-    while not done():
-        assert time.monotonic() < end, problem
-        time.sleep(1)
-
-
-def _processes(place):
-    """Processes that this test has started, by the folder that they work in."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if process.pid != os.getpid() and place in " ".join([*process.cmdline(), process.cwd()]):
-                found.append(process)
-        except psutil.Error:
-            continue
-    return found
-
-
-def _free_port():
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]

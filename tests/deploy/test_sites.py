@@ -114,6 +114,26 @@ def test_sites_end_where_the_simulation_ends_and_send_the_bytes_that_it_counts(m
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("method", ["feddst", "int8"])
+def test_a_site_may_be_a_new_process_for_each_order_that_is_given_the_memory_of_the_last(method, tmp_path):
+    built = METHODS[method]()
+    simulated = run_experiment(built, tmp_path / "simulated", QUIET)
+    hospitals = Hospitals(built)
+
+    def takes_over(round_, site, reply):
+        memory, hospitals.sites[site] = hospitals.sites[site].memory(), SiteClient(part_of_site(built, site), site)
+        hospitals.sites[site].remember(memory)
+        return reply
+
+    hospitals.mangle = takes_over
+    deployed = hospitals.run(tmp_path / "deployed")
+    here, there = (final_state(built, tmp_path / name) for name in ("simulated", "deployed"))
+    assert distance(here.params, there.params) <= 1e-5
+    assert [(a.bytes_down, a.bytes_up) for a in simulated] == [(b.bytes_down, b.bytes_up) for b in deployed]
+    assert {unseal(data).kind for *_, data in hospitals.up} == {UPDATE}  # nobody asks for a whole mask
+
+
+@pytest.mark.slow
 def test_a_server_that_was_stopped_goes_on_with_the_same_sites_as_if_it_had_not_been(tmp_path):
     """It is set back to round 1 while the sites have played round 2, whose rounding errors they must forget."""
     whole = run_experiment(METHODS["int8"](), tmp_path / "whole", QUIET)

@@ -1,6 +1,7 @@
 """Shared by all tests: four host devices, and one compilation cache so that nothing compiles twice."""
 
 import ctypes
+import importlib.util
 import os
 import platform
 import tempfile
@@ -17,6 +18,7 @@ import pytest
 
 from fedsparse_jax.reporting import html, report
 
+collect_ignore = [] if importlib.util.find_spec("flwr") else ["helpers/hostile_flower_site.py"]  # needs an extra
 CACHE = Path(tempfile.gettempdir()) / f"fedsparse_jax-tests-{os.getuid()}"
 CACHE.mkdir(exist_ok=True)
 jax.config.update("jax_compilation_cache_dir", str(CACHE))

@@ -3,11 +3,12 @@
 python scripts/study.py --study=configs/studies/grid.py:headline --workdir=runs/headline
 
 The form ``headline`` asks whether pruning to 95 % costs accuracy: dense training and FedSparsify-Global, centralized
-and in four federations, five seeds each. These are 50 runs of one and a half to four minutes on two idle cores. Without
-it seven methods are trained at 80, 90, 95, 98 and 99 %, three seeds each: 465 runs, which is a day or more. A study
-goes on where it stopped, and takes from the file of another one the runs that both have (``--known``).
+and in four federations, five seeds each. These are 50 runs of one and a half to four minutes on two idle cores. The
+form ``scores`` asks whether weights are better scored by LAMP than by magnitude, at 95 and 98 %, with three seeds.
+Without them eight methods are trained at 80, 90, 95, 98 and 99 %, three seeds each: 540 runs, which is a day or more.
+A study goes on where it stopped, and takes from the file of another one the runs that both have (``--known``).
 
-Behind the file name forms may stand, joined by ``+``: ``headline``; ``dense``, nothing that is pruned; environments
+Behind the file name forms may stand, joined by ``+``: ``headline``; ``scores``; ``dense``, no pruning; environments
 (``centralized``, ``uniform_iid``, ``skewed_iid``, ``uniform_noniid``, ``skewed_noniid``); a sparsity in percent;
 ``smoke``, two cells of seconds.
 """
@@ -26,12 +27,14 @@ PACED = ["pruning.schedule.name=paced"]  # one setting for all environments
 TRAINED_HEAD = ["model.zero_head=False"]  # criteria that look before any training see nothing behind a head of zeros
 METHODS = {
     "Global, paced": ("fedsparsify_global", "", PACED),
+    "Global by LAMP, paced": ("fedsparsify_global", "", [*PACED, "pruning.criterion=lamp"]),
     "Local, paced": ("fedsparsify_local", "", PACED),
     "one shot, tuned": ("one_shot", "tuned", ["pruning.schedule.at=16"]),
     "Random, paced": ("random_pruning", "", PACED),
     "SNIP": ("snip", "", TRAINED_HEAD),
     "FedDST": ("feddst", "", TRAINED_HEAD),
 }
+SCORES = ("Global, paced", "Global by LAMP, paced")
 SPARSITIES = ("80", "90", "95", "98", "99")
 MEASURES = ("simple", "errors", "gap", "saliency", "mask")
 
@@ -50,10 +53,12 @@ def cells_of(environment: str, methods, percents, seeds, smoke: bool) -> list[Gr
 
 
 def get_study(forms=""):
-    asked, number = parse_forms(forms, "smoke", "headline", "dense", *ENVIRONMENTS, percent=True)
-    headline, smoke = "headline" in asked, "smoke" in asked
-    percents = (f"{number:g}",) if number is not None else ("95",) if headline or smoke else SPARSITIES
-    methods = () if "dense" in asked else ("Global, paced",) if headline or smoke else tuple(METHODS)
+    asked, number = parse_forms(forms, "smoke", "headline", "scores", "dense", *ENVIRONMENTS, percent=True)
+    headline, scores, smoke = (form in asked for form in ("headline", "scores", "smoke"))
+    usual = ("95", "98") if scores else ("95",) if headline or smoke else SPARSITIES
+    percents = usual if number is None else (f"{number:g}",)
+    named = SCORES if scores else SCORES[:1] if headline or smoke else tuple(METHODS)
+    methods = () if "dense" in asked else named
     environments = [name for name in ENVIRONMENTS if name in asked] or (["uniform_noniid"] if smoke else ENVIRONMENTS)
     seeds = (1, 2, 3, 4, 5) if headline else (1, 2, 3)
     cells = [cell for name in environments for cell in cells_of(name, methods, percents, seeds, smoke)]

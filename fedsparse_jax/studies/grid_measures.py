@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fedsparse_jax.core.tasks import Task
+from fedsparse_jax.runs.series import headline_series
 from fedsparse_jax.studies.grid import Run
 from fedsparse_jax.studies.grid_tables import Row, excess_over_all
 from fedsparse_jax.studies.intervals import mean_with_interval
@@ -31,6 +32,7 @@ def measure_tables(rows: Sequence[Row], task: Task) -> list[NamedTable]:
     """The tables of the measures that the runs have."""
     found = [
         _over_all(rows, task),
+        _of_best_rounds(rows, task),
         _of_simple_predictors(rows, task),
         *(_of_groups(rows, task, kind) for kind in ("decade", "sex")),
     ]
@@ -55,6 +57,37 @@ def _over_all(rows: Sequence[Row], task: Task) -> NamedTable:
     )
     head = list(lines[0]) if lines else []
     return NamedTable(f"Over every {axis}", about, head, [list(line.values()) for line in lines])
+
+
+def _of_best_rounds(rows: Sequence[Row], task: Task) -> NamedTable:
+    """Whether a model was better before the end: overfitting, which the last round's error does not tell."""
+    best, scale = (np.nanargmin, 1) if task.lower_is_better else (np.nanargmax, 100)
+    cells = []
+    for row in rows:
+        found = []
+        for run in row.runs:
+            final = [record for record in run.records if record.sparsity == run.records[-1].sparsity]
+            measured = scale * headline_series(final, task)
+            if len(final) > 1 and not np.isnan(measured).all():
+                where = int(best(measured))
+                found.append((final[0].round, final[where].round, measured[where], measured[-1], final[-1].train_loss))
+        if not found:
+            continue
+        began, at, lowest, last, loss = np.array(found, float).T
+        digits = task.digits if task.lower_is_better else 1
+        line = {
+            "final sparsity from round": f"{began.mean():.1f}",
+            f"best test {task.label} from there on": mean_with_interval(lowest, digits),
+            "in round": f"{at.mean():.1f}",
+            "in the last round": mean_with_interval(last, digits),
+            "training loss there": f"{loss.mean():.1f}",
+        }
+        cells.append((row, line))
+    about = (
+        "The best of the rounds at the final sparsity, on the test set itself. It is no result, since nobody may choose"
+        " a round by it, but where it is far better than the last round's, the model has overfitted since."
+    )
+    return _table("Before the last round", about, cells)
 
 
 def _of_simple_predictors(rows: Sequence[Row], task: Task) -> NamedTable:
@@ -94,7 +127,8 @@ def _of_groups(rows: Sequence[Row], task: Task, kind: str) -> NamedTable:
             line[name] = mean_with_interval(np.array([one[name]["mae"] for one in by_seed.values()]), task.digits)
             if len(shared) > 1 and row.cell.labels != row.reference_labels:
                 worse = np.array([by_seed[seed][name]["mae"] - compared[seed][name]["mae"] for seed in shared])
-                line[name] += f" ({mean_with_interval(worse, task.digits)})"
+                signed = mean_with_interval(worse, task.digits, "+")
+                line[name] += f" ({signed})"
         cells.append((row, line))
     about = (
         f"Mean absolute error{task.unit and f' ({task.unit.strip()})'} by {kind} with its 95 % interval over the "

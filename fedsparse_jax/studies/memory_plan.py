@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
-from ml_collections import ConfigDict
 
 from fedsparse_jax.config.network import algorithm_from_config, model_from_config
 from fedsparse_jax.config.overrides import override
@@ -20,9 +19,9 @@ from fedsparse_jax.models import MODELS
 from fedsparse_jax.reporting.markdown import markdown_table
 from fedsparse_jax.runs.round import jit_algorithm
 
-CARDS = (16, 40, 80)  # GB
-CLIENTS = {"one after another": "scan", "two at a time": "2", "all at once": "vmap"}
-PRECISIONS = {
+_CARDS = (16, 40, 80)  # GB
+_WAYS = {"one after another": "scan", "two at a time": "2", "all at once": "vmap"}
+_PRECISIONS = {
     "float32": {},
     "bfloat16": {"precision": "bfloat16"},
     "float32, recomputed": {"model.remat": "True"},
@@ -42,7 +41,7 @@ class MemoryPlan(NamedTuple):
         return self.arguments + self.working
 
 
-def plan_local_steps(config: ConfigDict) -> MemoryPlan:
+def plan_local_steps(config: Any) -> MemoryPlan:
     """What a chunk of local steps of a round needs, with all clients of the cohort on one device.
 
     Raises:
@@ -67,13 +66,13 @@ def plan_local_steps(config: ConfigDict) -> MemoryPlan:
     return MemoryPlan(planned.argument_size_in_bytes, planned.temp_size_in_bytes)
 
 
-def plans(config: ConfigDict) -> Iterator[tuple[str, str, MemoryPlan]]:
+def plans(config: Any) -> Iterator[tuple[str, str, MemoryPlan]]:
     """``(how clients are executed, precision, plan)`` for every way; activations are computed again only where the
     network knows how.
     """
     recomputes = "remat" in inspect.signature(MODELS[config.model.name]).parameters
-    for clients, client_map in CLIENTS.items():
-        for precision, settings in PRECISIONS.items():
+    for clients, client_map in _WAYS.items():
+        for precision, settings in _PRECISIONS.items():
             if "model.remat" in settings and not recomputes:
                 continue
             changed = override(config, {"execution.client_map": client_map, **settings}.items())
@@ -83,10 +82,10 @@ def plans(config: ConfigDict) -> Iterator[tuple[str, str, MemoryPlan]]:
 def plan_table(found: Sequence[tuple[str, str, MemoryPlan]]) -> str:
     """The plans in GB, and on which cards they fit, as Markdown."""
     gigabytes = lambda number: f"{number / 1e9:.2f}"
-    fits = lambda planned: ["yes" if planned.total < card * 1e9 else "no" for card in CARDS]
+    fits = lambda planned: ["yes" if planned.total < card * 1e9 else "no" for card in _CARDS]
     rows = (
         [clients, precision, *map(gigabytes, (planned.arguments, planned.working, planned.total)), *fits(planned)]
         for clients, precision, planned in found
     )
     heads = ["clients", "precision", "models and batches (GB)", "working (GB)", "together (GB)"]
-    return markdown_table([*heads, *(f"fits {card} GB" for card in CARDS)], rows)
+    return markdown_table([*heads, *(f"fits {card} GB" for card in _CARDS)], rows)

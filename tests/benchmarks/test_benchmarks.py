@@ -165,6 +165,16 @@ def test_the_command_of_the_page_about_encryption_runs(repository):
     assert rows["tiny 95 %, votes: decrypt"]["largest error"] == "0"
 
 
+def test_the_page_for_a_gpu_prints_every_figure_of_the_performance_page(repository):
+    typed = {}
+    for page in ("results/performance", "gpu"):
+        text = (repository / f"docs/{page}.md").read_text(encoding="utf-8")
+        lines = re.findall(r"^python scripts/benchmark.py (\w+)(?: --work=(\w+))? --repeats=\d+$", text, re.MULTILINE)
+        typed[page] = {(what, work or BENCHMARKS[what][1]) for what, work in lines}
+    assert len(typed["gpu"]) > 10 and typed["results/performance"] <= typed["gpu"]
+    assert all(work.isdigit() or work.startswith("configs/") or work in workloads.WORKLOADS for _, work in typed["gpu"])
+
+
 def test_the_script_lists_every_benchmark(repository):
     command = [sys.executable, "scripts/benchmark.py", "--help"]
     shown = subprocess.run(command, capture_output=True, text=True, cwd=repository).stdout

@@ -1,4 +1,4 @@
-"""The command of the page about what sparsity costs: the kept runs are the study's, and give the tables of the page."""
+"""The commands of the pages about what sparsity costs: the kept runs are the study's, and give the tables of the page."""
 
 import re
 import shlex
@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-PAGE = (Path(__file__).parents[2] / "docs/results/headline.md").read_text()
-(COMMAND,) = re.findall(r"^python scripts/study.py (.+)$", PAGE.replace("\\\n", ""), re.MULTILINE)
+RESULTS = Path(__file__).parents[2] / "docs/results"
 
 
 def rows_of(text):
@@ -15,8 +14,15 @@ def rows_of(text):
 
 
 @pytest.mark.slow
-def test_its_tables_are_what_its_command_writes(call, tmp_path):
-    done = call("study", *shlex.split(COMMAND.replace("runs/", f"{tmp_path}/")))
+@pytest.mark.parametrize("name", ["headline"])
+def test_the_tables_are_what_the_command_writes(name, call, tmp_path):
+    page = (RESULTS / f"{name}.md").read_text()
+    (command,) = re.findall(r"^python scripts/study.py (.+)$", page.replace("\\\n", ""), re.MULTILINE)
+    done = call("study", *shlex.split(command.replace("runs/", f"{tmp_path}/")))
     assert done.returncode == 0 and not re.search("^Run ", done.stdout, re.MULTILINE), done.stderr
-    written = (tmp_path / "headline/study.md").read_text()
-    assert rows_of(PAGE) == rows_of(written) and set(rows_of(done.stdout)) <= set(rows_of(PAGE))
+    written = rows_of((tmp_path / f"{name}/study.md").read_text())
+    assert set(rows_of(done.stdout)) <= set(rows_of(page))
+    if name == "headline":
+        assert rows_of(page) == written
+    else:  # the first tables, and none that is not written
+        assert rows_of(page) == written[: len(rows_of(page))]

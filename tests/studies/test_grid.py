@@ -242,15 +242,24 @@ def test_the_headline_has_dense_and_sparse_in_every_environment(repository, monk
     assert all(whole[cell.name]._replace(seeds=cell.seeds) == cell for cell in study.cells)  # so that runs are shared
 
 
+def test_scores_are_compared_at_two_sparsities(repository, monkeypatch):
+    monkeypatch.chdir(repository)
+    cells = read_study("configs/studies/grid.py:scores+centralized").cells
+    configs = [config_of_run(cell, 1) for cell in cells]
+    assert [config.pruning.criterion for config in configs[1:]] == ["magnitude"] * 2 + ["lamp"] * 2
+    assert [config.pruning.sparsity for config in configs[1:]] == [0.95, 0.98] * 2
+    assert len(read_study("configs/studies/grid.py:scores").cells) == 5 * len(cells) == 25
+
+
 def test_the_grid_has_every_method_at_every_sparsity(repository, monkeypatch):
     monkeypatch.chdir(repository)
     cells = read_study("configs/studies/grid.py").cells
-    assert len(cells) == 5 * (1 + 6 * 5) and len({cell.name for cell in cells}) == 155
+    assert len(cells) == 5 * (1 + 7 * 5) and len({cell.name for cell in cells}) == 180
     part = read_study("configs/studies/grid.py:uniform_noniid+centralized+98").cells
-    assert [cell.labels["environment"] for cell in part] == ["centralized"] * 7 + ["uniform, non-IID"] * 7
+    assert [cell.labels["environment"] for cell in part] == ["centralized"] * 8 + ["uniform, non-IID"] * 8
     configs = [config_of_run(cell, 1) for cell in part if cell.labels["method"] != "dense"]
     asked = [float(pruning_from_config(config).schedule(config.rounds)) for config in configs]
-    assert asked == pytest.approx([0.98] * 12)
+    assert asked == pytest.approx([0.98] * 14)
     assert [cell.labels["method"] for cell in read_study("configs/studies/grid.py:dense").cells] == ["dense"] * 5
     with pytest.raises(UsageError, match="no form 'skewed'"):
         read_study("configs/studies/grid.py:skewed")

@@ -59,14 +59,37 @@ def test_without_environments_methods_are_none():
 def test_groups_are_compared_with_the_reference_by_seed(tables):
     dense, sparse, *_ = tables["Error by decade"]
     # Two seeds: 5 and 6, half width 12.706 * .7071 / sqrt(2) = 6.35; four scans are too few for a column.
-    assert dense["50 to 59"] == "4.00 ± 0.00" and sparse["50 to 59"] == "5.50 ± 6.35 (1.50 ± 6.35)"
-    assert sparse["60 to 69"] == "3.00 ± 0.00 (0.00 ± 0.00)" and "70 to 79" not in sparse
+    assert dense["50 to 59"] == "4.00 ± 0.00" and sparse["50 to 59"] == "5.50 ± 6.35 (+1.50 ± 6.35)"
+    assert sparse["60 to 69"] == "3.00 ± 0.00 (+0.00 ± 0.00)" and "70 to 79" not in sparse
 
 
 def test_simple_predictors_have_a_row_in_each_environment(tables):
     of_a, of_b = tables["Simple predictors"]
     assert (of_a["cells"], of_a["predictor"], of_b["cells"]) == ("A", "ridge", "B")
     assert (of_a["MAE"], of_a["r"]) == ("4.50 ± 6.35", "0.50 ± 0.00")
+
+
+def test_the_best_round_at_the_final_sparsity_is_found_by_hand():
+    """Seed 1 reaches 75 % in round 2: 5, 3, 4 years; seed 2 in round 3: 6 and 5. The 1 of round 1 is dense."""
+    cell = GridCell({"method": "sparse"}, "x", seeds=(1, 2))
+
+    def of_seed(seed, maes, dense):
+        levels = [0.0] * dense + [0.75] * (len(maes) - dense)
+        rounds = enumerate(zip(maes, levels, strict=True), 1)
+        told = [{"round": t, "sparsity": s, "test_mae": mae, "train_loss": 10.0 * seed} for t, (mae, s) in rounds]
+        return Run(cell, seed, None, [RoundRecord.from_json(one) for one in told])
+
+    runs = [of_seed(1, [1.0, 5.0, 3.0, 4.0], 1), of_seed(2, [1.0, 9.0, 6.0, 5.0], 2)]
+    found = {one.title: one for one in measure_tables(rows_of(Study("", [cell]), runs), REGRESSION)}
+    head, (row,) = found["Before the last round"].head, found["Before the last round"].rows
+    assert dict(zip(head, row)) == {
+        "method": "sparse",
+        "final sparsity from round": "2.5",  # 2 and 3
+        "best test MAE from there on": "4.00 ± 12.71",  # 3 and 5
+        "in round": "3.5",  # 3 and 4
+        "in the last round": "4.50 ± 6.35",
+        "training loss there": "15.0",
+    }
 
 
 def test_sites(tables):

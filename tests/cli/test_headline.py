@@ -14,7 +14,7 @@ def rows_of(text):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["headline"])
+@pytest.mark.parametrize("name", ["headline", "scores"])
 def test_the_tables_are_what_the_command_writes(name, call, tmp_path):
     page = (RESULTS / f"{name}.md").read_text()
     (command,) = re.findall(r"^python scripts/study.py (.+)$", page.replace("\\\n", ""), re.MULTILINE)

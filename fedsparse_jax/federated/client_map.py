@@ -178,7 +178,9 @@ def _on_devices(function: Callable, devices: int) -> Callable:
     def shared_out(*args):
         clients = min(devices, len(jax.tree.leaves(args)[0]))
         shape, axes = (clients, devices // clients), ("clients", "examples")
-        kinds = AxisType.Auto, AxisType.Auto
+        if clients == devices:  # no example is shared
+            shape, axes = shape[:1], axes[:1]
+        kinds = (AxisType.Auto,) * len(axes)
         mesh = jax.make_mesh(shape, axes, axis_types=kinds, devices=jax.local_devices()[:devices])
         spec = PartitionSpec("clients")
         shared = jax.shard_map(function, mesh=mesh, in_specs=spec, out_specs=spec, axis_names={"clients"})

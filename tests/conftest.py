@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 from fedsparse_jax.reporting import html, report
+from tests.helpers import three_sites
 
 collect_ignore = [] if importlib.util.find_spec("flwr") else ["helpers/hostile_flower_site.py"]  # needs an extra
 CACHE = Path(tempfile.gettempdir()) / f"fedsparse_jax-tests-{os.getuid()}"
@@ -46,3 +47,19 @@ def undrawn(monkeypatch):
 @pytest.fixture(scope="session")
 def repository() -> Path:
     return Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def sites(tmp_path_factory) -> Path:
+    """Folders of three hospitals, of a test set, and of all together."""
+    root = tmp_path_factory.mktemp("sites")
+    three_sites.write_sites(root)
+    return root
+
+
+@pytest.fixture(scope="module")
+def simulated(sites) -> Path:
+    """The run folder of the simulation that the numbers of the pages about real sites lead to."""
+    numbers = {"model.output_mean": "62.7", "model.output_scale": "7.9"}
+    three_sites.simulate("configs/quickstart.py:smoke", sites, sites / "cache", sites / "simulated", numbers)
+    return sites / "simulated"

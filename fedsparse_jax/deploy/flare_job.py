@@ -10,13 +10,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fedsparse_jax.config import override
 from fedsparse_jax.core.errors import UsageError
 from fedsparse_jax.core.files import read_json, write_json
 from fedsparse_jax.deploy.flare import EXPERIMENT_FILE, OUTCOME_FILE, RoundsController, SiteExecutor, require_nvflare
-from fedsparse_jax.deploy.own_scans import check_decided, shared_config
+from fedsparse_jax.deploy.own_scans import config_of_sites
 from fedsparse_jax.deploy.process_group import end_with_parent, run_as_group
-from fedsparse_jax.deploy.sides import OWN_FILE, SERVER, check_names, settings_on_this_machine
+from fedsparse_jax.deploy.sides import OWN_FILE, SERVER, check_names, raise_problem, sides_on_this_machine
 
 ALLOWED = "class_allow_list"  # key of a kit's resources.json
 RIGHTS = (  # that NVFlare's policies give
@@ -62,8 +61,6 @@ def write_job(
         UsageError: a name is impossible, or the config leaves open what nobody can decide then.
     """
     check_names(sites)
-    config = override(config, [("partition.num_clients", str(len(sites)))])
-    check_decided(config)
     controller, executor = _classes()
     limits = dict(round_timeout=round_timeout, join_timeout=join_timeout)
     rounds = {"id": "rounds", "path": controller, "args": dict(sites=list(sites), run=run, **limits)}
@@ -76,7 +73,7 @@ def write_job(
             "executors": [at_site],
             "default_task_fetch_interval": 0.1,
         },
-        f"app/config/{EXPERIMENT_FILE}": shared_config(config),
+        f"app/config/{EXPERIMENT_FILE}": config_of_sites(config, len(sites)),
     }
     for name, content in files.items():
         file = job / name
@@ -98,10 +95,10 @@ def simulate_sites(config: Any, sites: Sequence[Path], test: Path, workdir: Path
         UsageError: there is no such folder, or the run ended with what the user can mend.
     """
     require_nvflare()
-    names, place = [f"site-{i}" for i in range(1, len(sites) + 1)], workdir.resolve()
+    place = workdir.resolve()
     beside = place.with_name(f"{place.name}-nvflare")
     job, workspace = beside / "job", beside / "workspace"
-    own = settings_on_this_machine(config, dict(zip(names, sites, strict=True)), test, workdir)
+    names, own = sides_on_this_machine(config, sites, test, workdir)
     write_job(config, names, job, place.name, **timeouts)
     (workspace / "local").mkdir(parents=True, exist_ok=True)
     write_json(workspace / "local" / OWN_FILE, own)
@@ -109,9 +106,7 @@ def simulate_sites(config: Any, sites: Sequence[Path], test: Path, workdir: Path
     write_json(workspace / "local/resources.json", {"format_version": 2, ALLOWED: _classes()})
     code = run_as_group("fedsparse_jax.deploy.flare_job", [str(job), str(workspace), ",".join(names)])
     outcome = workspace / SERVER / "simulate_job" / OUTCOME_FILE
-    problem = read_json(outcome)["problem"] if outcome.exists() else f"NVFlare has ended with code {code}"
-    if problem:
-        raise UsageError(f"{problem.rstrip('.')}. (NVFlare's logs lie in {workspace}.)")
+    raise_problem(outcome, f"NVFlare has ended with code {code}", f"NVFlare's logs lie in {workspace}")
 
 
 def _simulate(job: str, workspace: str, names: str) -> int:

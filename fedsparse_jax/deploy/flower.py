@@ -61,7 +61,9 @@ def _say(line: str) -> None:
 class FlowerSites:
     """The sites as the ServerApp sees them: which node is which site, what it is sent, and what it answers."""
 
-    def __init__(self, grid: Grid, names: list[str], experiment, say: Callable[[str], None]):
+    def __init__(
+        self, grid: Grid, names: list[str], experiment, say: Callable[[str], None], round_timeout: float = 3600
+    ):
         """Sites of which none has joined.
 
         Args:
@@ -69,9 +71,9 @@ class FlowerSites:
             names: of all sites, in the order of their numbers.
             experiment: of the server, see `server.Server`.
             say: told who joins, who is refused, who is gone.
+            round_timeout: seconds that a site has for a round.
         """
-        self.server = Server(experiment, lambda round_, orders: self.ask(orders, self.seconds), say)
-        self.seconds = 3600
+        self.server = Server(experiment, lambda round_, orders: self.ask(orders, round_timeout), say)
         self._grid, self._names, self._say = grid, names, say
         self._nodes: dict[int, int] = {}  # of each site that has joined
         self._asked: set[int] = set()  # nodes that need not be asked again who they are
@@ -186,8 +188,7 @@ def _play(grid: Grid, settings: Mapping[str, Any]) -> None:
     own, where = own_settings(flower_folder(), SERVER)
     place = run_folder(own, flower_folder() / RUNS, settings["run"])
     experiment = server_experiment(own_config(json.loads(settings["experiment"]), own, where))
-    sites = FlowerSites(grid, settings["sites"].split(","), experiment, _say)
-    sites.seconds = settings["round-timeout"]
+    sites = FlowerSites(grid, settings["sites"].split(","), experiment, _say, settings["round-timeout"])
     sites.await_all(settings["join-timeout"])
     run_experiment(sites.server.experiment(), place, _say)
 

@@ -18,13 +18,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from fedsparse_jax.config import override
 from fedsparse_jax.core.errors import UsageError
-from fedsparse_jax.core.files import read_json, write_json, write_whole
+from fedsparse_jax.core.files import write_json, write_whole
+from fedsparse_jax.core.machine import free_ports
 from fedsparse_jax.deploy.flower import CONSOLE, OUTCOME, require_flower
-from fedsparse_jax.deploy.own_scans import check_decided, shared_config
+from fedsparse_jax.deploy.own_scans import config_of_sites
 from fedsparse_jax.deploy.process_group import end_with_parent, run_as_group
-from fedsparse_jax.deploy.sides import OWN_FILE, SERVER, check_names, settings_on_this_machine
+from fedsparse_jax.deploy.sides import OWN_FILE, SERVER, check_names, raise_problem, sides_on_this_machine
 
 QUIET = {  # Flower's own switches
     "FLWR_TELEMETRY_ENABLED": "0",
@@ -83,14 +83,12 @@ def write_app(
         UsageError: a name is impossible, or the config leaves open what nobody can decide then.
     """
     check_names(sites)
-    config = override(config, [("partition.num_clients", str(len(sites)))])
-    check_decided(config)
     settings = {
         "run": run,
         "sites": ",".join(sites),
         "round-timeout": round_timeout,
         "join-timeout": join_timeout,
-        "experiment": json.dumps(shared_config(config), default=str),
+        "experiment": json.dumps(config_of_sites(config, len(sites)), default=str),
     }
     app.mkdir(parents=True, exist_ok=True)
     lines = [f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in settings.items()]
@@ -112,18 +110,16 @@ def simulate_by_flower(config: Any, sites: Sequence[Path], test: Path, workdir: 
         UsageError: there is no such folder, or the run ended with what the user can mend.
     """
     require_flower()
-    names, place = [f"site-{i}" for i in range(1, len(sites) + 1)], workdir.resolve()
+    place = workdir.resolve()
     beside = place.with_name(f"{place.name}-flower")
-    own = settings_on_this_machine(config, dict(zip(names, sites, strict=True)), test, workdir)
+    names, own = sides_on_this_machine(config, sites, test, workdir)
     write_app(config, names, beside / "app", place.name, **timeouts)
     for name, settings in own.items():
         write_json(beside / name / OWN_FILE, {name: settings})
     outcome = beside / SERVER / OUTCOME
     outcome.unlink(missing_ok=True)
     run_as_group("fedsparse_jax.deploy.flower_job", [str(beside), *names])
-    problem = read_json(outcome)["problem"] if outcome.exists() else "Flower has ended before the run had"
-    if problem:
-        raise UsageError(f"{problem.rstrip('.')}. (Flower's logs lie in {beside}.)")
+    raise_problem(outcome, "Flower has ended before the run had", f"Flower's logs lie in {beside}")
 
 
 def _simulate(place: str, *names: str) -> None:
@@ -131,7 +127,7 @@ def _simulate(place: str, *names: str) -> None:
     end_with_parent()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     beside, started = Path(place), list[subprocess.Popen]()
-    link, *nodes = _free_ports(1 + len(names))
+    link, *nodes = free_ports(1 + len(names))
     address = f"127.0.0.1:{link}"
     _write_connection(beside / SERVER, f'address = "{address}"\ninsecure = true\n')
     consoles = [(beside / side / CONSOLE).open("w+") for side in (SERVER, *names)]
@@ -209,14 +205,6 @@ def _surroundings(folder: Path) -> dict[str, str]:
 def _write_connection(folder: Path, words: str) -> None:
     """Tells ``flwr``, which reads it in its Flower folder, how to reach the server."""
     write_whole(folder / "config.toml", f'[superlink]\ndefault = "{CONNECTION}"\n\n[superlink.{CONNECTION}]\n{words}')
-
-
-def _free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        held = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in held:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in held]
 
 
 def _await_port(port: int, process: subprocess.Popen, seconds: float = 300) -> None:

@@ -27,6 +27,17 @@ def shared_config(config: Any) -> dict[str, Any]:
     return shared
 
 
+def config_of_sites(config: Any, num_sites: int) -> dict[str, Any]:
+    """The `shared_config` of a run whose clients are so many sites.
+
+    Raises:
+        UsageError: the config leaves open what nobody can decide then.
+    """
+    config = override(config, [("partition.num_clients", str(num_sites))])
+    check_decided(config)
+    return shared_config(config)
+
+
 def own_config(shared: dict[str, Any], own: Mapping[str, Any], where: str) -> Any:
     """The config of one side.
 

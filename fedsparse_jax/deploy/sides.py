@@ -5,7 +5,7 @@ that file lies.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +50,10 @@ def run_folder(own: dict[str, Any], otherwise: Path, run: str) -> Path:
     return runs.resolve() / run
 
 
-def settings_on_this_machine(config: Any, sites: Mapping[str, Path], test: Path, workdir: Path) -> dict[str, dict]:
-    """What the sides of a simulation set for themselves, by their names.
+def sides_on_this_machine(
+    config: Any, sites: Sequence[Path], test: Path, workdir: Path
+) -> tuple[list[str], dict[str, dict]]:
+    """``(names of the sites, what each side sets for itself by its name)``, of a simulation.
 
     Args:
         config: of the run.
@@ -62,12 +64,28 @@ def settings_on_this_machine(config: Any, sites: Mapping[str, Path], test: Path,
     Raises:
         UsageError: there is no such folder.
     """
-    for folder in (*sites.values(), test):
+    for folder in (*sites, test):
         if not folder.expanduser().exists():
             raise UsageError(f"{folder}: there is no such folder; --sites and --test name those of scans.")
-    own = {name: _own_of(config, folder) for name, folder in {SERVER: test, **sites}.items()}
+    names = [f"site-{i}" for i in range(1, len(sites) + 1)]
+    own = {name: _own_of(config, folder) for name, folder in zip([SERVER, *names], [test, *sites], strict=True)}
     own[SERVER][RUNS] = str(workdir.resolve().parent)
-    return own
+    return names, own
+
+
+def raise_problem(outcome: Path, otherwise: str, logs: str) -> None:
+    """Raises what went wrong in a simulation, if anything did.
+
+    Args:
+        outcome: file that the server has written at its end, ``{"problem": sentence}``, empty for none.
+        otherwise: what went wrong where there is no such file.
+        logs: where the engine's logs lie.
+
+    Raises:
+        UsageError: the problem.
+    """
+    if problem := read_json(outcome)["problem"] if outcome.exists() else otherwise:
+        raise UsageError(f"{problem.rstrip('.')}. ({logs}.)")
 
 
 def _own_of(config: Any, folder: Path) -> dict[str, str]:

@@ -4,7 +4,6 @@ long a start takes."""
 import contextlib
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -20,6 +19,7 @@ from benchmarks.workloads import WORKLOADS, Workload, chunk, jitted_round, workl
 from fedsparse_jax.communication import MessageSettings
 from fedsparse_jax.core import tasks
 from fedsparse_jax.core.errors import UsageError
+from fedsparse_jax.core.machine import free_ports
 from fedsparse_jax.data.federation import Federation
 from fedsparse_jax.runs import Batching, Cohorts, Execution, Experiment, Output, read_records, run_experiment
 
@@ -146,7 +146,7 @@ def hosts(config: str) -> Alternatives:
         shutil.rmtree(run, ignore_errors=True)
         command = [sys.executable, "scripts/train.py", f"--config={config}", f"--workdir={run}"]
         command += [f"--config.rounds={ROUNDS}", "--config.log.report=False", "--config.log.tensorboard=False"]
-        address = f"--coordinator=127.0.0.1:{_free_port()}"
+        address = f"--coordinator=127.0.0.1:{free_ports(1)[0]}"
         shares = [[address, f"--num_processes={processes}", f"--process_id={i}"] for i in range(processes)]
         _run_together([[*command, *share] for share in shares])
         seconds = float(np.median([record.seconds for record in read_records(run)[2:]]))
@@ -162,11 +162,6 @@ def _run_together(commands: list[list[str]]) -> None:
     for process, said in zip(started, told, strict=True):
         if process.returncode:
             raise UsageError(f"A process failed: {said.strip().splitlines()[-1]}")
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as one:
-        return one.getsockname()[1]
 
 
 # --- starting -----------------------------------------------------------------------------------

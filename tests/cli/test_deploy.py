@@ -11,11 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from fedsparse_jax.config import experiment_from_config
-from fedsparse_jax.runs import read_records, run_experiment
+from fedsparse_jax.core.machine import free_ports
+from fedsparse_jax.runs import read_records
 from tests.helpers import three_sites
-from tests.helpers.interrupted import QUIET
-from tests.helpers.started import PATIENCE, free_port, processes_of, wait_until
+from tests.helpers.started import PATIENCE, processes_of, wait_until
 
 pytest.importorskip("nvflare")
 pytestmark = pytest.mark.slow  # minutes, most of which NVFlare takes to start and to stop
@@ -24,31 +23,8 @@ PAGE = Path(__file__).parents[2] / "docs/how-to/deploy.md"
 
 
 @pytest.fixture(scope="module")
-def sites(tmp_path_factory):
-    root = tmp_path_factory.mktemp("sites")
-    three_sites.write_sites(root)
-    return root
-
-
-@pytest.fixture(scope="module")
 def commands(sites):
-    """The page's commands with the folders of the test."""
-    text = re.sub(r"\\\n\s*", "", PAGE.read_text())
-    lines = re.findall(r"^    ((?:python|nvflare|kits/).+)$", text, re.MULTILINE)
-    for name in ("north", "south", "west", "test"):
-        lines = [re.sub(rf"\b{name.upper()}\b", str(sites / name), line) for line in lines]
-    small = f"quickstart.py:smoke --config.log.report=false --config.data.cache_dir={sites / 'cache'}"
-    return [line.replace("quickstart.py", small) for line in lines]
-
-
-@pytest.fixture(scope="module")
-def simulated(sites):
-    """The run folder of the simulation that the page's numbers lead to."""
-    numbers = {"model.output_mean": "62.7", "model.output_scale": "7.9"}
-    settings = three_sites.OF_ALL | numbers | {"data.root": str(sites / "all")}
-    config = three_sites.config("configs/quickstart.py:smoke", sites / "cache", **settings)
-    run_experiment(experiment_from_config(config), sites / "simulated", QUIET)
-    return sites / "simulated"
+    return three_sites.commands_of(PAGE, r"(?:python|nvflare|kits/).+", sites)
 
 
 def test_a_run_of_processes_that_was_killed_goes_on_and_ends_where_the_simulation_ends(
@@ -74,7 +50,7 @@ def test_provisioned_kits_play_the_same_rounds(commands, simulated, surroundings
     project = tmp_path / "project.yml"
     shutil.copy("docs/examples/project.yml", project)
     for port in ("8002", "8003"):
-        project.write_text(project.read_text().replace(port, str(free_port())))
+        project.write_text(project.read_text().replace(port, str(free_ports(1)[0])))
     bin_ = Path(sys.executable).parent
     env = surroundings["env"] | {"PATH": f"{bin_}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(PAGE.parents[2])}
     places = {"docs/examples/project.yml": str(project), "kits/": f"{tmp_path}/kits/", "kits ": f"{tmp_path}/kits "}

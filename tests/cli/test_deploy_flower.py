@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import re
 import shlex
 import signal
 import socket
@@ -12,11 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from fedsparse_jax.config import experiment_from_config
-from fedsparse_jax.runs import read_records, run_experiment
+from fedsparse_jax.core.machine import free_ports
+from fedsparse_jax.runs import read_records
 from tests.helpers import three_sites
-from tests.helpers.interrupted import QUIET
-from tests.helpers.started import PATIENCE, free_port, processes_of, wait_until
+from tests.helpers.started import PATIENCE, processes_of, wait_until
 
 pytest.importorskip("flwr")
 pytestmark = pytest.mark.slow  # minutes, since Flower starts a process for each message to a site
@@ -26,31 +24,8 @@ PAGE = ROOT / "docs/how-to/deploy_flower.md"
 
 
 @pytest.fixture(scope="module")
-def sites(tmp_path_factory):
-    root = tmp_path_factory.mktemp("sites")
-    three_sites.write_sites(root)
-    return root
-
-
-@pytest.fixture(scope="module")
 def commands(sites):
-    """The page's commands with the folders of the test."""
-    text = re.sub(r"\\\n\s*", "", PAGE.read_text())
-    lines = re.findall(r"^    (?!pip)(\S.+)$", text, re.MULTILINE)
-    for name in ("north", "south", "west", "test"):
-        lines = [re.sub(rf"\b{name.upper()}\b", str(sites / name), line) for line in lines]
-    small = f"quickstart.py:smoke --config.log.report=false --config.data.cache_dir={sites / 'cache'}"
-    return [line.replace("quickstart.py", small) for line in lines]
-
-
-@pytest.fixture(scope="module")
-def simulated(sites):
-    """The run folder of the simulation that the page's numbers lead to."""
-    numbers = {"model.output_mean": "62.7", "model.output_scale": "7.9"}
-    settings = three_sites.OF_ALL | numbers | {"data.root": str(sites / "all")}
-    config = three_sites.config("configs/quickstart.py:smoke", sites / "cache", **settings)
-    run_experiment(experiment_from_config(config), sites / "simulated", QUIET)
-    return sites / "simulated"
+    return three_sites.commands_of(PAGE, r"(?!pip)\S.+", sites)
 
 
 def test_a_run_that_was_killed_and_then_stopped_goes_on_and_ends_where_the_simulation_ends(
@@ -83,7 +58,7 @@ def test_a_run_that_was_killed_and_then_stopped_goes_on_and_ends_where_the_simul
 def test_sites_with_certificate_and_keys_play_the_same_rounds(commands, simulated, surroundings, tmp_path):
     for name in ("scripts", "configs"):
         (tmp_path / name).symlink_to(ROOT / name)
-    port = free_port()
+    port = free_ports(1)[0]
     env = dict(surroundings["env"], PYTHONPATH=str(ROOT))
     env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     here = dict(cwd=tmp_path, text=True, env=env)

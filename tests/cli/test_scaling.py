@@ -9,8 +9,8 @@ from pathlib import Path
 import jax
 import pytest
 
+from fedsparse_jax.core.machine import free_ports
 from fedsparse_jax.runs import read_records
-from tests.helpers.linked import free_port
 
 pytestmark = pytest.mark.slow  # runs of seconds, and many of them
 
@@ -30,7 +30,7 @@ SLURM = [
 @pytest.fixture
 def start(repository, tmp_path):
     """Starts a block in a shell: on digits and in small, in a folder of the test, and 10.0.0.1 is this host."""
-    started, port = [], free_port()
+    started, port = [], free_ports(1)[0]
     programs = tmp_path / "cache/fedsparse_jax"
     programs.mkdir(parents=True)
     (programs / "xla").symlink_to(jax.config.jax_compilation_cache_dir)

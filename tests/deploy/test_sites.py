@@ -5,10 +5,10 @@ import numpy as np
 import optax
 import pytest
 
-from fedsparse_jax.communication import MessageSettings, Update, encode, make_context
+from fedsparse_jax.communication import MessageSettings
 from fedsparse_jax.core import losses
 from fedsparse_jax.deploy import Server, SiteClient, part_of_site
-from fedsparse_jax.deploy.envelope import UPDATE, WHOLE_PLEASE, seal, unseal
+from fedsparse_jax.deploy.envelope import UPDATE, WHOLE_PLEASE, unseal
 from fedsparse_jax.federated import AGGREGATORS, Recipe, build_algorithm, prune_on_clients, regrow_on_clients
 from fedsparse_jax.federated.sound_clients import Limits
 from fedsparse_jax.runs import Cohorts, Output, checkpoint, run_experiment
@@ -16,6 +16,7 @@ from fedsparse_jax.sparsity import CRITERIA, Pruning, constant, global_, gradual
 from fedsparse_jax.sparsity.regrowth import REGROWTH, Regrowth
 from tests.helpers import toy_federation
 from tests.helpers.interrupted import QUIET, Killed
+from tests.helpers.no_numbers import with_no_numbers
 
 ROUNDS = 3
 
@@ -179,15 +180,6 @@ def test_a_round_with_too_few_sites_changes_nothing_and_a_late_reply_counts_in_n
     assert distance(first, second) == 0 < distance(second, third)
 
 
-def not_numbers(reply, experiment):
-    """The reply with weights that are not numbers."""
-    params = jax.tree.map(
-        lambda leaf: np.full(leaf.shape, np.nan, np.float32), jax.eval_shape(experiment.model.init, jax.random.key(0))
-    )
-    update = Update(params, jax.tree.map(np.isnan, params))
-    return seal(unseal(reply)._replace(messages=(encode(update, make_context(params)),)))
-
-
 def test_a_round_goes_on_without_those_who_send_rubbish_and_they_are_named(tmp_path):
     """Site 0 sends noise, then its reply of the round before; site 1 dies and comes back; site 2 sends NaN."""
     built, kept = experiment("local", rounds=4), {}
@@ -200,7 +192,7 @@ def test_a_round_goes_on_without_those_who_send_rubbish_and_they_are_named(tmp_p
         if (round_, site) == (2, 1):
             hospitals.sites[1] = returning
             return None
-        return not_numbers(reply, built) if (round_, site) == (3, 2) else reply
+        return with_no_numbers(reply, built.model) if (round_, site) == (3, 2) else reply
 
     hospitals = Hospitals(built, mangle)
     returning = SiteClient(part_of_site(built, 1), 1, "hospital-1")  # a new process, which holds no mask

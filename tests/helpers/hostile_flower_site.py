@@ -4,17 +4,15 @@ import json
 import os
 import signal
 
-import jax
-import numpy as np
 from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from fedsparse_jax.communication import Update, encode, make_context
 from fedsparse_jax.config import model_from_config
 from fedsparse_jax.deploy import flower
-from fedsparse_jax.deploy.envelope import seal, unseal
+from fedsparse_jax.deploy.envelope import unseal
 from fedsparse_jax.deploy.own_scans import own_config
 from fedsparse_jax.deploy.sides import own_settings
+from tests.helpers.no_numbers import with_no_numbers
 
 client_app = ClientApp()
 client_app.query("join")(flower.answer_message)
@@ -33,14 +31,7 @@ def train(message, context):
     if name == "site-1":
         reply = {1: b"noise", 2: before}.get(round_, reply)
     if (name, round_) == ("site-3", 3):
-        reply = seal(unseal(reply)._replace(messages=(_no_numbers(name, context),)))
+        own, where = own_settings(flower.flower_folder(), name)
+        network, _ = model_from_config(own_config(json.loads(context.run_config["experiment"]), own, where))
+        reply = with_no_numbers(reply, network)
     return Message(RecordDict({"fedsparse_jax": ConfigRecord({"bytes": reply})}), reply_to=message)
-
-
-def _no_numbers(name, context):
-    """A message whose weights are not numbers."""
-    own, where = own_settings(flower.flower_folder(), name)
-    network, _ = model_from_config(own_config(json.loads(context.run_config["experiment"]), own, where))
-    like = jax.eval_shape(network.init, jax.random.key(0))
-    params = jax.tree.map(lambda leaf: np.full(leaf.shape, np.nan, np.float32), like)
-    return encode(Update(params, jax.tree.map(np.isnan, params)), make_context(params))

@@ -5,14 +5,11 @@ import os
 import signal
 import threading
 
-import jax
-import numpy as np
-
-from fedsparse_jax.communication import Update, encode, make_context
 from fedsparse_jax.config import model_from_config
-from fedsparse_jax.deploy.envelope import seal, unseal
+from fedsparse_jax.deploy.envelope import unseal
 from fedsparse_jax.deploy.flare import SiteExecutor
 from fedsparse_jax.deploy.own_scans import own_config
+from tests.helpers.no_numbers import with_no_numbers
 
 
 class HostileExecutor(SiteExecutor):
@@ -31,16 +28,10 @@ class HostileExecutor(SiteExecutor):
         if name == "site-1":
             reply["bytes"] = {1: b"noise", 2: before}.get(round_, reply["bytes"])
         if (name, round_) == ("site-3", 3):
-            reply["bytes"] = seal(unseal(reply["bytes"])._replace(messages=(self._no_numbers(),)))
+            known = json.loads(self._process._beginning)
+            network, _ = model_from_config(own_config(known["shared"], known["own"], known["where"]))
+            reply["bytes"] = with_no_numbers(reply["bytes"], network)
         return reply
-
-    def _no_numbers(self):
-        """A message whose weights are not numbers."""
-        known = json.loads(self._process._beginning)
-        network, _ = model_from_config(own_config(known["shared"], known["own"], known["where"]))
-        like = jax.eval_shape(network.init, jax.random.key(0))
-        params = jax.tree.map(lambda leaf: np.full(leaf.shape, np.nan, np.float32), like)
-        return encode(Update(params, jax.tree.map(np.isnan, params)), make_context(params))
 
     def _die_with_the_order(self):
         """The process takes the order, and is killed before it has answered."""

@@ -1,21 +1,15 @@
 """Processes of one run, played by threads."""
 
-import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
+from fedsparse_jax.core.machine import free_ports
 from fedsparse_jax.runs.host_link import HostLink, meet
-
-
-def free_port() -> int:
-    """A port of this host that nobody listens at."""
-    with socket.create_server(("127.0.0.1", 0)) as one:
-        return one.getsockname()[1]
 
 
 def linked(count: int, play: Callable[[HostLink], object]) -> list:
     """What ``play(link)`` gives in each of ``count`` threads, by their numbers."""
-    address = f"127.0.0.1:{free_port()}"
+    address = f"127.0.0.1:{free_ports(1)[0]}"
 
     def process(index: int):
         link, _ = meet(address, index, count, 20.0, print)

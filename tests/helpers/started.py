@@ -1,7 +1,6 @@
-"""Processes that a test has started, directly or not: found by where they work, waited for, on ports of their own."""
+"""Processes that a test has started, directly or not: found by where they work, waited for."""
 
 import os
-import socket
 import time
 
 import psutil
@@ -27,10 +26,3 @@ def processes_of(place):
         except psutil.Error:
             continue
     return found
-
-
-def free_port():
-    """A port of this machine that nobody listens on."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]

@@ -7,8 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from fedsparse_jax.core.errors import UsageError
+from fedsparse_jax.core.machine import free_ports
 from fedsparse_jax.runs.host_link import meet
-from tests.helpers.linked import free_port, linked
+from tests.helpers.linked import linked
 
 
 def test_all_are_told_what_all_give():
@@ -38,7 +39,7 @@ def test_who_hangs_up_is_named_to_all_others():
         lost.append(sentence)
         all_lost.release()
 
-    address = f"127.0.0.1:{free_port()}"
+    address = f"127.0.0.1:{free_ports(1)[0]}"
     with ThreadPoolExecutor(3) as pool:
         links = [pool.submit(meet, address, index, 3, 20.0, lose) for index in range(3)]
         links = [future.result()[0] for future in links]
@@ -50,7 +51,7 @@ def test_who_hangs_up_is_named_to_all_others():
 
 
 def test_it_listens_where_it_is_told_and_nowhere_else():
-    port = free_port()
+    port = free_ports(1)[0]
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(meet, f"127.0.0.1:{port}", 0, 2, 3.0, print)
         with pytest.raises(OSError):
@@ -67,7 +68,7 @@ def test_an_address_that_is_none_is_refused(address):
 
 
 def test_two_of_one_number_are_refused_on_both_sides():
-    address = f"127.0.0.1:{free_port()}"
+    address = f"127.0.0.1:{free_ports(1)[0]}"
     with ThreadPoolExecutor(3) as pool:
         all_ = [pool.submit(meet, address, index, 3, 20.0, print) for index in (0, 1, 1)]
         said = [str(one.exception(timeout=60)) for one in all_]
@@ -77,4 +78,4 @@ def test_two_of_one_number_are_refused_on_both_sides():
 
 def test_process_0_that_is_not_there_is_named():
     with pytest.raises(UsageError, match="Process 0 does not answer at 127.0.0.1"):
-        meet(f"127.0.0.1:{free_port()}", 1, 2, 0.3, print)
+        meet(f"127.0.0.1:{free_ports(1)[0]}", 1, 2, 0.3, print)

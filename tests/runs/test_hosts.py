@@ -13,9 +13,9 @@ import jax
 import numpy as np
 import pytest
 
+from fedsparse_jax.core.machine import free_ports
 from fedsparse_jax.runs import checkpoint, read_records, run_experiment
 from tests.helpers.interrupted import QUIET, Killed, stop_after
-from tests.helpers.linked import free_port
 from tests.helpers.many_methods import METHODS, SIZES, TESTED, experiment
 
 AT_ONCE = 10  # seconds in which all processes end once one is gone, far below JAX's own heartbeats
@@ -34,7 +34,7 @@ def launch(repository):
             "PYTHONPATH": str(repository),
         }
         programs = f"--programs={jax.config.jax_compilation_cache_dir}"
-        where = f"--coordinator=127.0.0.1:{free_port()}"
+        where = f"--coordinator=127.0.0.1:{free_ports(1)[0]}"
         command = [sys.executable, "-m", "tests.helpers.many_methods", f"--workdir={folder}", programs, *flags]
         processes = [
             subprocess.Popen(

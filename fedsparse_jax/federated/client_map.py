@@ -39,11 +39,10 @@ def map_local_steps(step: Callable, client_map: ClientMap, devices: int = 1) -> 
     run = ways.get(lanes, partial(_in_lanes, step, lanes))
 
     def run_on_shares(clients: ClientState, chunk: Chunk):
-        if len(clients.id) >= devices:
-            return _on_devices(run, devices)(clients, chunk)
-        return _on_devices(lambda clients, chunk: run(clients, _shared_examples(chunk)), devices)(clients, chunk)
+        share = _shared_examples if len(clients.id) < devices else lambda chunk: chunk
+        return _on_devices(lambda clients, chunk: run(clients, share(chunk)), devices)(clients, chunk)
 
-    return run_on_shares if devices > 1 else run
+    return run_on_shares
 
 
 def _one_by_one(step: Callable, clients: ClientState, chunk: Chunk):
@@ -176,12 +175,11 @@ def _on_devices(function: Callable, devices: int) -> Callable:
         return function
 
     def shared_out(*args):
-        clients = min(devices, len(jax.tree.leaves(args)[0]))
-        shape, axes = (clients, devices // clients), ("clients", "examples")
-        if clients == devices:  # no example is shared
-            shape, axes = shape[:1], axes[:1]
-        kinds = (AxisType.Auto,) * len(axes)
-        mesh = jax.make_mesh(shape, axes, axis_types=kinds, devices=jax.local_devices()[:devices])
+        axes = {"clients": min(devices, len(jax.tree.leaves(args)[0]))}
+        if axes["clients"] < devices:
+            axes["examples"] = devices // axes["clients"]
+        kinds, of_this_host = (AxisType.Auto,) * len(axes), jax.local_devices()[:devices]
+        mesh = jax.make_mesh(tuple(axes.values()), tuple(axes), axis_types=kinds, devices=of_this_host)
         spec = PartitionSpec("clients")
         shared = jax.shard_map(function, mesh=mesh, in_specs=spec, out_specs=spec, axis_names={"clients"})
         return shared(*args)

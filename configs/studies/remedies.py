@@ -2,10 +2,10 @@
 
 python scripts/study.py --study=configs/studies/remedies.py --workdir=runs/remedies
 
-Two environments in which the paced schedule by magnitude loses accuracy, three seeds of each change: 42 runs of two to
-five minutes of a core. Behind the file name forms may stand, joined by ``+``: environments (``centralized``,
-``skewed_iid``); changes (``magnitude``, which is none, ``lamp``, ``faster``, ``powers``, ``decay``); a sparsity in
-percent, 95 without one.
+Two environments in which the paced schedule by magnitude loses accuracy, three seeds of dense training, with a constant
+and a decaying rate, and of each change: 54 runs of two to five minutes of a core. Behind the file name forms may stand,
+joined by ``+``: environments (``centralized``, ``skewed_iid``); changes (``magnitude``, which is none, ``lamp``,
+``faster``, ``powers``, ``decay``, ``lamp_slower``, ``lamp_decay``); a sparsity in percent, 95 without one.
 """
 
 from fedsparse_jax.config.presets import parse_forms
@@ -16,7 +16,7 @@ ENVIRONMENTS = {
     "skewed_iid": ("skewed, IID", ["partition.name=skewed_iid"]),
 }
 DECAY = ["client.learning_rate_schedule.name=cosine_decay_schedule", "client.learning_rate_schedule.alpha=0.05"]
-DENSE = {"dense": ("dense", []), "dense_decay": ("dense, decaying rate", DECAY)}
+DENSE = [("dense", []), ("dense, decaying rate", DECAY)]
 REMEDIES = {
     "magnitude": ("magnitude", []),
     "lamp": ("LAMP", ["pruning.criterion=lamp"]),
@@ -42,7 +42,7 @@ def cells_of(environment: str, remedies, percent: str) -> list[GridCell]:
         spec = f"fedsparsify_global.py:coarse+{percent}"
         return cell(method, percent, spec, ["pruning.schedule.name=paced", *own])
 
-    return [*(cell(method, "0", "fedavg.py:coarse", own) for method, own in DENSE.values()), *map(changed, remedies)]
+    return [*(cell(method, "0", "fedavg.py:coarse", own) for method, own in DENSE), *map(changed, remedies)]
 
 
 def get_study(forms=""):

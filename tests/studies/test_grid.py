@@ -251,6 +251,22 @@ def test_scores_are_compared_at_two_sparsities(repository, monkeypatch):
     assert len(read_study("configs/studies/grid.py:scores").cells) == 5 * len(cells) == 25
 
 
+def test_remedies_are_tried_on_seeds_that_are_not_reported(repository, monkeypatch):
+    monkeypatch.chdir(repository)
+    cells = read_study("configs/studies/remedies.py").cells
+    reported = {seed for cell in read_study("configs/studies/grid.py:headline").cells for seed in cell.seeds}
+    assert len(cells) == 2 * (2 + 7) and not reported & {seed for cell in cells for seed in cell.seeds}
+    some = [
+        config_of_run(cell, 11) for cell in read_study("configs/studies/remedies.py:skewed_iid+lamp_decay+98").cells
+    ]
+    assert [config.pruning.placement for config in some] == ["none", "none", "server"]
+    rates = [config.client.learning_rate_schedule.name for config in some]
+    assert rates == ["none", "cosine_decay_schedule", "cosine_decay_schedule"]
+    assert (some[2].pruning.criterion, some[2].pruning.sparsity) == ("lamp", 0.98)
+    for cell in cells:
+        pruning_from_config(config_of_run(cell, 11))
+
+
 def test_the_grid_has_every_method_at_every_sparsity(repository, monkeypatch):
     monkeypatch.chdir(repository)
     cells = read_study("configs/studies/grid.py").cells

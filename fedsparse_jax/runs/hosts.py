@@ -53,6 +53,7 @@ class Share(NamedTuple):
 
     ids: np.ndarray  # i32[m]: its own clients, rising; then others, which hold nothing here, as many as all need
     own: int  # how many are its own
+    rows: int  # of the server's half of the round, m or more; what lies behind the m counts for nothing
     places: np.ndarray  # i64[C]: where the cohort stands among the rows of all hosts
 
 
@@ -156,19 +157,27 @@ def own_federation(data: Federation, clients: np.ndarray) -> tuple[Federation, n
     return known, rows
 
 
-def share_of_cohort(ids: np.ndarray, index: int, count: int, num_clients: int, devices: int) -> Share:
-    """A host's share of the cohort ``ids i32[C]``, rising; all shares have one length, a multiple of ``devices``.
+def share_of_cohort(
+    ids: np.ndarray, index: int, count: int, num_clients: int, devices: int, batch_size: int = 1
+) -> Share:
+    """A host's share of the cohort ``ids i32[C]``, rising; all shares have one length.
+
+    Where a host has more devices than clients, each client has several if they can share the batches out evenly.
 
     >>> share_of_cohort(np.array([0, 1, 4]), index=1, count=2, num_clients=5, devices=1)
-    Share(ids=array([4, 0]), own=1, places=array([0, 1, 2]))
+    Share(ids=array([4, 0]), own=1, rows=2, places=array([0, 1, 2]))
+    >>> share_of_cohort(np.array([0, 4]), index=1, count=2, num_clients=5, devices=2, batch_size=4)
+    Share(ids=array([4]), own=1, rows=2, places=array([0, 2]))
     """
     owner = _owners(ids, count, num_clients)
     counts = np.bincount(owner, minlength=count)
-    length = -(-counts.max() // devices) * devices
+    most = int(counts.max())
+    rows = -(-most // devices) * devices
+    shared = (n for n in range(most, devices) if devices % n == 0 and batch_size % (devices // n) == 0)
     own = ids[owner == index]
     other = np.flatnonzero(_owners(np.arange(num_clients), count, num_clients) != index)[0]
-    filled = np.concatenate([own, np.full(length - len(own), other, ids.dtype)])
-    return Share(filled, len(own), np.concatenate([p * length + np.arange(n) for p, n in enumerate(counts)]))
+    filled = np.concatenate([own, np.full(next(shared, rows) - len(own), other, ids.dtype)])
+    return Share(filled, len(own), rows, np.concatenate([p * rows + np.arange(n) for p, n in enumerate(counts)]))
 
 
 def begin(team: Team, server: ServerState | None) -> ServerState:
@@ -187,7 +196,7 @@ def _initial_server(team: Team) -> ServerState:
     ids = sample_clients(experiment.seed, 0, team.num_clients, 1 if scored == "one" else team.num_clients)
     share = _share(team, ids)
     weights = experiment.federation.client_sizes(share.ids)
-    return team.prune_at_init(server, rounds.scored_batches(runner, 0, share.ids), weights)
+    return team.prune_at_init(server, *_as_rows(share, rounds.scored_batches(runner, 0, share.ids), weights))
 
 
 def same_records(team: Team, records: SharedMasks) -> SharedMasks:
@@ -215,7 +224,8 @@ def play_round_on_hosts(
     of_steps: dict[str, Any] = {"key": None, "augmentation_key": None}
     clients = trained.clients._replace(**of_steps)
     reports = Reports(jnp.asarray(trained.absent), losses)
-    server, info = team.update_server(server, clients, weights, None, exchanged.received, reports)
+    (clients, received, reports), weights = _as_rows(share, (clients, exchanged.received, reports), weights)
+    server, info = team.update_server(server, clients, weights, None, received, reports)
     of_cohort = {key: getattr(info, key)[share.places] for key in OF_EACH_CLIENT}
     told = _tell_first(team, share, trained.steps, traffic, records)
     padding = rounds.padding_of(own.experiment, trained.plan)
@@ -271,8 +281,19 @@ def _with_what_all_told(team: Team, result: RoundResult, told: list[dict[str, np
 
 
 def _share(team: Team, ids: np.ndarray) -> Share:
-    devices = team.own.experiment.execution.devices
-    return share_of_cohort(ids, team.link.index, team.link.count, team.num_clients, devices)
+    devices, batch_size = team.own.experiment.execution.devices, team.own.experiment.batching.batch_size
+    return share_of_cohort(ids, team.link.index, team.link.count, team.num_clients, devices, batch_size)
+
+
+def _as_rows(share: Share, of_clients, weights):
+    """Leaves ``[m, ...]`` and weights ``[m]`` as rows of the server's half; those behind the m repeat the last client,
+    with weight 0.
+    """
+    more = share.rows - len(share.ids)
+    if not more:
+        return of_clients, weights
+    repeat = lambda leaf: jnp.concatenate([leaf, jnp.repeat(leaf[-1:], more, axis=0)])
+    return jax.tree.map(repeat, of_clients), np.pad(weights, (0, more))
 
 
 def _on_all(link: HostLink, everywhere: Mesh, here: Mesh, function: Callable) -> Callable:

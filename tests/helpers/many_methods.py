@@ -31,8 +31,8 @@ from tests.helpers.tiny_problem import tiny_model
 
 SIZES = (7, 12, 5, 9, 6)  # examples of the clients
 TESTED = 8
-SAMPLED = ("global", "int8")  # methods with three of the five clients in a round
-METHODS = ("global", "local", "feddst", "int8", "kept")
+COHORTS = {"global": 3, "int8": 3, "few": 2}  # clients in a round; five of the five in other methods
+METHODS = ("global", "local", "feddst", "int8", "kept", "few")
 
 
 class Watched(np.ndarray):
@@ -82,6 +82,7 @@ def experiment(method: str, rounds: int, *, devices: int = 1, of_schedule: int =
         ),
         "int8": ((prune_on_server(rising),), "mean"),
         "kept": ((), "mean"),
+        "few": ((prune_on_clients(rising),), "majority_vote"),
     }[method]
     optimizers = (optax.adam(1e-2, eps=1e-3), optax.sgd(1.0))
     recipe = Recipe(
@@ -99,8 +100,8 @@ def experiment(method: str, rounds: int, *, devices: int = 1, of_schedule: int =
         model=tiny_model(),
         algorithm=build_algorithm(recipe),
         federation=federation(),
-        cohorts=Cohorts(3 if method in SAMPLED else len(SIZES)),
-        batching=Batching(batch_size=3, epochs=2),
+        cohorts=Cohorts(COHORTS.get(method, len(SIZES))),
+        batching=Batching(batch_size=4 if method == "few" else 3, epochs=2),
         execution=Execution(4, devices=devices, resident=method != "local"),
         messages=lossy if method == "int8" else MessageSettings("measure"),
         noise_from_seed=True,

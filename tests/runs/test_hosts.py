@@ -23,13 +23,13 @@ AT_ONCE = 10  # seconds in which all processes end once one is gone, far below J
 
 @pytest.fixture
 def launch(repository):
-    """Starts processes with two devices each, which meet on loopback; what still runs in the end is killed."""
+    """Starts processes with so many devices each, which meet on loopback; what still runs in the end is killed."""
     started = []
 
-    def start(folder, *flags, count=2):
+    def start(folder, *flags, count=2, devices=2):
         environment = {
             **os.environ,
-            "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+            "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
             "JAX_PLATFORMS": "cpu",
             "PYTHONPATH": str(repository),
         }
@@ -81,7 +81,7 @@ def test_two_processes_give_what_one_gives_and_each_reads_its_own_scans(launch, 
     if method == "int8":  # two hosts go on with what one process has begun
         with pytest.raises(Killed):
             run_experiment(experiment(method, 3), two / method, stop_after(1))
-    processes = launch(two, f"--methods={method}")
+    processes = launch(two, f"--methods={method}", devices=4 if method == "few" else 2)  # several devices a client
     run_experiment(experiment(method, 3), one / method, QUIET)
     (said, _), (of_other, _) = finish(processes)
     assert [line for line in of_other.splitlines() if "Gloo" not in line] == []

@@ -9,6 +9,7 @@ What can be measured, and of what (--work):
   overhead, merge                   a round beyond its local steps; aggregation                     W, W2 or W3
   input, large                      streamed or resident; a cohort larger than memory               W3; gigabytes
   cohort                            a hundred clients a round, of ever more                         clients
+  held                              ever more clients in each round, a hundred models held           clients
   select                            the exact threshold                                             weights
   messages                          encode and decode the paper's network at a density              0.05
   encryption                        sums under encryption (extra "encryption"): bytes, seconds, errors paper,quickstart

@@ -156,6 +156,7 @@ def experiment_from_config(
     messages = MessageSettings(**config.communication, seed=config.seed)
     checks.check_messages(messages)
     checks.check_devices(config)
+    checks.check_held(config)
     checks.check_clients(config)
     checks.check_early_stopping(config)
     checks.check_order(config)
@@ -247,6 +248,7 @@ def _execution(config: ConfigDict, data: Federation, size: int) -> Execution:
         devices=settings.devices,
         resident=lookup(residency, settings.resident, "execution.resident"),
         eval_batch=settings.eval_batch,
+        clients_held=settings.clients_held,
     )
 
 

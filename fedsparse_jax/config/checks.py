@@ -153,6 +153,28 @@ def check_order(config: ConfigDict) -> None:
             )
 
 
+def check_held(config: ConfigDict) -> None:
+    """Refuses to merge clients as they come where a round needs all of them at once."""
+    held, devices = config.execution.clients_held, config.execution.devices
+    if held < 0:
+        raise UsageError(f"execution.clients_held is {held}: it must not be negative; 0 holds all clients of a round.")
+    if not held:
+        return
+    for key, alone in (("order", ORDERS[0]), ("faults.deadline", 0.0)):
+        if _value(config, key) != alone:
+            raise UsageError(
+                f"{key} is {_value(config, key)!r}, which looks at all clients of a round; set it to {alone!r}, or "
+                "execution.clients_held to 0."
+            )
+    with argument_path(""):
+        size = cohort_size(config.partition.num_clients, config.participation)
+    if held % devices or size % held % devices:
+        raise UsageError(
+            f"execution.clients_held is {held}, of {size} clients in a round: both must be multiples of "
+            f"execution.devices, {devices}."
+        )
+
+
 def check_early_stopping(config: ConfigDict) -> None:
     """Refuses to wait for a better model where nobody is there to tell."""
     patience, share = config.early_stopping.patience, config.data.validation_share

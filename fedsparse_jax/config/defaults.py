@@ -111,6 +111,7 @@ def _add_execution(config: ConfigDict) -> None:
     config.execution = dict(  # changes what a run costs, and what comes out by no more than rounding
         client_map="auto",  # vmap | scan | clients at a time; auto: scan on CPU, vmap elsewhere
         devices=1,  # share the clients of a round out among so many devices
+        clients_held=0,  # clients whose models are in memory at a time, merged as they come | 0: all of a round
         steps_per_chunk=16,  # local steps whose data are read at a time
         resident="auto",  # yes: keep all data on the device | no: stream them | auto: by resident_limit
         resident_limit=2**31,  # bytes

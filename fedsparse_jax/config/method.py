@@ -24,6 +24,7 @@ from fedsparse_jax.federated.personal import leaves_named
 from fedsparse_jax.federated.recipe import ANCHORS, Recipe
 from fedsparse_jax.federated.round_info import prunable_share
 from fedsparse_jax.federated.sound_clients import Limits
+from fedsparse_jax.federated.sums import SUM_RULES
 from fedsparse_jax.sparsity.criteria import CRITERIA
 from fedsparse_jax.sparsity.pruning import Pruning
 from fedsparse_jax.sparsity.regrowth import REGROWTH, Regrowth
@@ -68,6 +69,7 @@ def recipe_from_config(config: ConfigDict, network: Model, usual_loss: float = 0
         num_clients=config.partition.num_clients,
         client_map=resolve_client_map(config.execution.client_map),
         devices=config.execution.devices,
+        of_sums=sum_rule_from_config(config) if config.execution.clients_held else None,
     )
 
 
@@ -119,14 +121,36 @@ def private_steps_from_config(config: ConfigDict) -> PrivateSteps | None:
 
 def aggregator_from_config(config: ConfigDict) -> Callable:
     """How clients are merged; tried on shapes, so that a wrong option is refused before any data are read."""
-    section = dict(config.aggregation)
-    if str(section.get("quorum", "")).replace(".", "", 1).isdigit():
-        section["quorum"] = float(section["quorum"])  # from the command line it comes as text
+    section = _with_numbers(dict(config.aggregation))
     rule = bind_options(AGGREGATORS, section, "aggregation", "params", "masks", "weights")
     leaf = lambda dtype: {"w": jax.ShapeDtypeStruct((2, 1), dtype)}
     with argument_path("aggregation"):
         jax.eval_shape(rule, leaf(np.float32), leaf(bool), jax.ShapeDtypeStruct((2,), np.float32))
     return rule
+
+
+def sum_rule_from_config(config: ConfigDict) -> Callable:
+    """How clients are merged who come one group after another.
+
+    Raises:
+        UsageError: the rule of the config, or an option of it, needs all clients at once.
+    """
+    section = dict(config.aggregation)
+    takes = inspect.signature(SUM_RULES.get(section["name"], SUM_RULES["mean"])).parameters
+    if section["name"] not in SUM_RULES or not {*section} <= {"name", *takes}:
+        told = ", ".join(f"{key} {value!r}" for key, value in section.items())
+        raise UsageError(
+            f"aggregation ({told}) needs all clients at once; set execution.clients_held to 0, or choose one of "
+            f"{', '.join(SUM_RULES)} without further options than quorum."
+        )
+    return bind_options(SUM_RULES, _with_numbers(section), "aggregation", "sums")
+
+
+def _with_numbers(section: dict) -> dict:
+    """The section with a quorum that came from the command line as text, as the number that it is."""
+    if str(section.get("quorum", "")).replace(".", "", 1).isdigit():
+        section["quorum"] = float(section["quorum"])
+    return section
 
 
 def hooks_from_config(config: ConfigDict) -> tuple[Hook, ...]:

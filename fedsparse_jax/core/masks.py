@@ -56,7 +56,11 @@ def agreement(masks: Masks, present: Array) -> Array:
     Returns:
         ``f32[]`` in [0, 1]; 1 for a single client, and where nobody keeps anything.
     """
-    count = present.sum()
+    return agreement_of_votes(votes(masks, present), present.sum())
+
+
+def agreement_of_votes(votes, count: Array) -> Array:
+    """`agreement` of ``count`` clients, of whom ``votes i32[...]`` keep each weight."""
 
     def pairs(leaf_votes):
         without = count - leaf_votes
@@ -64,7 +68,7 @@ def agreement(masks: Masks, present: Array) -> Array:
         either = (count * (count - 1) - without * (without - 1)).astype(jnp.float32).sum()
         return both, either
 
-    both, either = zip(*[pairs(leaf) for leaf in jax.tree.leaves(votes(masks, present))], strict=True)
+    both, either = zip(*[pairs(leaf) for leaf in jax.tree.leaves(votes)], strict=True)
     total = sum(either)
     return jnp.where(total > 0, sum(both) / jnp.maximum(total, 1), 1.0)
 
@@ -80,8 +84,12 @@ def vote_margin(masks: Masks, present: Array) -> Array:
     Returns:
         ``f32[]`` in [0, 1]; 1 where all agree, and where nobody keeps anything.
     """
-    voters = jnp.maximum(present.sum(), 1)
-    counts = jax.tree.leaves(votes(masks, present))
+    return margin_of_votes(votes(masks, present), present.sum())
+
+
+def margin_of_votes(votes, count: Array) -> Array:
+    """`vote_margin` of ``count`` clients, of whom ``votes i32[...]`` keep each weight."""
+    voters, counts = jnp.maximum(count, 1), jax.tree.leaves(votes)
     margins = sum(jnp.where(keep > 0, jnp.abs(2 * keep - voters), 0).astype(jnp.float32).sum() for keep in counts)
     voted = sum((keep > 0).astype(jnp.float32).sum() for keep in counts)
     return jnp.where(voted > 0, margins / (voters.astype(jnp.float32) * jnp.maximum(voted, 1)), 1.0)

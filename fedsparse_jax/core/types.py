@@ -138,6 +138,14 @@ class Payload(NamedTuple):
     scores: tuple = ()  # trees like params: down what a hook keeps at the server, up one a hook that asks for scores
 
 
+class Merging(NamedTuple):
+    """How clients are merged as they come, see `federated.sums`."""
+
+    of_nobody: Callable  # (server) -> sums
+    add_clients: Callable  # (server, sums, received, weights, reports) -> (sums, added)
+    update_server: Callable[..., tuple[ServerState, RoundInfo]]  # (server, sums, added), both of the whole cohort
+
+
 class FedAlgorithm(NamedTuple):
     """A federated algorithm as pure functions.
 
@@ -155,6 +163,7 @@ class FedAlgorithm(NamedTuple):
     local_steps: Callable[[ClientState, Chunk], tuple[ClientState, StepInfo]]
     upload: Callable[..., Payload]  # (server, clients, data)
     update_server: Callable[..., tuple[ServerState, RoundInfo]]  # (server, clients, weights, data, received, reports)
+    merging: Merging | None = None  # instead of it, where clients are merged as they come
     data_needs: DataNeeds = DataNeeds()
     num_scores: int = 0  # trees of scores in an upload
 
@@ -218,3 +227,12 @@ class Aggregator(Protocol):
     """
 
     def __call__(self, params: Params, masks: Masks, weights: Array) -> tuple[Params, Masks]: ...
+
+
+class SumRule(Protocol):
+    """``SUM_RULES``: an `Aggregator` of what the clients add up to, a `federated.sums.Sums`.
+
+    Contract: gives what the aggregator of the same name gives of the clients themselves, up to rounding.
+    """
+
+    def __call__(self, sums: Any) -> tuple[Params, Masks]: ...

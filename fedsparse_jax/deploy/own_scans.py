@@ -113,6 +113,8 @@ def check_decided(config: Any, site: int | None = None) -> None:
         raise UsageError(
             f"There is no site {site}: partition.num_clients is {count}, so that they are 0 to {count - 1}."
         )
+    if config.execution.clients_held:
+        raise UsageError("execution.clients_held is for simulated clients; set it to 0.")
     if config.task == "classification" and not config.data.classes:
         raise UsageError("data.classes is empty: name all classes, in one order for all sites.")
     if config.task == "regression" and not config.model.get("init_from"):

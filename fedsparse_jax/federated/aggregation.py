@@ -41,9 +41,9 @@ def keepers_mean(params: Params, masks: Masks, weights: Array, *, weighted: bool
     counts = weights if weighted else (weights > 0).astype(jnp.float32)
 
     def reduce(leaf, mask):
-        total = tree.sum_rows(_votes, mask, counts)
+        total = tree.sum_rows(weighted_votes, mask, counts)
         weighted_sum = tree.sum_rows(
-            lambda w, m, n: jnp.where(_votes(m, n) > 0, _votes(m, n) * w, 0), leaf, mask, counts
+            lambda w, m, n: jnp.where(weighted_votes(m, n) > 0, weighted_votes(m, n) * w, 0), leaf, mask, counts
         )
         return jnp.where(total > 0, weighted_sum / jnp.where(total > 0, total, 1), 0)
 
@@ -215,7 +215,11 @@ def elect(masks: Masks, present: Array, quorum: Quorum) -> Masks:
     Raises:
         ArgumentError: another quorum.
     """
-    votes, count = mask_algebra.votes(masks, present), present.sum()
+    return elect_by_votes(mask_algebra.votes(masks, present), present.sum(), quorum)
+
+
+def elect_by_votes(votes, count: Array, quorum: Quorum) -> Masks:
+    """`elect` of ``count`` clients, of whom ``votes i32[...]`` keep each connection."""
     if quorum == "strict_majority":
         return jax.tree.map(lambda v: 2 * v > count, votes)
     if quorum == "at_least_half":
@@ -229,7 +233,8 @@ def elect(masks: Masks, present: Array, quorum: Quorum) -> Masks:
     return jax.tree.map(lambda v: v.astype(jnp.float32) >= needed, votes)
 
 
-def _votes(mask: Array, counts: Array) -> Array:
+def weighted_votes(mask: Array, counts: Array) -> Array:
+    """``mask bool[C, ...]`` times ``counts f32[C]``."""
     return mask.astype(counts.dtype) * tree.per_row(counts, mask)
 
 

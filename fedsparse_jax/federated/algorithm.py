@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from fedsparse_jax.core import masks, tree
-from fedsparse_jax.core.optimizers import mask_optimizer_state, optimizer_step, rate_factor_of_round
+from fedsparse_jax.core.optimizers import mask_optimizer_state, rate_factor_of_round
 from fedsparse_jax.core.types import (
     Absence,
     Array,
@@ -27,22 +27,23 @@ from fedsparse_jax.core.types import (
     FedAlgorithm,
     Key,
     Masks,
+    Merging,
     Payload,
     Reports,
     RoundInfo,
     ServerState,
 )
+from fedsparse_jax.federated import sums
 from fedsparse_jax.federated.client_map import client_keys, map_local_steps, map_over_clients
 from fedsparse_jax.federated.client_step import make_local_step, make_objective
-from fedsparse_jax.federated.hooks import HookContext
-from fedsparse_jax.federated.mask_ownership import where_held_by_someone
-from fedsparse_jax.federated.personal import joined, own_part, with_own, without_own
+from fedsparse_jax.federated.personal import own_part, with_own, without_own
 from fedsparse_jax.federated.recipe import Recipe, check_recipe
 from fedsparse_jax.federated.robust import bound_updates, within_sent_mask
-from fedsparse_jax.federated.round_info import describe_round
+from fedsparse_jax.federated.round_info import describe_round, sent_masks
+from fedsparse_jax.federated.server_step import Gathered, end_round, hook_context, step_server
 from fedsparse_jax.federated.sound_clients import why_absent
 
-_INIT, _PRUNE, _ROUNDS, _AUGMENTATION = 0, 1, 2, 3  # independent streams of the seed's key
+_INIT, _ROUNDS, _AUGMENTATION = 0, 2, 3  # independent streams of the seed's key, beside that of `server_step`
 
 
 def build_algorithm(recipe: Recipe) -> FedAlgorithm:
@@ -66,8 +67,17 @@ def build_algorithm(recipe: Recipe) -> FedAlgorithm:
         local_steps=map_local_steps(step, recipe.client_map, recipe.devices),
         upload=partial(upload, recipe),
         update_server=partial(update_server, recipe),
+        merging=_merging(recipe) if recipe.of_sums else None,
         data_needs=recipe.data_needs,
         num_scores=sum(hook.upload_scores is not None for hook in recipe.hooks),
+    )
+
+
+def _merging(recipe: Recipe) -> Merging:
+    return Merging(
+        of_nobody=partial(sums.of_nobody, recipe),
+        add_clients=partial(sums.add_clients, recipe),
+        update_server=partial(sums.update_by_sums, recipe),
     )
 
 
@@ -104,7 +114,7 @@ def prune_before_round_1(
     pruned = server
     for hook in recipe.hooks:
         if hook.at_init:
-            pruned = hook.at_init(_context(recipe, server, 0), pruned, data, weights)
+            pruned = hook.at_init(hook_context(recipe, server, 0), pruned, data, weights)
     if pruned is server or not recipe.mask_ownership.clients_keep:
         return pruned
     own = tree.broadcast(pruned.masks, recipe.num_clients)
@@ -161,7 +171,7 @@ def start_clients(
         clients = clients._replace(augmentation_key=keys_of(server.key, _AUGMENTATION))
     for hook in recipe.hooks:
         if hook.before_training:
-            context = _context(recipe, server, t)._replace(initial_params=_initial_params(recipe, server.key))
+            context = hook_context(recipe, server, t)._replace(initial_params=_initial_params(recipe, server.key))
             act = partial(hook.before_training, context)
             clients = map_over_clients(act, recipe.client_map)(clients, data)
     return clients._replace(sent=())
@@ -172,7 +182,7 @@ def upload(recipe: Recipe, server: ServerState, clients: ClientState, data: Chun
     flags = recipe.personal_flags(server.params)
     if not any(hook.after_training or hook.upload_scores for hook in recipe.hooks):
         return without_own(flags, Payload(clients.params, clients.masks))
-    context = _context(recipe, server, server.round + 1)
+    context = hook_context(recipe, server, server.round + 1)
 
     def of_client(client: ClientState, chunk) -> Payload:
         scores = []
@@ -209,14 +219,10 @@ def update_server(
     enough = (left_out == Absence.NONE).sum() >= recipe.limits.min_clients
     counted = jnp.where(left_out == Absence.NONE, weights, 0)
     changed = _aggregate_round(recipe, server, clients, counted, received)
-    if recipe.paced:
-        losses = jnp.full_like(counted, jnp.nan) if reports is None else reports.losses
-        loss = tree.weighted_mean(losses, counted)  # NaN for nobody
-        changed = changed._replace(pace=recipe.paced.update(server.pace, changed.round, loss))
-    kept = server._replace(round=changed.round)
-    keys_apart = lambda state: state._replace(key=None)  # `where` is for numbers
-    new = tree.where(enough, keys_apart(changed), keys_apart(kept))._replace(key=server.key)
-    return new, describe_round(recipe, server, new, clients, received.masks, left_out, ~enough)
+    losses = jnp.full_like(counted, jnp.nan) if reports is None else reports.losses
+    new = end_round(recipe, server, changed, tree.weighted_mean(losses, counted), enough)
+    sent = sent_masks(recipe, received.masks, left_out == Absence.NONE)
+    return new, describe_round(recipe, server, new, clients, sent, left_out, ~enough)
 
 
 def _aggregate_round(
@@ -224,7 +230,7 @@ def _aggregate_round(
 ) -> ServerState:
     """The state after the round of the clients whose weight is not 0."""
     client_params, client_masks, client_scores = received
-    t, present = server.round + 1, weights > 0
+    present = weights > 0
     if not recipe.clients_may_regrow:
         client_params, client_masks = within_sent_mask(server.masks, client_params, client_masks)
     if recipe.norm_bound:
@@ -232,44 +238,22 @@ def _aggregate_round(
             server.params, client_params, client_masks, present, recipe.norm_bound, recipe.client_map
         )
     votes = _count_votes(recipe, server, client_masks, present)
-    merged = recipe.mask_ownership.merge(server, *recipe.aggregate(client_params, client_masks, weights), votes)
-    pseudo_gradient = jax.tree.map(jnp.subtract, server.params, merged.params)
-    factor = rate_factor_of_round(recipe.server_rate, t) if recipe.server_rate else None
-    params, opt_state = optimizer_step(recipe.server_tx, pseudo_gradient, server.opt_state, server.params, factor)
-    params = masks.apply(merged.masks, params)
-    if merged.updated is not None:  # what nobody holds keeps its old value: the global model stays dense
-        params = where_held_by_someone(merged.updated, params, server.params)
-    params, mask, hook_state = _hooks_after_aggregation(
-        recipe, server, params, merged.masks, votes, client_scores, weights
-    )
-    flags = recipe.personal_flags(params)
-    return ServerState(
-        round=t,
-        params=joined(flags, params, server.params) if flags else params,
-        masks=mask,
-        opt_state=mask_optimizer_state(recipe.server_tx, opt_state, mask),
-        key=server.key,
-        memory=_update_client_memory(recipe, server.memory, clients, client_masks, mask, present),
-        hook_state=hook_state,
-        pace=server.pace,
-    )
+    scores, hook_state = _tell_hooks(recipe, server, client_scores, weights)
+    aggregate = recipe.aggregate(client_params, client_masks, weights)
+    new = step_server(recipe, server, Gathered(*aggregate, votes, scores, hook_state))
+    return new._replace(memory=_update_client_memory(recipe, server.memory, clients, client_masks, new.masks, present))
 
 
-def _hooks_after_aggregation(recipe: Recipe, server, params, mask, votes, client_scores, weights: Array):
-    """The new global model, mask, and state of a hook; ``client_scores`` are in the order of the hooks that asked.
-
-    Each hook sees what the one before it has left: a weight that one prunes and another lets grow starts from 0.
-    """
-    context, sent_scores, state = _context(recipe, server, server.round + 1), iter(client_scores), server.hook_state
+def _tell_hooks(recipe: Recipe, server: ServerState, client_scores, weights: Array):
+    """The means of the scores, by hook, and the new state of a hook; ``client_scores`` are of those that have asked."""
+    context, sent_scores = hook_context(recipe, server, server.round + 1), iter(client_scores)
+    state, means = server.hook_state, []
     for hook in recipe.hooks:
         scores = next(sent_scores) if hook.upload_scores else None
         if hook.update_server_state:
             state = hook.update_server_state(context, state, scores, weights > 0)
-        if hook.after_aggregation:
-            mean_scores = tree.weighted_mean(scores, weights) if hook.upload_scores else None
-            mask = hook.after_aggregation(context, params, mask, votes, mean_scores)
-            params = masks.apply(mask, params)
-    return masks.apply(mask, params), mask, None if state is None else masks.apply(mask, state)
+        means.append(tree.weighted_mean(scores, weights) if hook.upload_scores and hook.after_aggregation else None)
+    return tuple(means), state
 
 
 def _update_client_memory(
@@ -290,21 +274,6 @@ def _update_client_memory(
         masked = map_over_clients(everybody, recipe.client_map)(updated.opt_state)
         updated = updated._replace(opt_state=masked)
     return updated
-
-
-def _context(recipe: Recipe, server: ServerState, t: Array | int) -> HookContext:
-    key = jax.random.fold_in(server.key, _PRUNE)
-    objective = make_objective(recipe.model.apply, recipe.loss)
-    return HookContext(
-        t=t,
-        key=key,
-        apply=recipe.model.apply,
-        objective=objective,
-        client_tx=recipe.client_tx,
-        client_map=recipe.client_map,
-        num_clients=recipe.num_clients,
-        pace=server.pace,
-    )
 
 
 def _initial_params(recipe: Recipe, key: Key):

@@ -8,7 +8,7 @@ import optax
 
 from fedsparse_jax.core import tree
 from fedsparse_jax.core.errors import ArgumentError, UsageError
-from fedsparse_jax.core.types import Aggregator, DataNeeds, Masks, Model, Params
+from fedsparse_jax.core.types import Aggregator, DataNeeds, Masks, Model, Params, SumRule
 from fedsparse_jax.federated.client_map import ClientMap
 from fedsparse_jax.federated.client_step import PrivateSteps
 from fedsparse_jax.federated.hooks import Hook
@@ -55,6 +55,7 @@ class Recipe(NamedTuple):
     num_clients: int = 1  # of the federation; matters where clients keep something between rounds
     client_map: ClientMap = "scan"
     devices: int = 1
+    of_sums: SumRule | None = None  # ``aggregate`` as one of `sums.SUM_RULES`, where clients are merged as they come
 
     @property
     def mask_ownership(self) -> MaskOwnership:
@@ -107,7 +108,8 @@ def check_recipe(recipe: Recipe) -> None:
         ArgumentError: an unknown anchor.
         UsageError: private steps beside hooks that look at data or at gradients of pruned weights, hooks of the server
             beside masks of the clients, more than one hook that keeps a state, a hook's state at the server beside
-            regrowth, or leaves that stay with their client and are all there are, or may be pruned.
+            regrowth, leaves that stay with their client and are all there are, or may be pruned, or clients who are
+            merged as they come where the method needs more of them than sums.
     """
     if recipe.proximal_anchor not in ANCHORS:
         rule = f"it must be one of {', '.join(ANCHORS)}"
@@ -133,6 +135,8 @@ def check_recipe(recipe: Recipe) -> None:
         raise UsageError("SCAFFOLD knows nothing of weights that come back; leave out the regrowth.")
     if recipe.personal:
         _check_personal(recipe)
+    if recipe.of_sums:
+        _check_sums(recipe)
 
 
 def _check_personal(recipe: Recipe) -> None:
@@ -145,3 +149,17 @@ def _check_personal(recipe: Recipe) -> None:
         prunable = jax.tree.leaves(recipe.prunable(params))
         if any(own and may for own, may in zip(flags, prunable, strict=True)):
             raise UsageError("Leaves that stay with their client cannot be pruned; leave them out of what is prunable.")
+
+
+def _check_sums(recipe: Recipe) -> None:
+    owner_keeps, hooks_keep = recipe.mask_ownership.clients_keep, any(hook.init_state for hook in recipe.hooks)
+    if owner_keeps or hooks_keep or recipe.personal or recipe.keep_opt_state:
+        raise UsageError(
+            "In this method clients keep something between rounds, and so they cannot be merged as they come; set "
+            "execution.clients_held to 0."
+        )
+    if recipe.norm_bound:
+        raise UsageError(
+            "server.norm_bound compares the clients with one another, and so they cannot be merged as they come; set "
+            "it or execution.clients_held to 0."
+        )

@@ -1,5 +1,7 @@
 """What a round reports: sparsity asked for and reached, what was sent, and how the clients' masks agree."""
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 
@@ -12,12 +14,33 @@ from fedsparse_jax.federated.recipe import Recipe
 from fedsparse_jax.federated.sound_clients import has_arrived
 
 
+class SentMasks(NamedTuple):
+    """What a round reports of the masks that clients have changed and sent."""
+
+    kept: Array  # i32[C], weights of each
+    agreement: Array  # f32[], see `core.masks.agreement`
+    margin: Array  # f32[], see `core.masks.vote_margin`
+
+
+def sent_masks(recipe: Recipe, client_masks, present: Array) -> SentMasks | None:
+    """Of masks ``bool[C, ...]`` and who is ``present``; None where clients change no masks."""
+    if not recipe.clients_change_masks:
+        return None
+    kept = kept_by_client(recipe, client_masks)
+    return SentMasks(kept, masks.agreement(client_masks, present), masks.vote_margin(client_masks, present))
+
+
+def kept_by_client(recipe: Recipe, client_masks) -> Array:
+    """How many weights each client keeps, ``i32[C]``; of masks ``bool[C, ...]``."""
+    return map_over_clients(lambda mask: masks.count_kept(mask).sum(), recipe.client_map)(client_masks)
+
+
 def describe_round(
     recipe: Recipe,
     server: ServerState,
     new: ServerState,
-    clients: ClientState,
-    client_masks,
+    clients: ClientState | None,
+    sent: SentMasks | None,
     left_out: Array,
     void: Array,
 ) -> RoundInfo:
@@ -26,8 +49,8 @@ def describe_round(
     Args:
         recipe: the method.
         server, new: the states before and after the round.
-        clients: the cohort after its training.
-        client_masks: what each client sent, leaves ``bool[C, ...]``.
+        clients: the cohort after its training; None where clients keep nothing between rounds.
+        sent: of the masks that the clients sent; None where they have changed none.
         left_out, void: see `RoundInfo`.
     """
     present, owner = left_out == Absence.NONE, recipe.mask_ownership
@@ -35,15 +58,14 @@ def describe_round(
     flags = recipe.personal_flags(server.params)
     unsent = masks.count_kept(own_part(flags, server.masks)).sum() if flags else 0
     params_up, agreement, margin = masks.count_kept(server.masks).sum(), jnp.float32(1), None
-    if recipe.clients_change_masks:
-        count = lambda mask: masks.count_kept(mask).sum()
-        params_up = map_over_clients(count, recipe.client_map)(client_masks)
-        agreement, margin = masks.agreement(client_masks, present), masks.vote_margin(client_masks, present)
+    if sent:
+        params_up, agreement, margin = sent
     change = owner.changed(server, new, clients, present, recipe.client_map)
     trees = 1 if server.hook_state is None else 2  # what a hook keeps at the server has the mask of the model
     params_down = trees * (owner.params_down(server, clients, recipe.client_map) - unsent)
     params_up = trees * (params_up - unsent)
-    target = target_sparsity(recipe, new.round, clients.state, present | ~present.any(), server.pace)
+    states = clients.state if clients else None
+    target = target_sparsity(recipe, new.round, states, present | ~present.any(), server.pace)
     return RoundInfo(
         round=new.round,
         target_sparsity=jnp.asarray(target * prunable_share(recipe, new.params), jnp.float32),

@@ -29,6 +29,7 @@ def why_absent(
     weights: Array,
     reports: Reports | None = None,
     client_map: ClientMap = "scan",
+    cohort: bool = True,
 ) -> Array:
     """Why each client does not count, ``i32[C]``: an `Absence`, 0 if it does.
 
@@ -42,6 +43,8 @@ def why_absent(
         weights: ``f32[C]``, the examples behind each client.
         reports: of the clients; None where all arrived and nobody told a loss.
         client_map: how clients are executed.
+        cohort: whether these clients are compared with one another; else the usual loss is ``limits.usual_loss`` (any
+            for 0), and the usual norm that of the global model.
     """
 
     def examine(params, scores):
@@ -52,10 +55,10 @@ def why_absent(
     reason = jnp.where((reason == Absence.NONE) & ~finite, Absence.NOT_A_NUMBER, reason)
     sound = reason == Absence.NONE
     if limits.explosion:
-        exploded = ~(norms <= limits.explosion * jnp.maximum(_median(norms, sound), optax.tree.norm(server.params)))
-        if reports is not None:
-            losses = reports.losses
-            exploded |= ~(losses <= limits.explosion * jnp.maximum(_median(losses, sound), limits.usual_loss))
+        usual = lambda values, least: jnp.maximum(_median(values, sound), least) if cohort else least
+        exploded = ~(norms <= limits.explosion * usual(norms, optax.tree.norm(server.params)))
+        if reports is not None and (cohort or limits.usual_loss):
+            exploded |= ~(reports.losses <= limits.explosion * usual(reports.losses, limits.usual_loss))
         reason = jnp.where(sound & exploded, Absence.EXPLODED, reason)
     return reason.astype(jnp.int32)
 

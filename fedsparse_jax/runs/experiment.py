@@ -38,6 +38,7 @@ class Execution(NamedTuple):
     devices: int = 1
     resident: bool = True  # keep all data on the device, or else stream them from their file
     eval_batch: int = 4  # examples predicted at a time
+    clients_held: int = 0  # whose models are in memory at a time, merged as they come; 0 for all of a round
 
 
 class Output(NamedTuple):

@@ -27,7 +27,6 @@ from fedsparse_jax.core.types import Masks, Reports, ServerState, StepInfo
 from fedsparse_jax.data.batching import sample_clients
 from fedsparse_jax.data.federation import Federation
 from fedsparse_jax.data.loading import reader_of_places
-from fedsparse_jax.federated.sound_clients import has_arrived
 from fedsparse_jax.runs import round as rounds
 from fedsparse_jax.runs.experiment import Experiment
 from fedsparse_jax.runs.host_link import HostLink
@@ -237,18 +236,7 @@ def _messages(
     own: Runner, round_: int, share: Share, exchanged: Exchange, before: SharedMasks
 ) -> tuple[Traffic | None, SharedMasks]:
     """Bytes of the messages of the host's own clients, and what is known of these clients after them."""
-    traffic, after = exchanged.traffic, exchanged.shared_masks
-    if traffic is None and exchanged.download is not None:
-        traffic, after = transport.measure_round(
-            own.experiment.messages,
-            before,
-            round_,
-            share.ids,
-            exchanged.download,
-            exchanged.trained.payload,
-            len(jax.tree.leaves(exchanged.download)[0]) == 1,
-            lost=~has_arrived(exchanged.trained.absent),
-        )
+    traffic, after = rounds.traffic_of(own.experiment, round_, share.ids, exchanged, before)
     if traffic is None:
         return None, {}
     records = {int(client): after[int(client)] for client in share.ids[: share.own]}
@@ -338,6 +326,8 @@ def _refuse_what_is_for_one_host(experiment: Experiment, link: HostLink) -> None
         raise UsageError(f"{link.count} processes cannot share {clients} clients; lower --num_processes.")
     if experiment.cohorts.travel:
         raise UsageError("With order cyclic or shuffled one client follows another; leave --num_processes out.")
+    if experiment.execution.clients_held:
+        raise UsageError("execution.clients_held is for one process; set it to 0.")
     if experiment.leakage:
         raise UsageError("log.audit_every reads all clients' scans in one place; set it to 0, or start one process.")
 

@@ -28,6 +28,7 @@ from fedsparse_jax.runs.evaluation import (
     write_validation_predictions,
 )
 from fedsparse_jax.runs.experiment import Experiment
+from fedsparse_jax.runs.groups import play_in_groups
 from fedsparse_jax.runs.host_link import HostLink
 from fedsparse_jax.runs.likeness import write_likeness
 from fedsparse_jax.runs.quality import write_quality
@@ -88,7 +89,7 @@ def _run(experiment: Experiment, workdir: Path, print_fn: Print, link: HostLink 
     noise, output = run_dir.noise_entropy(workdir), experiment.output
     team = hosts.make_team(experiment, link, noise) if link else None
     runner = hosts.make_judge(experiment) if team else make_runner(experiment, noise)
-    play = partial(hosts.play_round_on_hosts, team) if team else partial(play_round, runner)
+    play = partial(hosts.play_round_on_hosts, team) if team else None
     is_over = lambda ended: hosts.is_over(team, ended) if team else ended
     records: list[RoundRecord] = []
     best = lambda: model_choice.best_record(records, experiment.task)
@@ -148,9 +149,10 @@ def fold_rounds(
     Args:
         runner: the experiment.
         server, shared_masks: see `round.play_round`.
-        play: plays a round as that does, given all but the runner; None for ``round.play_round`` itself.
+        play: plays a round as that does, given all but the runner; None for that itself, or for `groups.play_in_groups`
+            where the run merges clients as they come.
     """
-    play = play or partial(play_round, runner)
+    play = play or partial(play_in_groups if runner.experiment.execution.clients_held else play_round, runner)
     for round_ in range(int(server.round) + 1, runner.experiment.rounds + 1):
         ids = sample_cohort(runner.experiment, round_)
         result = play(server, round_, ids, shared_masks)

@@ -18,6 +18,7 @@ from fedsparse_jax.core.types import (
     FedAlgorithm,
     Key,
     Masks,
+    Merging,
     Payload,
     Reports,
     RoundInfo,
@@ -35,6 +36,7 @@ from fedsparse_jax.data.batching import (
     split_plan,
 )
 from fedsparse_jax.data.loading import Reader, prefetch_chunks, read_chunk, resident_reader, streamed_reader
+from fedsparse_jax.federated.sound_clients import has_arrived
 from fedsparse_jax.runs.experiment import Experiment
 from fedsparse_jax.runs.faults import who_fails
 
@@ -94,9 +96,16 @@ def jit_algorithm(algorithm: FedAlgorithm) -> FedAlgorithm:
         local_steps=jax.jit(algorithm.local_steps, donate_argnums=0),
         upload=jax.jit(algorithm.upload),
         update_server=jax.jit(algorithm.update_server),
+        merging=_jit_merging(algorithm.merging) if algorithm.merging else None,
         data_needs=algorithm.data_needs,
         num_scores=algorithm.num_scores,
     )
+
+
+def _jit_merging(merging: Merging) -> Merging:
+    """The same functions, each jitted once; the sums' buffers are donated from group to group."""
+    add = jax.jit(merging.add_clients, donate_argnums=1)
+    return Merging(jax.jit(merging.of_nobody), add, jax.jit(merging.update_server))
 
 
 def make_runner(experiment: Experiment, noise_entropy: int | None = None, read: Reader | None = None) -> Runner:
@@ -179,8 +188,7 @@ def travel_order(experiment: Experiment, round_: int, ids: np.ndarray) -> list[i
 
 def _one_round(parts: list[RoundResult], last: RoundResult) -> RoundResult:
     """The rounds of single clients as the one round that they are, by rising client; the state is that of the last."""
-    join = lambda trees: jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *trees)
-    by_client = {key: join([getattr(part.info, key) for part in parts]) for key in OF_EACH_CLIENT}
+    by_client = {key: joined_clients([getattr(part.info, key) for part in parts]) for key in OF_EACH_CLIENT}
     info = last.info._replace(
         **by_client,
         drift=jnp.stack([part.info.drift for part in parts]).sum(),
@@ -188,23 +196,20 @@ def _one_round(parts: list[RoundResult], last: RoundResult) -> RoundResult:
         padding=float(np.mean([part.info.padding for part in parts])),
     )
     payloads = [part.payloads for part in parts if part.payloads]
-    traffic = [part.traffic for part in parts if part.traffic]
     return RoundResult(
         last.server,
         info,
-        [join([_whole_training(part.steps) for part in parts])],
+        [joined_clients([whole_training(part.steps) for part in parts])],
         np.concatenate([part.client_ids for part in parts]),
         last.shared_masks,
-        join(payloads) if payloads else None,
-        Traffic([size for one in traffic for size in one.down], [size for one in traffic for size in one.up])
-        if traffic
-        else None,
+        joined_clients(payloads) if payloads else None,
+        joined_traffic([part.traffic for part in parts]),
     )
 
 
-def _whole_training(steps: list[StepInfo]) -> StepInfo:
-    """The steps of one client as one, leaves ``[1, 1]``."""
-    start = StepInfo(jnp.zeros((1, 1), jnp.float32), jnp.zeros((1, 1), jnp.int32))
+def whole_training(steps: list[StepInfo], count: int = 1) -> StepInfo:
+    """The steps of so many clients as one of each, leaves ``[C, 1]``."""
+    start = StepInfo(jnp.zeros((count, 1), jnp.float32), jnp.zeros((count, 1), jnp.int32))
     return jax.tree.map(lambda *leaves: sum(leaf.sum(1, keepdims=True) for leaf in leaves), start, *steps)
 
 
@@ -222,11 +227,46 @@ def _play_together(
     download, traffic = exchanged.download, exchanged.traffic
     payloads = None if download is None or traffic else (download, payload)
     weights = jnp.asarray(runner.experiment.federation.client_sizes(ids))
-    losses = client_losses(steps) if steps else jnp.zeros(len(ids))  # no step where nobody's model would arrive
-    reports = Reports(jnp.asarray(absent), losses)
+    reports = reports_of(steps, absent)
     server, info = runner.algorithm.update_server(server, clients, weights, None, exchanged.received, reports)
     info = info._replace(padding=padding_of(runner.experiment, plan))
     return RoundResult(server, info, steps, ids, exchanged.shared_masks, payloads, traffic)
+
+
+def reports_of(steps: list[StepInfo], absent: np.ndarray) -> Reports:
+    """What the server is told of the clients beside their models; ``absent`` as in `TrainedClients`."""
+    losses = client_losses(steps) if steps else jnp.zeros(len(absent))  # no step where nobody's model would arrive
+    return Reports(jnp.asarray(absent), losses)
+
+
+def traffic_of(
+    experiment: Experiment, round_: int, ids: np.ndarray, exchanged: Exchange, before: SharedMasks
+) -> tuple[Traffic | None, SharedMasks]:
+    """Bytes of the messages of ``ids``, measured now unless they were sent, and what is known of all clients then."""
+    if exchanged.traffic or exchanged.download is None:
+        return exchanged.traffic, exchanged.shared_masks
+    return transport.measure_round(
+        experiment.messages,
+        before,
+        round_,
+        ids,
+        exchanged.download,
+        exchanged.trained.payload,
+        len(jax.tree.leaves(exchanged.download)[0]) == 1,
+        lost=~has_arrived(exchanged.trained.absent),
+    )
+
+
+def joined_traffic(parts: list[Traffic | None]) -> Traffic | None:
+    """The messages of the clients of all parts; None where they were not counted."""
+    counted = [part for part in parts if part]
+    down, up = ([size for one in counted for size in getattr(one, way)] for way in Traffic._fields)
+    return Traffic(down, up) if counted else None
+
+
+def joined_clients(trees: list):
+    """Trees with the client axis as one."""
+    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *trees)
 
 
 def exchange_models(

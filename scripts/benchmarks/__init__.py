@@ -59,6 +59,7 @@ BENCHMARKS: dict[str, tuple[Callable[[str], Alternatives], str]] = {  # and the 
     "input": (functools.partial(_on_workload, runs.streaming), "W3"),
     "large": (functools.partial(_on_count, runs.large), "30"),
     "cohort": (functools.partial(_on_count, runs.cohort), "10000"),
+    "held": (functools.partial(_on_count, runs.held), "10000"),
     "hosts": (runs.hosts, "configs/methods/fedavg.py:coarse"),
     "messages": (functools.partial(_on_density, message_speed.speed), "0.05"),
     "encryption": (encryption.encryption, "paper,quickstart"),

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -113,18 +114,45 @@ def large(gigabytes: int) -> Alternatives:
 
 def cohort(count: int) -> Alternatives:
     """Rounds of a hundred clients out of ever more, up to ``count``, with eight samples each in a sparse file."""
+    sampled = lambda clients: dict(cohorts=Cohorts(min(100, clients)), execution=Execution(1, resident=False))
+    return {
+        f"100 of {clients:,} clients": partial(_play_small_clients, clients, 20, sampled(clients))
+        for clients in _powers_up_to(count)
+    }
 
-    def play(clients: int) -> Timing:
-        _forget_peak()
-        workload = WORKLOADS["W2"]._replace(clients=clients, steps=1, batch=8)
-        shape = (clients * workload.batch, *workload.shape, 1)
-        mapped = np.memmap(temporary_folder() / "inputs", np.float32, "w+", shape=shape)
-        streamed = dict(cohorts=Cohorts(min(100, clients)), execution=Execution(1, resident=False))
-        seconds = _per_round(_experiment(workload, mapped, 20, **streamed)).seconds
-        return Timing(seconds, {"rounds/h": 3600 / seconds, "data MB": mapped.nbytes / 1e6, "peak MB": peak() / 1e6})
 
-    sizes = sorted({min(100 * 10**i, count) for i in range(6)})
-    return {f"100 of {clients:,} clients": partial(play, clients) for clients in sizes}
+def held(count: int) -> Alternatives:
+    """Rounds in which ever more clients train, up to ``count``, with a hundred models held, or those of up to 1,000."""
+    all_train = lambda clients, at_once: dict(
+        cohorts=Cohorts(clients),
+        execution=Execution(1, resident=False, clients_held=at_once),
+        algorithm=workload_algorithm(_small_clients(clients), merges=at_once > 0),
+    )
+    works: dict[str, Callable[[], object]] = {}
+    for clients in _powers_up_to(count):
+        for told, at_once in (("all held", 0), ("100 held", 100)):
+            if at_once or clients <= 1000:
+                how = all_train(clients, at_once)
+                works[f"{clients:,} clients, {told}"] = partial(_play_small_clients, clients, 5, how)
+    return works
+
+
+def _powers_up_to(count: int) -> list[int]:
+    return sorted({min(100 * 10**i, count) for i in range(6)})
+
+
+def _small_clients(clients: int) -> Workload:
+    return WORKLOADS["W2"]._replace(clients=clients, steps=1, batch=8)
+
+
+def _play_small_clients(clients: int, rounds: int, how: dict) -> Timing:
+    """Rounds of an experiment with small clients, whose samples lie in a sparse file."""
+    _forget_peak()
+    workload = _small_clients(clients)
+    shape = (clients * workload.batch, *workload.shape, 1)
+    mapped = np.memmap(temporary_folder() / "inputs", np.float32, "w+", shape=shape)
+    seconds = _per_round(_experiment(workload, mapped, rounds, **how)).seconds
+    return Timing(seconds, {"rounds/h": 3600 / seconds, "data MB": mapped.nbytes / 1e6, "peak MB": peak() / 1e6})
 
 
 def _forget_peak() -> None:

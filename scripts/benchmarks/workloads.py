@@ -11,6 +11,7 @@ from fedsparse_jax.core import losses
 from fedsparse_jax.core.types import Chunk, FedAlgorithm, Model
 from fedsparse_jax.federated import Recipe, build_algorithm, mean, prune_on_server
 from fedsparse_jax.federated.client_map import ClientMap
+from fedsparse_jax.federated.sums import SUM_RULES
 from fedsparse_jax.models import MODELS
 from fedsparse_jax.runs.round import jit_algorithm
 from fedsparse_jax.sparsity import CRITERIA, Pruning, global_, gradual
@@ -41,9 +42,15 @@ WORKLOADS = {
 
 
 def workload_algorithm(
-    workload: Workload, client_map: ClientMap = "scan", network: Model | None = None, prunes: bool = True
+    workload: Workload,
+    client_map: ClientMap = "scan",
+    network: Model | None = None,
+    prunes: bool = True,
+    merges: bool = False,
 ) -> FedAlgorithm:
-    """FedAvg, one local epoch of SGD, with FedSparsify-Global's pruning unless ``prunes`` is False."""
+    """FedAvg, one local epoch of SGD, with FedSparsify-Global's pruning unless ``prunes`` is False; with ``merges``
+    clients are merged as they come.
+    """
     classes = workload.model in ("mlp", "image_cnn")
     rule = Pruning(CRITERIA["magnitude"], global_, gradual())
     recipe = Recipe(
@@ -54,6 +61,7 @@ def workload_algorithm(
         aggregate=mean,
         hooks=(prune_on_server(rule),) if prunes else (),
         client_map=client_map,
+        of_sums=SUM_RULES["mean"] if merges else None,
     )
     return build_algorithm(recipe)
 

@@ -34,7 +34,7 @@ def test_ratios_by_hand(monkeypatch):
 
 
 SMALL_RUN = "configs/methods/fedavg.py:digits+smoke"
-WORK = {"select": "1000", "messages": "0.05", "large": "0", "cohort": "1000", "hosts": SMALL_RUN}
+WORK = {"select": "1000", "messages": "0.05", "large": "0", "cohort": "1000", "held": "200", "hosts": SMALL_RUN}
 OWN_TESTS = ("peers", "export", "start", "encryption")
 
 

@@ -25,6 +25,7 @@ from fedsparse_jax.federated import (
     regrow_on_clients,
 )
 from fedsparse_jax.federated.client_step import PrivateSteps
+from fedsparse_jax.federated.sums import SUM_RULES
 from fedsparse_jax.runs import Batching, Cohorts, Execution, Experiment, run_experiment
 from fedsparse_jax.sparsity import CRITERIA, Pruning, Regrowth, constant, global_, gradual, swap
 from tests.helpers.tiny_problem import tiny_model
@@ -64,8 +65,8 @@ def federation() -> Federation:
     return Federation(watched, targets, members, np.arange(sum(SIZES), count), rows)
 
 
-def experiment(method: str, rounds: int, *, devices: int = 1, of_schedule: int = 6) -> Experiment:
-    """Of one of ``METHODS``."""
+def experiment(method: str, rounds: int, *, devices: int = 1, of_schedule: int = 6, held: int = 0) -> Experiment:
+    """Of one of ``METHODS``; ``held`` as `Execution.clients_held`."""
     magnitude, score = CRITERIA["magnitude"], CRITERIA["squared_gradient"]
     rising = Pruning(magnitude, global_, gradual(0.0, 0.6, begin=0, end=of_schedule))
     level = Pruning(magnitude, global_, constant(0.5))
@@ -88,6 +89,8 @@ def experiment(method: str, rounds: int, *, devices: int = 1, of_schedule: int =
     recipe = Recipe(
         tiny_model(), losses.squared, *optimizers, AGGREGATORS[aggregate], hooks, num_clients=5, devices=devices
     )
+    if held:
+        recipe = recipe._replace(of_sums=SUM_RULES[aggregate])
     if method == "kept":  # whatever clients keep between rounds, and noise
         stays = lambda params: {name: name == "b" for name in params}
         recipe = recipe._replace(keep_opt_state=True, personal=stays, private=PrivateSteps(clip=20.0, noise=0.1))
@@ -102,7 +105,7 @@ def experiment(method: str, rounds: int, *, devices: int = 1, of_schedule: int =
         federation=federation(),
         cohorts=Cohorts(COHORTS.get(method, len(SIZES))),
         batching=Batching(batch_size=4 if method == "few" else 3, epochs=2),
-        execution=Execution(4, devices=devices, resident=method != "local"),
+        execution=Execution(4, devices=devices, resident=method != "local", clients_held=held),
         messages=lossy if method == "int8" else MessageSettings("measure"),
         noise_from_seed=True,
     )

@@ -1,6 +1,7 @@
 """Flags of a command that may run as many processes, on one host or many, and how these are started and ended."""
 
 import contextlib
+import ctypes
 import logging
 import os
 import signal
@@ -68,6 +69,7 @@ def many_hosts() -> Iterator["HostLink | None"]:
     address, count, index, devices = who
     link, coordinator = meet(address, index, count, flags.FLAGS.meeting_seconds, _end_at_once)
     logging.getLogger("jax._src.distributed").setLevel(logging.ERROR)
+    _put_off_aborts()
     with _all_or_none(link):
         jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM for itself
         jax.distributed.initialize(
@@ -82,6 +84,17 @@ def many_hosts() -> Iterator["HostLink | None"]:
         )
         check_platform()
         yield link
+
+
+def _put_off_aborts() -> None:
+    """Lets every abort of this process wait for six seconds, in which the link ends it with a sentence.
+
+    JAX aborts a process as soon as process 0 is gone, and has no way to tell it otherwise. The wait is the C library's
+    own ``sleep``, called with the signal's number, 6: Python cannot act in a process that aborts.
+    """
+    library = ctypes.CDLL(None)
+    library.signal.argtypes = [ctypes.c_int, ctypes.c_void_p]
+    library.signal(signal.SIGABRT, ctypes.cast(library.sleep, ctypes.c_void_p))
 
 
 @contextlib.contextmanager

@@ -119,12 +119,14 @@ def test_a_killed_process_ends_the_other_with_one_sentence_and_one_or_two_go_on(
     began, survivor = time.monotonic(), processes[1 - victim]
     _, said = survivor.communicate(timeout=120)
     assert time.monotonic() - began < AT_ONCE
-    assert survivor.returncode == 3
-    told = [line for line in said.splitlines() if line]
-    assert told == [
+    assert survivor.returncode == 3, said
+    *of_jax, told = [line for line in said.splitlines() if line]
+    assert told == (
         f"Process {victim} of 2 has ended, and so this one ends, too. Finished rounds are safe, and the same commands go "
         "on from there."
-    ]
+    )
+    assert not of_jax or (victim == 0 and "coordination" in of_jax[0])  # JAX may notice it first
+    assert "Traceback" not in said
     done = len(read_records(tmp_path / "local"))
     assert done >= 3
     more = done + 2

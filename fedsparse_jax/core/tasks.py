@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import rankdata
 
 
 def regression_measures(predictions, targets) -> dict[str, float]:
@@ -32,6 +31,12 @@ def regression_measures(predictions, targets) -> dict[str, float]:
     }
 
 
+def _ranks(scores, axis=None):
+    from scipy.stats import rankdata  # where there are no classes, no start of a program waits for it
+
+    return rankdata(scores, axis=axis)
+
+
 def classification_measures(logits, labels) -> dict[str, float]:
     """How well a classifier does.
 
@@ -53,7 +58,7 @@ def classification_measures(logits, labels) -> dict[str, float]:
     of_class, called, hits = count(y), count(predicted), count(y[predicted == y])
     occur = np.flatnonzero(of_class)
     against_rest = [1] if z.shape[-1] == 2 else occur
-    ranks = rankdata(log_share, axis=0)
+    ranks = _ranks(log_share, axis=0)
     areas = [_area(ranks[:, k], y == k) for k in against_rest if len(occur) > 1]
     f1 = 2 * hits[occur] / (called + of_class)[occur]
     return {
@@ -71,7 +76,7 @@ def area_under_roc(scores, positive) -> float:
     >>> area_under_roc([0.1, 0.4, 0.35, 0.8], [False, False, True, True])
     0.75
     """
-    return _area(rankdata(scores), np.asarray(positive, bool))
+    return _area(_ranks(scores), np.asarray(positive, bool))
 
 
 def _area(ranks: np.ndarray, positive: np.ndarray) -> float:

@@ -163,10 +163,11 @@ def _forget_peak() -> None:
 # --- several processes --------------------------------------------------------------------------
 
 ROUNDS = 8  # of a run that is timed; the first two compile
+PROCESSES = (1, 2, 4)
 
 
 def hosts(config: str) -> Alternatives:
-    """Rounds of a run in one process, and of the same run shared by 2 and 4 processes of this host."""
+    """Rounds of a run in one process, and of the same run shared by several processes of this host."""
     home = temporary_folder()
 
     def play(processes: int) -> Timing:
@@ -180,7 +181,7 @@ def hosts(config: str) -> Alternatives:
         seconds = float(np.median([record.seconds for record in read_records(run)[2:]]))
         return Timing(seconds, {"rounds/h": lambda median: 3600 / median})
 
-    return {f"{count} process{'es' * (count > 1)}": partial(play, count) for count in (1, 2, 4)}
+    return {f"{count} process{'es' * (count > 1)}": partial(play, count) for count in PROCESSES}
 
 
 def _run_together(commands: list[list[str]]) -> None:

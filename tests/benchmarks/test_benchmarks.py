@@ -9,7 +9,7 @@ import time
 import jax
 import numpy as np
 import pytest
-from benchmarks import BENCHMARKS, exports, message_speed, peers, run_benchmark, timing, workloads
+from benchmarks import BENCHMARKS, exports, message_speed, peers, run_benchmark, runs, timing, workloads
 
 from fedsparse_jax.core.errors import UsageError
 from fedsparse_jax.export import sparse_bytes
@@ -40,7 +40,8 @@ OWN_TESTS = ("peers", "export", "start", "encryption")
 
 @pytest.mark.slow
 @pytest.mark.parametrize("what", [what for what in BENCHMARKS if what not in OWN_TESTS])
-def test_every_benchmark_runs(what):
+def test_every_benchmark_runs(what, monkeypatch):
+    monkeypatch.setattr(runs, "PROCESSES", (1, 2))
     result = run_benchmark(what, WORK.get(what, "tiny"), repeats=1)
     assert len(result["rows"]) >= (1 if what == "large" else 2)
     assert all(row["seconds"] > 0 for row in result["rows"])

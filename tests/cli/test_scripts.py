@@ -255,8 +255,9 @@ def test_a_killed_run_goes_on(call, start, trained, tmp_path, how):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("moment", ["reading scans", "compiling", "training"])
+@pytest.mark.parametrize(
+    ("moment", "how"), [("reading scans", signal.SIGTERM), ("compiling", signal.SIGINT), ("training", signal.SIGTERM)]
+)
 def test_a_run_that_is_asked_to_stop_says_how_to_go_on(call, start, trained, tmp_path, how, moment):
     whole, _ = trained
     cache = [f"--config.data.cache_dir={tmp_path / 'cache'}"] if moment == "reading scans" else []
@@ -279,7 +280,7 @@ def test_a_run_that_is_asked_to_stop_says_how_to_go_on(call, start, trained, tmp
 
 @pytest.mark.slow
 def test_planned_memory_is_printed_for_every_way(call):
-    flags = ["--config=configs/methods/fedsparsify_global.py:smoke", "--config.execution.steps_per_chunk=1"]
+    flags = ["--config=configs/quickstart.py:smoke", "--config.execution.steps_per_chunk=1"]
     done = call("plan_memory", *flags)
     assert done.returncode == 0, done.stderr
     rows = [line.split(" | ")[:2] for line in done.stdout.splitlines() if line.startswith("| ")][2:]

@@ -53,11 +53,12 @@ def seconds_left(records: list[RoundRecord], rounds: int) -> float:
 def round_line(record: RoundRecord, task: Task, rounds: int, left: float) -> str:
     """One round as one line; ``left`` are the seconds until the end."""
     width, form = len(str(rounds)), f".{task.digits}f"
+    known = "" if math.isnan(record.baseline) else f" ({task.brief} {record.baseline:{form}})"  # a server knows no ages
     parts = [
         f"round {record.round:{width}d}/{rounds}",
         f"sparsity {record.sparsity:.3f} (asked {record.target_sparsity:.3f})",
         f"train loss {record.train_loss:{8 if task.unit else 6}.{2 if task.unit else 3}f}",
-        f"test {task.label} {record.test[task.headline]:5{form}}{task.unit} ({task.brief} {record.baseline:{form}})",
+        f"test {task.label} {record.test[task.headline]:5{form}}{task.unit}{known}",
     ]
     if record.validation:
         parts.append(f"validation {_measured(record.validation, task)}")

@@ -50,6 +50,11 @@ def test_a_round_of_a_regression_is_one_line():
     )
 
 
+def test_a_server_that_knows_no_ages_says_nothing_of_their_mean():
+    line = round_line(dataclasses.replace(RECORD, baseline=math.nan), tasks.REGRESSION, 40, 75)
+    assert "test MAE  6.50 y   2.3 s" in line
+
+
 def test_a_round_of_a_classification_shows_own_classes_and_epsilon():
     record = dataclasses.replace(
         RECORD, train_loss=1.5, test={"accuracy": 0.75}, own={"accuracy": 0.875}, baseline=0.125, epsilon=1.2345

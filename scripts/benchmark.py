@@ -34,11 +34,13 @@ WHAT = sys.argv.pop(1) if len(sys.argv) > 1 and not sys.argv[1].startswith("-") 
 def main():
     import benchmarks
 
+    from fedsparse_jax.core import machine
     from fedsparse_jax.core.files import write_json
 
     cli.cache_compilations()
     result = benchmarks.run_benchmark(WHAT, WORK.value, REPEATS.value)
-    print(f"{result['what']} {result['work']}, medians of {REPEATS.value}; a ratio above 1 is faster than the first\n")
+    print(f"{result['what']} {result['work']}, medians of {REPEATS.value}; a ratio above 1 is faster than the first")
+    print(f"{machine.processor()}\n")
     print(benchmarks.timings_table(result["rows"]))
     if OUTPUT.value:
         write_json(Path(OUTPUT.value), result)

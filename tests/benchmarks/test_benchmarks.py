@@ -30,7 +30,12 @@ def test_ratios_by_hand(monkeypatch):
     monkeypatch.setattr(timing, "_timed", lambda work: timing.Timing(next(times), {}))
     rows = timing.compare({"slow": None, "fast": None}, repeats=3)
     assert [row["seconds"] for row in rows] == [5.0, 2.0] and rows[1]["ratio"] == 2.5
-    assert "| fast | 2 | 1 to 3 | 9 | 2.50 |" in timing.timings_table(rows)
+    low, high = rows[1]["between"]  # of ratios 4 / 2, 5 / 1 and 6 / 3, by Student's t of two degrees of freedom, 4.303
+    logs = np.log([2.0, 5.0, 2.0])
+    half = 4.3027 * logs.std(ddof=1) / np.sqrt(3)
+    np.testing.assert_allclose([low, high], np.exp([logs.mean() - half, logs.mean() + half]), rtol=1e-4)
+    assert f"| fast | 2 | 1 to 3 | 9 | 2.50 | {low:.2f} to {high:.2f} |" in timing.timings_table(rows)
+    assert "| slow | 5 | 4 to 6 | 9 | 1.00 | 1.00 to 1.00 |" in timing.timings_table(rows)
 
 
 SMALL_RUN = "configs/methods/fedavg.py:digits+smoke"

@@ -119,3 +119,18 @@ def test_what_needs_all_clients_at_once_is_refused(spec, settings, named):
     with pytest.raises(UsageError, match=named) as told:
         experiment_from_config(config)
     assert "set" in str(told.value) or "negative" in str(told.value)
+
+
+@pytest.mark.slow
+def test_scores_that_the_server_asks_for_are_added_up(tmp_path):
+    ends = []
+    for held in (0, 3):
+        settings = [("execution.clients_held", str(held)), ("log.report", "False")]
+        built = experiment_from_config(override(load_config("configs/methods/rigl.py:digits+smoke"), settings))
+        ends.append(play(built, tmp_path / str(held)))
+    (whole, whole_log), (parts, log) = ends
+    assert sum(one.params_up for one in log) > sum(one.params_down for one in log)  # scores were sent
+    assert [one.params_up for one in log] == [one.params_up for one in whole_log]
+    for a, b in zip(jax.tree.leaves(whole.params), jax.tree.leaves(parts.params), strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-5)
+    assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), whole.masks, parts.masks))

@@ -7,7 +7,8 @@ python scripts/study.py --study=configs/studies/grid.py:headline --workdir=runs/
 
 A name with @ before it is a file that lists configs, one a line: --configs=@configs/lists/comparison.txt. Without
 --study, all rows are compared with the first config. Writes study.md, .csv, .tex, .png, .pdf and .html, runs.csv, and
-runs.jsonl.gz with every run's log. A later study takes from such a file what it holds: --known=FILE.
+runs.jsonl.gz with every run's log. A later study takes from such a file what it holds: --known=FILE. With
+--at_once=2 two runs are trained at a time, each in a process of its own.
 """
 
 from pathlib import Path
@@ -23,6 +24,7 @@ CONFIGS = flags.DEFINE_list("configs", [], "Configs, such as configs/quickstart.
 VALUES = flags.DEFINE_multi_string("set", [], "KEY=VALUE,VALUE of the config; every combination is trained.")
 KNOWN = flags.DEFINE_string("known", "", "A runs.jsonl.gz, whose runs are not trained again.")
 SEEDS = flags.DEFINE_list("seeds", [], "Seeds (default: those of the study, or 1,2,3).")
+AT_ONCE = flags.DEFINE_integer("at_once", 1, "Runs at a time, each in a process of its own.", lower_bound=1)
 WORKDIR = cli.workdir_flag("Folder for the runs and the tables.")
 
 
@@ -43,7 +45,7 @@ def main():
     workdir = Path(WORKDIR.value)
     known = kept_runs.read_kept(Path(KNOWN.value), study) if KNOWN.value else []
     keep = lambda finished: kept_runs.write_kept(workdir / kept_runs.KEPT, finished)
-    runs = grid.run_study(study, workdir, known=known, keep=keep)
+    runs = grid.run_study(study, workdir, known=known, keep=keep, at_once=AT_ONCE.value, begin=cli.begin_worker)
     print(grid_report.write_study(study, runs, workdir))
     print(f"Tables, figures and page: {workdir}")
 

@@ -2,4 +2,4 @@
 
 from fedsparse_jax.cli.flags import config_flag, keys_flag, places, run_main, settings, workdir_flag
 from fedsparse_jax.cli.launch import hosts_flags, many_hosts
-from fedsparse_jax.cli.process import cache_compilations, keep_freed_memory, show_progress
+from fedsparse_jax.cli.process import begin_worker, cache_compilations, keep_freed_memory, show_progress

@@ -41,6 +41,13 @@ def cache_compilations(folder: str | None = None) -> None:
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
 
 
+def begin_worker() -> None:
+    """What `run_main` and `cache_compilations` do for a command, in a process that works for one."""
+    keep_freed_memory()
+    silence_orbax()
+    cache_compilations()
+
+
 def check_platform() -> None:
     """Refuses a platform that the environment asks for and this machine does not have.
 

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from fedsparse_jax.config.build import experiment_from_config, load_config
 from fedsparse_jax.config.overrides import override
 from fedsparse_jax.config.registry import lookup
@@ -28,6 +30,7 @@ from fedsparse_jax.runs.metrics_log import read_records
 from fedsparse_jax.runs.records import RoundRecord
 from fedsparse_jax.runs.round import make_runner
 from fedsparse_jax.studies.run_measures import MEASURES, FinishedRun
+from fedsparse_jax.studies.side_by_side import do_one_by_one, do_side_by_side
 
 ROUND_LINE = re.compile(r"round +\d")  # of a run, one of hundreds here
 FINISHED = "finished.json"  # in a run's folder: of which config it is, and that nothing is left to do
@@ -179,6 +182,8 @@ def run_study(
     *,
     known: Sequence[Run] = (),
     keep: Callable[[list[Run]], None] = lambda finished: None,
+    at_once: int = 1,
+    begin: Callable[[], object] = lambda: None,
 ) -> list[Run]:
     """All runs, in the order of the cells; seed by seed, so that every cell has its first result early.
 
@@ -190,9 +195,12 @@ def run_study(
         print_fn: told what goes on.
         known: runs whose results are there already, see `kept_runs.read_kept`.
         keep: given all finished runs after each that was trained.
+        at_once: runs at a time; each of several has a process of its own.
+        begin: a function of a module, called first in such a process.
 
     Raises:
-        UsageError: cells of one name, that predict different things, or a measure that there is not.
+        UsageError: cells of one name, that predict different things, a measure that there is not, or a process that has
+            ended in the middle of a run.
     """
     _refuse_same_names(study)
     for name in study.measures:
@@ -202,56 +210,105 @@ def run_study(
         ((place, cell, seed) for cell in study.cells for place, seed in enumerate(cell.seeds)), key=lambda one: one[0]
     )
     runs = {(run.cell.name, run.seed): run for run in known}
-    everything = [one for one in everything if (one[1].name, one[2]) not in runs]
-    seconds: list[float] = []  # of the runs that were trained here
-    for i, (_, cell, seed) in enumerate(everything):
-        folder = workdir / f"{cell.name}-seed{seed}"
-        left = f", about {duration(sum(seconds) / len(seconds) * (len(everything) - i))} left" if seconds else ""
-        told = f"Run {i + 1} of {len(everything)}{left}: {', '.join(cell.labels.values())}, seed {seed}"
-        began = time.monotonic()
-        run, trained = _run_cell(study, cell, seed, folder, lambda: print_fn(told), print_fn)  # noqa: B023
-        if trained:
-            seconds.append(time.monotonic() - began)
-            print_fn(f"  {_outcome(run)} ({duration(seconds[-1])})")
-        runs[cell.name, seed] = run
-        if trained:
-            keep([one for one in runs.values() if not one.failure])
+    asked = [
+        _Job(study.measures, cell, seed, workdir / f"{cell.name}-seed{seed}")
+        for _, cell, seed in everything
+        if (cell.name, seed) not in runs
+    ]
+    held = [_held(job) for job in asked]
+    for run in held:
+        if run:
+            runs[run.cell.name, run.seed] = run
+        if run and run.failure:
+            print_fn(f"  {', '.join(run.cell.labels.values())}, seed {run.seed}: {_outcome(run)}")
+    left = [place for place, run in enumerate(held) if not run]
+    seconds, began = list[float](), dict[int, float]()  # of the runs that are trained here
+
+    def announce(i: int) -> None:
+        job, began[i] = asked[left[i]], time.monotonic()
+        more = f", about {duration(float(np.mean(seconds)) * (len(left) - i) / at_once)} left" if seconds else ""
+        print_fn(f"Run {left[i] + 1} of {len(asked)}{more}: {', '.join(job.cell.labels.values())}, seed {job.seed}")
+
+    jobs = [(asked[place],) for place in left]
+    if at_once == 1:
+        results = do_one_by_one(lambda job: (_train(job, print_fn), []), jobs, announce)
+    else:
+        results = do_side_by_side(_train_apart, jobs, announce, at_once, begin)
+    for i, (run, said) in results:
+        seconds.append(time.monotonic() - began[i])
+        for line in said:
+            print_fn(line)
+        which = f"Run {left[i] + 1}: " if at_once > 1 else ""
+        print_fn(f"  {which}{_outcome(run)} ({duration(seconds[-1])})")
+        runs[run.cell.name, run.seed] = run
+        keep([one for one in runs.values() if not one.failure])
     return [runs[cell.name, seed] for cell in study.cells for seed in cell.seeds]
 
 
-def _run_cell(
-    study: Study, cell: GridCell, seed: int, folder: Path, announce: Callable[[], None], print_fn: Callable[[str], None]
-) -> tuple[Run, bool]:
-    """A run, and whether anything was left to do for it."""
-    try:
-        config = config_of_run(cell, seed)
-        digest = hashlib.sha256(config.to_json_best_effort(sort_keys=True).encode()).hexdigest()
-        measured = read_json(folder / MEASURED) if (folder / MEASURED).is_file() else {}
-        trained = (folder / FINISHED).is_file() and read_json(folder / FINISHED) == digest
-        done = trained and measured.keys() >= set(study.measures)
-        if not done:
-            announce()
-            unless_a_round = lambda line: None if ROUND_LINE.match(line) else print_fn(f"  {line}")
-            experiment = experiment_from_config(config, workdir=folder)
-            run_experiment(experiment, folder, unless_a_round)
-            measured = _measure(study, folder, config, experiment)
-            write_json(folder / MEASURED, measured)
-            write_json(folder / FINISHED, digest)
-        environment = read_json(folder / "environment.json")
-        return Run(cell, seed, folder, read_records(folder), "", measured, environment, config.to_dict()), not done
-    except Exception as error:  # one cell must not cost the others
+class _Job(NamedTuple):
+    """A run that a study asks for."""
+
+    measures: Sequence[str]
+    cell: GridCell
+    seed: int
+    folder: Path
+
+    def failed(self, error: Exception) -> Run:
         sentence = str(error) if isinstance(error, UsageError) else f"{type(error).__name__}: {error}"
-        return Run(cell, seed, folder, (), sentence), True
+        return Run(self.cell, self.seed, self.folder, (), sentence)
 
 
-def _measure(study: Study, folder: Path, config, experiment: Experiment) -> dict[str, Any]:
+def _held(job: _Job) -> Run | None:
+    """The run, where its folder holds all of it, or where its config is none; else None."""
+    try:
+        config = config_of_run(job.cell, job.seed)
+    except Exception as error:  # one cell must not cost the others
+        return job.failed(error)
+    try:
+        measured = read_json(job.folder / MEASURED) if (job.folder / MEASURED).is_file() else {}
+        trained = (job.folder / FINISHED).is_file() and read_json(job.folder / FINISHED) == _digest(config)
+        return _finished_run(job, config, measured) if trained and measured.keys() >= {*job.measures} else None
+    except Exception as error:
+        return job.failed(error)
+
+
+def _digest(config) -> str:
+    return hashlib.sha256(config.to_json_best_effort(sort_keys=True).encode()).hexdigest()
+
+
+def _finished_run(job: _Job, config, measured: Mapping[str, Any]) -> Run:
+    environment, records = read_json(job.folder / "environment.json"), read_records(job.folder)
+    return Run(job.cell, job.seed, job.folder, records, "", measured, environment, config.to_dict())
+
+
+def _train(job: _Job, print_fn: Callable[[str], None]) -> Run:
+    """The run, trained and measured as far as its folder lacks that."""
+    try:
+        config = config_of_run(job.cell, job.seed)
+        experiment = experiment_from_config(config, workdir=job.folder)
+        run_experiment(experiment, job.folder, lambda line: None if ROUND_LINE.match(line) else print_fn(f"  {line}"))
+        measured = _measure(job, config, experiment)
+        write_json(job.folder / MEASURED, measured)
+        write_json(job.folder / FINISHED, _digest(config))
+        return _finished_run(job, config, measured)
+    except Exception as error:  # one cell must not cost the others
+        return job.failed(error)
+
+
+def _train_apart(job: _Job) -> tuple[Run, list[str]]:
+    """As `_train` in another process, and what it said."""
+    said = list[str]()
+    return _train(job, said.append), said
+
+
+def _measure(job: _Job, config, experiment: Experiment) -> dict[str, Any]:
     """The measures that the study asks for, by name."""
-    if not study.measures:
+    if not job.measures:
         return {}
-    server = load_run(folder)[2]
+    server = load_run(job.folder)[2]
     predictions = predict_test(make_runner(experiment), server.params)
     finished = FinishedRun(config, experiment, server, predictions)
-    return {name: MEASURES[name](finished) for name in study.measures}
+    return {name: MEASURES[name](finished) for name in job.measures}
 
 
 def _outcome(run: Run) -> str:

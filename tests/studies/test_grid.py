@@ -298,7 +298,8 @@ def test_a_study_runs_and_goes_on_where_it_stopped(repository, tmp_path):
     broken = GridCell({"method": "broken", "sparsity": "–"}, specs[0], ["client.clip=none"], seeds=(1,))
     study, lines = Study("Two", [*cells, broken], labels[0], ("mask", "errors")), []
     runs = run_study(study, tmp_path, lines.append)
-    assert lines[0] == "Run 1 of 5: dense, 0 %, seed 1" and lines[1].startswith("  sparsity 0.000, test accuracy 0.")
+    assert lines[0].startswith("  broken, –, seed 1: failed: client.clip is 'none'")
+    assert lines[1] == "Run 1 of 5: dense, 0 %, seed 1" and lines[2].startswith("  sparsity 0.000, test accuracy 0.")
     assert [bool(run.failure) for run in runs] == [False] * 4 + [True] and "client.clip is 'none'" in runs[-1].failure
     text = write_study(study, runs, tmp_path)
     # SNIP takes 95 % of the 64 * 128 + 128 * 10 weights of the kernels, and none of the 138 biases.

@@ -15,6 +15,7 @@ What can be measured, and of what (--work):
   encryption                        sums under encryption (extra "encryption"): bytes, seconds, errors paper,quickstart
   export                            models as files: bytes, a prediction, memory (made if missing)      a folder
   hosts                             rounds of a run shared by 1, 2 and 4 processes of this host     a config
+  study                             four runs of a study, one and two at a time                       a config
   start                             first and second start of a run                                 a config
 """
 

@@ -61,6 +61,7 @@ BENCHMARKS: dict[str, tuple[Callable[[str], Alternatives], str]] = {  # and the 
     "cohort": (functools.partial(_on_count, runs.cohort), "10000"),
     "held": (functools.partial(_on_count, runs.held), "10000"),
     "hosts": (runs.hosts, "configs/methods/fedavg.py:coarse"),
+    "study": (runs.study, "configs/methods/fedavg.py:coarse"),
     "messages": (functools.partial(_on_density, message_speed.speed), "0.05"),
     "encryption": (encryption.encryption, "paper,quickstart"),
     "export": (exports.exports, "runs/export_models"),

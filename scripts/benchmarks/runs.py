@@ -193,6 +193,25 @@ def _run_together(commands: list[list[str]]) -> None:
             raise UsageError(f"A process failed: {said.strip().splitlines()[-1]}")
 
 
+SEEDS = (1, 2, 3, 4)
+
+
+def study(config: str) -> Alternatives:
+    """A study of some seeds of a config, with one and with two runs at a time; compiled programs are shared."""
+    home = temporary_folder()
+
+    def play(at_once: int) -> Timing:
+        folder = home / f"study-{at_once}"
+        shutil.rmtree(folder, ignore_errors=True)
+        command = [sys.executable, "scripts/study.py", f"--configs={config}", f"--workdir={folder}"]
+        command += [f"--seeds={','.join(map(str, SEEDS))}", f"--set=rounds={ROUNDS}", f"--at_once={at_once}"]
+        began = time.perf_counter()
+        _run_together([command])
+        return Timing(time.perf_counter() - began, {"runs/h": lambda median: len(SEEDS) * 3600 / median})
+
+    return {f"{many} at a time": partial(play, count) for count, many in ((1, "one"), (2, "two"))}
+
+
 # --- starting -----------------------------------------------------------------------------------
 
 

@@ -25,6 +25,8 @@ ENVIRONMENTS = {
 }
 PACED = ["pruning.schedule.name=paced"]  # one setting for all environments
 TRAINED_HEAD = ["model.zero_head=False"]  # criteria that look before any training see nothing behind a head of zeros
+# FedDST's densities by layer (ERK) leave a head of one output nearly whole, and kernels a thousandth of their weights.
+LAYERS_ALIKE = ["pruning.scope=per_layer"]
 METHODS = {
     "Global, paced": ("fedsparsify_global", "", PACED),
     "Global by LAMP, paced": ("fedsparsify_global", "", [*PACED, "pruning.criterion=lamp"]),
@@ -32,7 +34,7 @@ METHODS = {
     "one shot, tuned": ("one_shot", "tuned", ["pruning.schedule.at=16"]),
     "Random, paced": ("random_pruning", "", PACED),
     "SNIP": ("snip", "", TRAINED_HEAD),
-    "FedDST": ("feddst", "", TRAINED_HEAD),
+    "FedDST": ("feddst", "", [*TRAINED_HEAD, *LAYERS_ALIKE]),
 }
 SCORES = ("Global, paced", "Global by LAMP, paced")
 SPARSITIES = ("80", "90", "95", "98", "99")

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fedsparse_jax.core.tasks import Task
+from fedsparse_jax.runs.records import RoundRecord
 from fedsparse_jax.runs.series import headline_series
 from fedsparse_jax.studies.grid import Run
 from fedsparse_jax.studies.grid_tables import Row, excess_over_all
@@ -36,7 +37,7 @@ def measure_tables(rows: Sequence[Row], task: Task) -> list[NamedTable]:
         _of_simple_predictors(rows, task),
         *(_of_groups(rows, task, kind) for kind in ("decade", "sex")),
     ]
-    found += [_of_sites(rows, task), _of_the_phantom(rows), _of_masks(rows)]
+    found += [_of_sites(rows, task), _of_the_phantom(rows), _of_votes(rows), _of_masks(rows)]
     return [table for table in found if table.rows]
 
 
@@ -88,6 +89,35 @@ def _of_best_rounds(rows: Sequence[Row], task: Task) -> NamedTable:
         " a round by it, but where it is far better than the last round's, the model has overfitted since."
     )
     return _table("Before the last round", about, cells)
+
+
+def _of_votes(rows: Sequence[Row]) -> NamedTable:
+    """How far the clients of a round agree on the mask, where they change it themselves."""
+    lines = []
+    for row in rows:
+        voted = ([one for one in run.records if one.vote_margin is not None] for run in row.runs)
+        disputed = [[one for one in records if one.agreement < 1] for records in voted]
+        if found := [records for records in disputed if records]:
+            lines.append((row, _votes_of_runs(found)))
+    about = (
+        "Rounds in which clients sent different masks, and means over these rounds. The overlap is the Jaccard index "
+        "of the masks over all pairs of clients. The vote margin is the share of votes on one side less that on the "
+        "other, over the weights that somebody keeps."
+    )
+    return _table("How clients vote", about, lines)
+
+
+def _votes_of_runs(disputed: Sequence[Sequence[RoundRecord]]) -> dict[str, str]:
+    """The cells of a row, of the rounds of each run in which clients disagreed."""
+    by_run = lambda key: [[getattr(one, key) for one in records] for records in disputed]
+    rounds, overlaps, margins = map(by_run, ("round", "agreement", "vote_margin"))
+    return {
+        "disputed from round": f"{np.mean([each[0] for each in rounds]):.1f}",
+        "to round": f"{np.mean([each[-1] for each in rounds]):.1f}",
+        "overlap": mean_with_interval([np.mean(each) for each in overlaps], 3),
+        "vote margin": mean_with_interval([np.mean(each) for each in margins], 3),
+        "lowest margin": mean_with_interval([min(each) for each in margins], 3),
+    }
 
 
 def _of_simple_predictors(rows: Sequence[Row], task: Task) -> NamedTable:

@@ -115,3 +115,23 @@ def test_masks_agree_by_what_both_keep(tables):
     assert (in_a["between seeds"], in_a["with B"], in_a["by chance"]) == ("0.333", "1.000", "0.143")
     assert in_b["with A"] == "1.000" and "with A" in in_b and in_a["with A"] == "–"
     assert jaccard(np.array([True, True, False]), np.array([False, True, True])) == pytest.approx(1 / 3)
+
+
+def test_votes_are_told_of_the_rounds_in_which_clients_disagree():
+    cell = GridCell({"method": "local"}, "x", seeds=(1, 2))
+    of_round = lambda t, overlap, margin: RoundRecord.from_json(
+        {"round": t, "sparsity": 0.5, "test_mae": 4.0, "agreement": overlap, "vote_margin": margin}
+    )
+    first = [of_round(1, 1.0, 1.0), of_round(2, 0.5, 0.25), of_round(3, 0.75, 0.75), of_round(4, 1.0, 1.0)]
+    second = [of_round(3, 0.625, 0.5)]
+    runs = [Run(cell, seed, None, records) for seed, records in ((1, first), (2, second))]
+    found = {one.title: one for one in measure_tables(rows_of(Study("", [cell]), runs), REGRESSION)}
+    (line,) = found["How clients vote"].rows
+    told = dict(zip(found["How clients vote"].head, line))
+    assert (told["disputed from round"], told["to round"]) == ("2.5", "3.0")
+    assert (told["overlap"], told["vote margin"]) == ("0.625 ± 0.000", "0.500 ± 0.000")
+    assert told["lowest margin"].startswith("0.375 ±")  # .25 and .5
+    silent = [Run(cell, 1, None, [of_round(1, 1.0, 1.0), of_round(2, 1.0, None)])]
+    assert "How clients vote" not in {
+        one.title for one in measure_tables(rows_of(Study("", [cell]), silent), REGRESSION)
+    }

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
+import scipy
 
 
 class Matched(NamedTuple):
@@ -36,7 +36,7 @@ def age_matched(ages, inside, caliper: float = 1.0) -> Matched:
     apart = np.abs(ages[members][:, None] - ages[outsiders][None])
     close = apart <= caliper + 1e-6
     cost = np.where(close, apart, (caliper + 1) * (len(ages) + 1))  # one pair too few costs more than any closeness
-    rows, columns = linear_sum_assignment(cost)
+    rows, columns = scipy.optimize.linear_sum_assignment(cost)
     good = close[rows, columns]
     pairs = np.stack([members[rows[good]], outsiders[columns[good]]], axis=1).astype(np.int64)
     return Matched(pairs, len(members) - len(pairs))

@@ -9,8 +9,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from scipy.optimize import brentq
-from scipy.stats import binomtest, norm
+import scipy  # whose parts are loaded when they are used
 
 from fedsparse_jax.core.streams import Stream
 from fedsparse_jax.core.tasks import area_under_roc
@@ -164,7 +163,7 @@ def tpr_estimate(members, outsiders, fpr: float, *, seed=0, draws=1000, level=0.
     fewest = math.ceil(1 / fpr - 1e-9)
     if len(outsiders) < fewest:
         return Estimate(None, refused=f"{len(outsiders)} non-members cannot support an FPR of {fpr:g}: {fewest} needed")
-    share = binomtest(hits_at(members, outsiders, fpr), len(members))
+    share = scipy.stats.binomtest(hits_at(members, outsiders, fpr), len(members))
     exact = share.proportion_ci(level)  # Clopper-Pearson
     drawn = bootstrap(lambda a, b: tpr_at(a, b, fpr), members, outsiders, seed=seed, draws=draws, level=level)
     assert drawn.low is not None and drawn.high is not None
@@ -180,14 +179,14 @@ def auc_interval(value: float, members: int, outsiders: int, level: float = 0.95
     >>> [round(end, 3) for end in auc_interval(1.0, 4, 4)]
     [0.582, 1.0]
     """
-    z, pairs, others = norm.ppf((1 + level) / 2), members * outsiders, (members + outsiders) / 2 - 1
+    z, pairs, others = scipy.stats.norm.ppf((1 + level) / 2), members * outsiders, (members + outsiders) / 2 - 1
 
     def refuted(true: float, observed: float) -> float:  # above 0 where it is
         variance = true * (1 - true) * (1 + others * ((1 - true) / (2 - true) + true / (1 + true))) / pairs
         return (observed - true) ** 2 - z**2 * variance
 
     def low(observed: float) -> float:
-        return brentq(refuted, 0.0, observed - 1e-9, args=(observed,)) if observed > 1e-6 else 0.0
+        return scipy.optimize.brentq(refuted, 0.0, observed - 1e-9, args=(observed,)) if observed > 1e-6 else 0.0
 
     return low(value), 1 - low(1 - value)  # as the variance is the same at 1 - AUC
 
@@ -209,7 +208,7 @@ def accuracy_interval(value: float, members: int, outsiders: int, level: float =
 
 
 def _wilson(share: float, count: int, level: float) -> tuple[float, float]:
-    z2 = norm.ppf((1 + level) / 2) ** 2
+    z2 = scipy.stats.norm.ppf((1 + level) / 2) ** 2
     middle, half = share + z2 / (2 * count), math.sqrt(z2 * (share * (1 - share) / count + z2 / (4 * count**2)))
     return (middle - half) / (1 + z2 / count), (middle + half) / (1 + z2 / count)
 
@@ -251,8 +250,8 @@ def _epsilon_bounds(scores: tuple, threshold: float, delta: float, level: float)
     below = [(count - hits, count) for hits, count in above[::-1]]
 
     def of(hits, alarms):
-        least = binomtest(*hits, alternative="greater").proportion_ci((1 + level) / 2).low
-        most = binomtest(*alarms, alternative="less").proportion_ci((1 + level) / 2).high
+        least = scipy.stats.binomtest(*hits, alternative="greater").proportion_ci((1 + level) / 2).low
+        most = scipy.stats.binomtest(*alarms, alternative="less").proportion_ci((1 + level) / 2).high
         return math.log(max(float(least) - delta, 1e-12) / max(float(most), 1e-12))
 
     return of(*above), of(*below)

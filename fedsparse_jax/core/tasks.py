@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+import scipy  # whose parts are loaded when they are used
 
 
 def regression_measures(predictions, targets) -> dict[str, float]:
@@ -31,12 +32,6 @@ def regression_measures(predictions, targets) -> dict[str, float]:
     }
 
 
-def _ranks(scores, axis=None):
-    from scipy.stats import rankdata  # where there are no classes, no start of a program waits for it
-
-    return rankdata(scores, axis=axis)
-
-
 def classification_measures(logits, labels) -> dict[str, float]:
     """How well a classifier does.
 
@@ -58,7 +53,7 @@ def classification_measures(logits, labels) -> dict[str, float]:
     of_class, called, hits = count(y), count(predicted), count(y[predicted == y])
     occur = np.flatnonzero(of_class)
     against_rest = [1] if z.shape[-1] == 2 else occur
-    ranks = _ranks(log_share, axis=0)
+    ranks = scipy.stats.rankdata(log_share, axis=0)
     areas = [_area(ranks[:, k], y == k) for k in against_rest if len(occur) > 1]
     f1 = 2 * hits[occur] / (called + of_class)[occur]
     return {
@@ -76,7 +71,7 @@ def area_under_roc(scores, positive) -> float:
     >>> area_under_roc([0.1, 0.4, 0.35, 0.8], [False, False, True, True])
     0.75
     """
-    return _area(_ranks(scores), np.asarray(positive, bool))
+    return _area(scipy.stats.rankdata(scores), np.asarray(positive, bool))
 
 
 def _area(ranks: np.ndarray, positive: np.ndarray) -> float:

@@ -14,7 +14,7 @@ def rows_of(text):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["headline", "scores"])
+@pytest.mark.parametrize("name", ["headline", "scores", "methods_at_95"])
 def test_the_tables_are_what_the_command_writes(name, call, tmp_path):
     page = (RESULTS / f"{name}.md").read_text()
     (command,) = re.findall(r"^python scripts/study.py (.+)$", page.replace("\\\n", ""), re.MULTILINE)
@@ -24,5 +24,6 @@ def test_the_tables_are_what_the_command_writes(name, call, tmp_path):
     assert set(rows_of(done.stdout)) <= set(rows_of(page))
     if name == "headline":
         assert rows_of(page) == written
-    else:  # the first tables, and none that is not written
-        assert rows_of(page) == written[: len(rows_of(page))]
+    else:  # some of the tables, in their order
+        left = iter(written)
+        assert all(row in left for row in rows_of(page))

@@ -86,17 +86,18 @@ def measure_round(
     ids,
     download: Payload,
     upload: Payload,
-    same_for_all: bool,
     lost: np.ndarray | None = None,
 ) -> tuple[Traffic, SharedMasks]:
     """The lengths of a round's messages, and the masks that are shared after them.
 
     Args:
-        settings, shared_masks, ids, same_for_all: see `transmit`.
+        settings, shared_masks, ids: see `transmit`.
         round_: counted from 1.
-        download, upload: what the clients were sent, and what they sent.
+        download, upload: what the clients were sent, of which there is one row if all were sent the same, and what they
+            sent.
         lost: whose upload does not reach the server, see `transmit`.
     """
+    same_for_all = len(jax.tree.leaves(download)[0]) == 1
     down = transmit(settings, shared_masks, (round_, 0), ids, download, same_for_all=same_for_all)
     up = transmit(settings, down.shared_masks, (round_, 1), ids, upload, lost=lost)
     return Traffic(down.sizes, up.sizes), up.shared_masks

@@ -1,10 +1,7 @@
-"""What a machine is, in words: times, and the last bits of sums, are other ones on another processor. And which of its
-ports are free."""
+"""What a machine is, in words: times, and the last bits of sums, are other ones on another processor."""
 
-import contextlib
 import os
 import platform
-import socket
 from pathlib import Path
 
 VECTORS = ("amx_bf16", "avx512_bf16", "avx512f", "avx2", "avx", "asimd", "sve")  # the first ones tell most
@@ -22,10 +19,3 @@ def processor(cpuinfo: Path = CPUINFO) -> str:
     known = set(f"{about.get('flags', '')} {about.get('Features', '')}".split())
     vectors = " ".join(name for name in VECTORS if name in known)
     return ", ".join(filter(None, [name, f"{os.cpu_count()} cores", vectors]))
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports of 127.0.0.1 that nobody listens at, all different; another process may take one before they are used."""
-    with contextlib.ExitStack() as stack:
-        held = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [one.getsockname()[1] for one in held]

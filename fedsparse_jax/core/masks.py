@@ -45,22 +45,17 @@ def dead_channels(masks: Masks) -> Array:
     return jnp.stack([dead(leaf) for leaf in jax.tree.leaves(masks)])
 
 
-def agreement(masks: Masks, present: Array) -> Array:
-    """Jaccard overlap of the clients' masks, pooled over all pairs of present clients: kept in both over kept in
-    either, summed over pairs and weights.
+def agreement(votes, count: Array) -> Array:
+    """Jaccard overlap of the clients' masks, pooled over all pairs of clients: kept in both over kept in either, summed
+    over pairs and weights.
 
     Args:
-        masks: leaves ``bool[C, ...]``.
-        present: ``bool[C]``.
+        votes: leaves ``i32[...]``, how many clients keep each weight, of `votes`.
+        count: ``i32[]``, how many clients there are.
 
     Returns:
         ``f32[]`` in [0, 1]; 1 for a single client, and where nobody keeps anything.
     """
-    return agreement_of_votes(votes(masks, present), present.sum())
-
-
-def agreement_of_votes(votes, count: Array) -> Array:
-    """`agreement` of ``count`` clients, of whom ``votes i32[...]`` keep each weight."""
 
     def pairs(leaf_votes):
         without = count - leaf_votes
@@ -73,22 +68,16 @@ def agreement_of_votes(votes, count: Array) -> Array:
     return jnp.where(total > 0, sum(both) / jnp.maximum(total, 1), 1.0)
 
 
-def vote_margin(masks: Masks, present: Array) -> Array:
+def vote_margin(votes, count: Array) -> Array:
     """How clear the clients' votes on the masks are: ``|keep - drop| / voters``, the mean over the weights that at
-    least one present client keeps.
+    least one client keeps.
 
     Args:
-        masks: leaves ``bool[C, ...]``.
-        present: ``bool[C]``.
+        votes, count: see `agreement`.
 
     Returns:
         ``f32[]`` in [0, 1]; 1 where all agree, and where nobody keeps anything.
     """
-    return margin_of_votes(votes(masks, present), present.sum())
-
-
-def margin_of_votes(votes, count: Array) -> Array:
-    """`vote_margin` of ``count`` clients, of whom ``votes i32[...]`` keep each weight."""
     voters, counts = jnp.maximum(count, 1), jax.tree.leaves(votes)
     margins = sum(jnp.where(keep > 0, jnp.abs(2 * keep - voters), 0).astype(jnp.float32).sum() for keep in counts)
     voted = sum((keep > 0).astype(jnp.float32).sum() for keep in counts)

@@ -20,7 +20,7 @@ from typing import IO, Any
 
 from fedsparse_jax.core.errors import UsageError
 from fedsparse_jax.core.files import write_json, write_whole
-from fedsparse_jax.core.machine import free_ports
+from fedsparse_jax.core.processes import free_ports
 from fedsparse_jax.deploy.flower import CONSOLE, OUTCOME, require_flower
 from fedsparse_jax.deploy.own_scans import config_of_sites
 from fedsparse_jax.deploy.process_group import end_with_parent, run_as_group

@@ -4,12 +4,12 @@ import os
 import signal
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import jax
+
+from fedsparse_jax.core.processes import when_parent_ends
 
 _CACHE_SETTINGS = (
     "jax_compilation_cache_dir",
@@ -45,10 +45,4 @@ def run_as_group(module: str, words: Sequence[str]) -> int:
 
 def end_with_parent() -> None:
     """Ends the process group of this process as soon as the process that started it is gone."""
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
-
-
-def _end_with(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    os.killpg(os.getpgid(0), signal.SIGKILL)
+    when_parent_ends(lambda: os.killpg(os.getpgid(0), signal.SIGKILL), os.getppid())

@@ -26,8 +26,12 @@ def sent_masks(recipe: Recipe, client_masks, present: Array) -> SentMasks | None
     """Of masks ``bool[C, ...]`` and who is ``present``; None where clients change no masks."""
     if not recipe.clients_change_masks:
         return None
-    kept = kept_by_client(recipe, client_masks)
-    return SentMasks(kept, masks.agreement(client_masks, present), masks.vote_margin(client_masks, present))
+    return sent_by_votes(kept_by_client(recipe, client_masks), masks.votes(client_masks, present), present.sum())
+
+
+def sent_by_votes(kept: Array, votes, count: Array) -> SentMasks:
+    """Of ``kept i32[C]``, and of the ``votes i32[...]`` of ``count`` clients."""
+    return SentMasks(kept, masks.agreement(votes, count), masks.vote_margin(votes, count))
 
 
 def kept_by_client(recipe: Recipe, client_masks) -> Array:

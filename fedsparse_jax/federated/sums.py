@@ -15,7 +15,7 @@ from fedsparse_jax.core.types import Absence, Array, Masks, Params, Payload, Rep
 from fedsparse_jax.federated.aggregation import Quorum, elect_by_votes, weighted_votes
 from fedsparse_jax.federated.recipe import Recipe
 from fedsparse_jax.federated.robust import within_sent_mask
-from fedsparse_jax.federated.round_info import SentMasks, describe_round, kept_by_client
+from fedsparse_jax.federated.round_info import describe_round, kept_by_client, sent_by_votes
 from fedsparse_jax.federated.server_step import Gathered, end_round, step_server
 from fedsparse_jax.federated.sound_clients import why_absent
 
@@ -135,8 +135,5 @@ def update_by_sums(recipe: Recipe, server: ServerState, sums: Sums, added: Added
     changed = step_server(recipe, server, Gathered(params, masks, sums.votes, scores, server.hook_state))
     enough = sums.clients >= recipe.limits.min_clients
     new = end_round(recipe, server, changed, sums.loss / sums.weight, enough)
-    sent = None
-    if added.kept is not None:
-        votes = sums.votes, sums.clients
-        sent = SentMasks(added.kept, mask_algebra.agreement_of_votes(*votes), mask_algebra.margin_of_votes(*votes))
+    sent = None if added.kept is None else sent_by_votes(added.kept, sums.votes, sums.clients)
     return new, describe_round(recipe, server, new, None, sent, added.left_out, ~enough)

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fedsparse_jax.communication.transport import SharedMasks, Traffic
-from fedsparse_jax.core.types import ServerState, StepInfo
+from fedsparse_jax.core.types import Merging, ServerState, StepInfo
 from fedsparse_jax.runs import round as rounds
 from fedsparse_jax.runs.round import RoundResult, Runner
 
@@ -28,7 +28,7 @@ def play_in_groups(
     assert merging
     ids, total = np.sort(ids), merging.of_nobody(server)
     for group in np.split(ids, range(held, len(ids), held)):
-        total, merged, shared_masks = _merge_group(runner, server, round_, group, shared_masks, total)
+        total, merged, shared_masks = _merge_group(runner, merging, server, round_, group, shared_masks, total)
         groups.append(merged)
     server, info = merging.update_server(server, total, rounds.joined_clients([group.added for group in groups]))
     info = info._replace(padding=float(np.mean([group.padding for group in groups])))
@@ -38,11 +38,16 @@ def play_in_groups(
 
 
 def _merge_group(
-    runner: Runner, server: ServerState, round_: int, ids: np.ndarray, shared_masks: SharedMasks, total
+    runner: Runner,
+    merging: Merging,
+    server: ServerState,
+    round_: int,
+    ids: np.ndarray,
+    shared_masks: SharedMasks,
+    total,
 ) -> tuple[Any, _Group, SharedMasks]:
     """The sums with the clients ``ids``, whose models are gone then."""
-    experiment, merging = runner.experiment, runner.algorithm.merging
-    assert merging
+    experiment = runner.experiment
     exchanged = rounds.exchange_models(runner, server, round_, ids, shared_masks)
     trained, weights = exchanged.trained, jnp.asarray(experiment.federation.client_sizes(ids))
     reports = rounds.reports_of(trained.steps, trained.absent)

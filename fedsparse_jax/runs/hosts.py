@@ -23,7 +23,7 @@ from fedsparse_jax.communication.transport import SharedMasks, Traffic
 from fedsparse_jax.core.errors import UsageError
 from fedsparse_jax.core.files import npz_bytes
 from fedsparse_jax.core.tree import keys_to_numbers, numbers_to_keys
-from fedsparse_jax.core.types import Masks, Reports, ServerState, StepInfo
+from fedsparse_jax.core.types import Masks, ServerState, StepInfo
 from fedsparse_jax.data.batching import sample_clients
 from fedsparse_jax.data.federation import Federation
 from fedsparse_jax.data.loading import reader_of_places
@@ -219,10 +219,9 @@ def play_round_on_hosts(
     trained = exchanged.trained
     traffic, records = _messages(own, round_, share, exchanged, shared_masks)
     weights = own.experiment.federation.client_sizes(share.ids)
-    losses = rounds.client_losses(trained.steps) if trained.steps else jnp.zeros(len(share.ids))
     of_steps: dict[str, Any] = {"key": None, "augmentation_key": None}
     clients = trained.clients._replace(**of_steps)
-    reports = Reports(jnp.asarray(trained.absent), losses)
+    reports = rounds.reports_of(trained.steps, trained.absent)
     (clients, received, reports), weights = _as_rows(share, (clients, exchanged.received, reports), weights)
     server, info = team.update_server(server, clients, weights, None, received, reports)
     of_cohort = {key: getattr(info, key)[share.places] for key in OF_EACH_CLIENT}

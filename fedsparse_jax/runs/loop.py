@@ -217,7 +217,6 @@ class RoundWriter:
         if result.payloads is None:
             return None
         download, upload = result.payloads
-        same_for_all = len(jax.tree.leaves(download)[0]) == 1
         traffic, self.shared_masks = transport.measure_round(
             self.runner.experiment.messages,
             self.shared_masks,
@@ -225,7 +224,6 @@ class RoundWriter:
             result.client_ids,
             download,
             upload,
-            same_for_all,
             lost=~has_arrived(np.asarray(result.info.left_out)),
         )
         return traffic

@@ -253,7 +253,6 @@ def traffic_of(
         ids,
         exchanged.download,
         exchanged.trained.payload,
-        len(jax.tree.leaves(exchanged.download)[0]) == 1,
         lost=~has_arrived(exchanged.trained.absent),
     )
 

@@ -215,30 +215,31 @@ def run_study(
         for _, cell, seed in everything
         if (cell.name, seed) not in runs
     ]
-    held = [_held(job) for job in asked]
-    for run in held:
-        if run:
-            runs[run.cell.name, run.seed] = run
-        if run and run.failure:
-            print_fn(f"  {', '.join(run.cell.labels.values())}, seed {run.seed}: {_outcome(run)}")
-    left = [place for place, run in enumerate(held) if not run]
+    left = dict[int, _Job]()
+    for number, job in enumerate(asked, 1):
+        if run := _held(job):
+            runs[job.cell.name, job.seed] = run
+            if run.failure:
+                print_fn(f"  {job.told}: {_outcome(run)}")
+        else:
+            left[number] = job
     seconds, began = list[float](), dict[int, float]()  # of the runs that are trained here
 
-    def announce(i: int) -> None:
-        job, began[i] = asked[left[i]], time.monotonic()
-        more = f", about {duration(float(np.mean(seconds)) * (len(left) - i) / at_once)} left" if seconds else ""
-        print_fn(f"Run {left[i] + 1} of {len(asked)}{more}: {', '.join(job.cell.labels.values())}, seed {job.seed}")
+    def announce(number: int) -> None:
+        each = float(np.mean(seconds)) / at_once if seconds else 0.0
+        more = f", about {duration(each * (len(left) - len(began)))} left" if seconds else ""
+        began[number] = time.monotonic()
+        print_fn(f"Run {number} of {len(asked)}{more}: {left[number].told}")
 
-    jobs = [(asked[place],) for place in left]
     if at_once == 1:
-        results = do_one_by_one(lambda job: (_train(job, print_fn), []), jobs, announce)
+        results = do_one_by_one(lambda job: (_train(job, print_fn), []), left, announce)
     else:
-        results = do_side_by_side(_train_apart, jobs, announce, at_once, begin)
-    for i, (run, said) in results:
-        seconds.append(time.monotonic() - began[i])
+        results = do_side_by_side(_train_apart, left, announce, at_once, begin)
+    for number, (run, said) in results:
+        seconds.append(time.monotonic() - began[number])
         for line in said:
             print_fn(line)
-        which = f"Run {left[i] + 1}: " if at_once > 1 else ""
+        which = f"Run {number}: " if at_once > 1 else ""
         print_fn(f"  {which}{_outcome(run)} ({duration(seconds[-1])})")
         runs[run.cell.name, run.seed] = run
         keep([one for one in runs.values() if not one.failure])
@@ -253,7 +254,13 @@ class _Job(NamedTuple):
     seed: int
     folder: Path
 
+    @property
+    def told(self) -> str:
+        """The job in words."""
+        return f"{', '.join(self.cell.labels.values())}, seed {self.seed}"
+
     def failed(self, error: Exception) -> Run:
+        """What is left of it after an error: one cell must not cost the others."""
         sentence = str(error) if isinstance(error, UsageError) else f"{type(error).__name__}: {error}"
         return Run(self.cell, self.seed, self.folder, (), sentence)
 
@@ -262,9 +269,6 @@ def _held(job: _Job) -> Run | None:
     """The run, where its folder holds all of it, or where its config is none; else None."""
     try:
         config = config_of_run(job.cell, job.seed)
-    except Exception as error:  # one cell must not cost the others
-        return job.failed(error)
-    try:
         measured = read_json(job.folder / MEASURED) if (job.folder / MEASURED).is_file() else {}
         trained = (job.folder / FINISHED).is_file() and read_json(job.folder / FINISHED) == _digest(config)
         return _finished_run(job, config, measured) if trained and measured.keys() >= {*job.measures} else None
@@ -291,7 +295,7 @@ def _train(job: _Job, print_fn: Callable[[str], None]) -> Run:
         write_json(job.folder / MEASURED, measured)
         write_json(job.folder / FINISHED, _digest(config))
         return _finished_run(job, config, measured)
-    except Exception as error:  # one cell must not cost the others
+    except Exception as error:
         return job.failed(error)
 
 

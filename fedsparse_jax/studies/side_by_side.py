@@ -3,54 +3,53 @@
 import multiprocessing
 import os
 import signal
-import threading
-import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 from fedsparse_jax.core.errors import UsageError
+from fedsparse_jax.core.processes import when_parent_ends
 
 
 def do_one_by_one(
-    do: Callable[..., Any], jobs: Sequence[tuple], announce: Callable[[int], None]
+    do: Callable[[Any], Any], jobs: Mapping[int, Any], announce: Callable[[int], None]
 ) -> Iterator[tuple[int, Any]]:
     """As `do_side_by_side`, in this process."""
-    for place, job in enumerate(jobs):
-        announce(place)
-        yield place, do(*job)
+    for number, job in jobs.items():
+        announce(number)
+        yield number, do(job)
 
 
 def do_side_by_side(
-    do: Callable[..., Any],
-    jobs: Sequence[tuple],
+    do: Callable[[Any], Any],
+    jobs: Mapping[int, Any],
     announce: Callable[[int], None],
     at_once: int,
     begin: Callable[[], object],
 ) -> Iterator[tuple[int, Any]]:
-    """``(place, do(*jobs[place]))`` of each job, as they come; each process does one job after another.
+    """``(number, do(job))`` of each job, as they come; each process does one job after another.
 
     Args:
-        do: a function of a module, with arguments and a result that can be pickled.
-        jobs: the arguments of each.
-        announce: told the place of a job that begins.
+        do: a function of a module, whose argument and result can be pickled.
+        jobs: by their numbers, in the order in which they begin.
+        announce: told the number of a job that begins.
         at_once: how many processes.
         begin: a function of a module, called first in each process.
 
     Raises:
         UsageError: a process has ended in the middle of a job.
     """
-    waiting, running = deque(range(len(jobs))), dict[Future, int]()
+    waiting, running = deque(jobs), dict[Future, int]()
     fresh = multiprocessing.get_context("spawn")  # JAX does not bear a fork
     pool = ProcessPoolExecutor(at_once, mp_context=fresh, initializer=_begin, initargs=(os.getpid(), begin))
     try:
         while waiting or running:
             while waiting and len(running) < at_once:
-                place = waiting.popleft()
-                announce(place)
-                running[pool.submit(do, *jobs[place])] = place
+                number = waiting.popleft()
+                announce(number)
+                running[pool.submit(do, jobs[number])] = number
             for done in wait(running, return_when=FIRST_COMPLETED).done:
                 yield running.pop(done), done.result()
     except BrokenProcessPool:
@@ -67,11 +66,5 @@ def do_side_by_side(
 def _begin(parent: int, begin: Callable[[], object]) -> None:
     """What a process does first; it leaves an interrupt to its parent, and ends with it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    when_parent_ends(lambda: os._exit(1), parent)
     begin()
-
-
-def _end_with(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    os._exit(1)

@@ -20,7 +20,7 @@ from benchmarks.workloads import WORKLOADS, Workload, chunk, jitted_round, workl
 from fedsparse_jax.communication import MessageSettings
 from fedsparse_jax.core import tasks
 from fedsparse_jax.core.errors import UsageError
-from fedsparse_jax.core.machine import free_ports
+from fedsparse_jax.core.processes import free_ports
 from fedsparse_jax.data.federation import Federation
 from fedsparse_jax.runs import Batching, Cohorts, Execution, Experiment, Output, read_records, run_experiment
 
@@ -168,11 +168,9 @@ PROCESSES = (1, 2, 4)
 
 def hosts(config: str) -> Alternatives:
     """Rounds of a run in one process, and of the same run shared by several processes of this host."""
-    home = temporary_folder()
 
     def play(processes: int) -> Timing:
-        run = home / f"run-{processes}"
-        shutil.rmtree(run, ignore_errors=True)
+        run = temporary_folder() / "run"
         command = [sys.executable, "scripts/train.py", f"--config={config}", f"--workdir={run}"]
         command += [f"--config.rounds={ROUNDS}", "--config.log.report=False", "--config.log.tensorboard=False"]
         address = f"--coordinator=127.0.0.1:{free_ports(1)[0]}"
@@ -198,12 +196,9 @@ SEEDS = (1, 2, 3, 4)
 
 def study(config: str) -> Alternatives:
     """A study of some seeds of a config, with one and with two runs at a time; compiled programs are shared."""
-    home = temporary_folder()
 
     def play(at_once: int) -> Timing:
-        folder = home / f"study-{at_once}"
-        shutil.rmtree(folder, ignore_errors=True)
-        command = [sys.executable, "scripts/study.py", f"--configs={config}", f"--workdir={folder}"]
+        command = [sys.executable, "scripts/study.py", f"--configs={config}", f"--workdir={temporary_folder()}"]
         command += [f"--seeds={','.join(map(str, SEEDS))}", f"--set=rounds={ROUNDS}", f"--at_once={at_once}"]
         began = time.perf_counter()
         _run_together([command])

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from fedsparse_jax.core.machine import free_ports
+from fedsparse_jax.core.processes import free_ports
 from fedsparse_jax.runs import read_records
 from tests.helpers import three_sites
 from tests.helpers.started import PATIENCE, processes_of, wait_until

@@ -9,7 +9,7 @@ from pathlib import Path
 import jax
 import pytest
 
-from fedsparse_jax.core.machine import free_ports
+from fedsparse_jax.core.processes import free_ports
 from fedsparse_jax.runs import read_records
 
 pytestmark = pytest.mark.slow  # runs of seconds, and many of them

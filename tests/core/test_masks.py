@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from fedsparse_jax.core import masks
+from tests.helpers.ballots import of_masks
 
 MASK = {"b": jnp.array([True, False, False]), "w": jnp.array([[True, False, True], [True, True, False]])}
 EVERYBODY = jnp.ones(3, bool)
@@ -64,21 +65,21 @@ def test_votes_have_the_shape_of_the_leaf():
 
 def test_agreement_by_hand():
     # Pairs: 1 of 3 in common, 2 of 3, and 2 of 3; pooled, 5 of 9.
-    np.testing.assert_allclose(masks.agreement(BALLOTS, EVERYBODY), 5 / 9, rtol=1e-6)
+    np.testing.assert_allclose(of_masks(masks.agreement, BALLOTS, EVERYBODY), 5 / 9, rtol=1e-6)
     # Without the second client one pair is left: 2 of 3.
-    np.testing.assert_allclose(masks.agreement(BALLOTS, jnp.array([True, False, True])), 2 / 3, rtol=1e-6)
+    np.testing.assert_allclose(of_masks(masks.agreement, BALLOTS, jnp.array([True, False, True])), 2 / 3, rtol=1e-6)
 
 
 def test_agreement_is_pooled_over_leaves():
     # 1 of 1 in the first leaf and 1 of 3 in the second: 2 of 4.
     ballots = {"a": jnp.array([[True], [True]]), "b": jnp.array([[True, True, False], [False, True, True]])}
-    assert float(masks.agreement(ballots, jnp.ones(2, bool))) == 0.5
+    assert float(of_masks(masks.agreement, ballots, jnp.ones(2, bool))) == 0.5
 
 
 @pytest.mark.parametrize("present", [[True, False, False], [False, False, True]])
 def test_a_single_client_agrees_with_itself(present):
-    assert float(masks.agreement(BALLOTS, jnp.array(present))) == 1.0
+    assert float(of_masks(masks.agreement, BALLOTS, jnp.array(present))) == 1.0
 
 
 def test_clients_that_keep_nothing_agree():
-    assert float(masks.agreement({"w": jnp.zeros((3, 4), bool)}, EVERYBODY)) == 1.0
+    assert float(of_masks(masks.agreement, {"w": jnp.zeros((3, 4), bool)}, EVERYBODY)) == 1.0

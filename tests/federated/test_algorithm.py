@@ -30,6 +30,7 @@ from fedsparse_jax.federated.client_map import client_keys, map_local_steps, num
 from fedsparse_jax.models import flat_cnn
 from fedsparse_jax.sparsity import CRITERIA, Pruning, Regrowth, constant, global_, gradual, greedy, kernels
 from tests.helpers import numpy_reference, tiny_problem
+from tests.helpers.ballots import of_masks
 
 FEATURES, RATE = 6, 0.05
 LINEAR = Model(
@@ -314,13 +315,13 @@ def test_refusals(wrong):
 def test_agreement_dead_channels_and_drift_by_hand():
     ballots = {"w": jnp.array([[1, 1, 0, 0], [1, 0, 1, 0], [1, 1, 0, 0]], bool)}
     # Pairs: 1-2 share 1 of 3, 1-3 share 2 of 2, 2-3 share 1 of 3: (1 + 2 + 1) / (3 + 2 + 3).
-    assert float(masks.agreement(ballots, jnp.ones(3, bool))) == 0.5
-    assert float(masks.agreement(ballots, jnp.array([True, False, True]))) == 1.0
-    assert float(masks.agreement(ballots, jnp.array([True, False, False]))) == 1.0
+    assert float(of_masks(masks.agreement, ballots, jnp.ones(3, bool))) == 0.5
+    assert float(of_masks(masks.agreement, ballots, jnp.array([True, False, True]))) == 1.0
+    assert float(of_masks(masks.agreement, ballots, jnp.array([True, False, False]))) == 1.0
     # Weights are kept by 3, 2, 1 and 0 of three: the margins of the first three are 1, 1/3 and 1/3.
-    assert float(masks.vote_margin(ballots, jnp.ones(3, bool))) == pytest.approx(5 / 9)
-    assert float(masks.vote_margin(ballots, jnp.array([True, False, True]))) == 1.0
-    assert float(masks.vote_margin(ballots, jnp.zeros(3, bool))) == 1.0
+    assert float(of_masks(masks.vote_margin, ballots, jnp.ones(3, bool))) == pytest.approx(5 / 9)
+    assert float(of_masks(masks.vote_margin, ballots, jnp.array([True, False, True]))) == 1.0
+    assert float(of_masks(masks.vote_margin, ballots, jnp.zeros(3, bool))) == 1.0
     kernel = jnp.array([[[1, 0, 0], [0, 0, 1]]], bool)
     assert masks.dead_channels({"bias": jnp.zeros(3, bool), "kernel": kernel}).tolist() == [0, 1]
     assert int(masks.hamming({"a": kernel, "b": kernel}, {"a": ~kernel, "b": kernel})) == 6

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from fedsparse_jax.core.errors import UsageError
-from fedsparse_jax.core.machine import free_ports
+from fedsparse_jax.core.processes import free_ports
 from fedsparse_jax.runs.host_link import meet
 from tests.helpers.linked import linked
 

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 import pytest
 
-from fedsparse_jax.core.machine import free_ports
+from fedsparse_jax.core.processes import free_ports
 from fedsparse_jax.runs import checkpoint, read_records, run_experiment
 from tests.helpers.interrupted import QUIET, Killed, stop_after
 from tests.helpers.many_methods import METHODS, SIZES, TESTED, experiment

@@ -35,7 +35,7 @@ def test_two_runs_at_a_time_give_the_very_numbers_of_one_after_another(repositor
 def test_a_process_that_dies_is_one_sentence():
     begun = []
     with pytest.raises(UsageError, match="has ended in the middle of a run, .* lower --at_once"):
-        list(do_side_by_side(os._exit, [(1,), (1,)], begun.append, 1, os.getpid))
+        list(do_side_by_side(os._exit, {0: 1, 1: 1}, begun.append, 1, os.getpid))
     assert begun == [0]
 
 
